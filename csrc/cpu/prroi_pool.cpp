@@ -1,0 +1,323 @@
+// prroi_pool on CPU. A bin is sum_ij wy_i wx_j f[i,j,:] / area, w = H(right edge - i) - H(left edge - i) with H the
+// integral of hat.
+//   forward           one task per (box, row of bins): weighted sums of pixels, vector lanes along the channels.
+//   feature gradient  one task per (image, feature row), gathering from the image's boxes in their order.
+//   box gradient      one task per box: d out / d edge = (+- line integral of F along the edge -+ extent out) / area,
+//                     share 1 - e / bins of edge e to the first corner, e / bins to the second.
+// Every element is summed by one task in a fixed order: no bit depends on the number of threads.
+#include "cpu/prroi_pool.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+#include <vector>
+
+#include "cpu/isa.h"
+
+namespace chase_fast::cpu {
+namespace {
+
+template <class T>
+T hat_integral(T u) {
+  const T v = std::min(std::max(u, T(-1)), T(1));
+  return T(0.5) + v - T(0.5) * v * std::abs(v);
+}
+
+template <class T>
+T hat(T u) {
+  return std::max(T(0), T(1) - std::abs(u));
+}
+
+// First cell in [0, cells] whose hat ends after u: floor(u) for u inside the grid.
+template <class T>
+int64_t first_cell(T u, int64_t cells) {
+  return static_cast<int64_t>(std::min(std::max(std::floor(u), T(0)), T(cells)));
+}
+
+struct Range {
+  int64_t begin = 0, end = 0;
+};
+
+// One axis of one box: bin edges and the weight of every cell in every bin.
+template <class T>
+struct Axis {
+  T size = 0;                  // of the box, in cells
+  std::vector<T> edges;        // [bins + 1]
+  std::vector<Range> support;  // [bins]: cells with a weight other than 0
+  std::vector<T> weights;      // [bins, cells], filled on the support
+  int64_t cells = 0;
+
+  Axis(T start, T stop, int64_t bins, int64_t cells_)
+      : edges(bins + 1), support(bins), weights(bins * cells_), cells(cells_) {
+    size = stop < start ? T(0) : stop - start;
+    for (int64_t e = 0; e <= bins; ++e) edges[e] = start + size * (T(e) / T(bins));
+    for (int64_t b = 0; b < bins; ++b) {
+      support[b] = {first_cell(edges[b], cells), first_cell(edges[b + 1] + T(2), cells)};
+      for (int64_t i = support[b].begin; i < support[b].end; ++i)
+        weights[b * cells + i] = hat_integral(edges[b + 1] - T(i)) - hat_integral(edges[b] - T(i));
+    }
+  }
+
+  int64_t bins() const { return static_cast<int64_t>(support.size()); }
+  const T* bin(int64_t b) const { return weights.data() + b * cells; }
+  Range all() const { return {support.front().begin, support.back().end}; }
+};
+
+template <class T>
+struct Box {
+  int64_t image;
+  bool nan;
+  Axis<T> y, x;
+  T per_area;  // 1 / area of one bin; 0 for a box without area
+
+  Box(const T* roi, T scale, int64_t rows, int64_t columns, int64_t height, int64_t width)
+      : image(static_cast<int64_t>(roi[0])),
+        nan(std::isnan(roi[1] + roi[2] + roi[3] + roi[4])),
+        y(nan ? T(0) : roi[2] * scale, nan ? T(0) : roi[4] * scale, rows, height),
+        x(nan ? T(0) : roi[1] * scale, nan ? T(0) : roi[3] * scale, columns, width) {
+    const T area = (y.size / T(rows)) * (x.size / T(columns));
+    per_area = nan ? std::numeric_limits<T>::quiet_NaN() : area > 0 ? T(1) / area : T(0);
+  }
+};
+
+struct Shape {
+  int64_t images, channels, height, width, boxes, rows, columns;
+};
+
+template <class T>
+std::vector<Box<T>> read_boxes(const T* rois, const Shape& s, T scale) {
+  std::vector<Box<T>> boxes;
+  boxes.reserve(s.boxes);
+  for (int64_t r = 0; r < s.boxes; ++r) {
+    const T index = rois[5 * r];
+    if (!(index >= 0 && index < T(s.images)))
+      throw std::out_of_range("prroi_pool: box " + std::to_string(r) + " names image " + std::to_string(index) +
+                              " of " + std::to_string(s.images));
+    boxes.emplace_back(rois + 5 * r, scale, s.rows, s.columns, s.height, s.width);
+  }
+  return boxes;
+}
+
+// y[0..n) += factor sum_k w[k] x[k * stride + 0..n): a block of channels at a time in registers.
+template <class T>
+inline CHASE_FAST_FLAT void accumulate(T* __restrict y, const T* __restrict x, int64_t stride, const T* __restrict w,
+                                       int64_t count, T factor, int64_t n) {
+  constexpr int block = 128 / sizeof(T);
+  int64_t c = 0;
+  for (; c + block <= n; c += block) {
+    T sum[block] = {};
+    for (int64_t k = 0; k < count; ++k)
+#pragma omp simd
+      for (int v = 0; v < block; ++v) sum[v] += w[k] * x[k * stride + c + v];
+#pragma omp simd
+    for (int v = 0; v < block; ++v) y[c + v] += factor * sum[v];
+  }
+  for (; c < n; ++c) {
+    T sum = 0;
+    for (int64_t k = 0; k < count; ++k) sum += w[k] * x[k * stride + c];
+    y[c] += factor * sum;
+  }
+}
+
+template <class T>
+inline CHASE_FAST_FLAT T dot(const T* __restrict a, const T* __restrict b, int64_t n) {
+  T sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+// [C, bins] of one box to [bins, C].
+template <class T>
+std::vector<T> channels_inner(const T* from, int64_t channels, int64_t bins) {
+  std::vector<T> to(channels * bins);
+  for (int64_t c = 0; c < channels; ++c)
+    for (int64_t b = 0; b < bins; ++b) to[b * channels + c] = from[c * bins + b];
+  return to;
+}
+
+template <class T>
+void forward(const Shape& s, const T* features, const std::vector<Box<T>>& boxes, T* out, int threads) {
+  const int64_t C = s.channels, Q = s.columns;
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
+  for (int64_t r = 0; r < s.boxes; ++r)
+    for (int64_t p = 0; p < s.rows; ++p) {
+      const Box<T>* box = &boxes[r];
+      const T* image = features + box->image * s.height * s.width * C;
+      std::vector<T> sums(Q * C);
+      T* sum = sums.data();
+      if (box->per_area != 0)
+        vectorised([=]() CHASE_FAST_FLAT {
+          for (int64_t i = box->y.support[p].begin; i < box->y.support[p].end; ++i)
+            for (int64_t q = 0; q < Q; ++q) {
+              const Range x = box->x.support[q];
+              accumulate(sum + q * C, image + (i * s.width + x.begin) * C, C, box->x.bin(q) + x.begin, x.end - x.begin,
+                         box->y.bin(p)[i], C);
+            }
+        });
+      for (int64_t c = 0; c < C; ++c)
+        for (int64_t q = 0; q < Q; ++q) out[((r * C + c) * s.rows + p) * Q + q] = sums[q * C + c] * box->per_area;
+    }
+}
+
+template <class T>
+void backward_features(const Shape& s, const T* grad, const std::vector<Box<T>>& boxes, T* grad_features, int threads) {
+  const int64_t C = s.channels, P = s.rows, Q = s.columns, W = s.width;
+  std::vector<std::vector<int64_t>> of_image(s.images);
+  for (int64_t r = 0; r < s.boxes; ++r) of_image[boxes[r].image].push_back(r);
+
+  std::vector<std::vector<T>> scaled(s.boxes);     // [bins, C] of grad / area
+  std::vector<std::vector<T>> by_column(s.boxes);  // [W, columns]: weights of a cell in every bin
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t r = 0; r < s.boxes; ++r) {
+    scaled[r] = channels_inner(grad + r * C * P * Q, C, P * Q);
+    for (T& g : scaled[r]) g *= boxes[r].per_area;
+    by_column[r].resize(W * Q);
+    for (int64_t q = 0; q < Q; ++q)
+      for (int64_t j = 0; j < W; ++j) by_column[r][j * Q + q] = boxes[r].x.bin(q)[j];
+  }
+
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
+  for (int64_t n = 0; n < s.images; ++n)
+    for (int64_t i = 0; i < s.height; ++i) {
+      T* row = grad_features + (n * s.height + i) * W * C;
+      std::fill(row, row + W * C, T(0));
+      std::vector<T> sums(Q * C);  // over the bins' rows
+      T* sum = sums.data();
+      for (int64_t r : of_image[n]) {
+        const Box<T>* box = &boxes[r];
+        const Range rows = box->y.all(), columns = box->x.all();
+        if (box->per_area == 0 || i < rows.begin || i >= rows.end) continue;
+        std::fill(sums.begin(), sums.end(), T(0));
+        const T *g = scaled[r].data(), *weights = by_column[r].data();
+        vectorised([=]() CHASE_FAST_FLAT {
+          for (int64_t p = 0; p < P; ++p)
+            if (i >= box->y.support[p].begin && i < box->y.support[p].end)
+              accumulate(sum, g + p * Q * C, 0, box->y.bin(p) + i, 1, T(1), Q * C);
+          for (int64_t j = columns.begin; j < columns.end; ++j)
+            accumulate(row + j * C, sum, C, weights + j * Q, Q, T(1), C);
+        });
+      }
+    }
+}
+
+// d loss / d edge for every edge of an axis, without the factor 1 / area. Pixel (k, l): k along this axis, l along the
+// other; g is [bins, C] with the strides of its bins along both axes.
+template <class T>
+inline CHASE_FAST_FLAT void line_integrals(const T* image, int64_t stride, int64_t other_stride, const Axis<T>& axis,
+                                           const Axis<T>& other, const T* g, int64_t g_stride, int64_t g_other_stride,
+                                           int64_t C, T* line, T* grad_edges) {
+  for (int64_t e = 0; e <= axis.bins(); ++e) {
+    grad_edges[e] = 0;
+    const int64_t begin = first_cell(axis.edges[e], axis.cells), end = first_cell(axis.edges[e] + T(2), axis.cells);
+    for (int64_t b = 0; b < other.bins(); ++b) {
+      for (int64_t c = 0; c < C; ++c) line[c] = 0;
+      for (int64_t k = begin; k < end; ++k) {
+        const Range cells = other.support[b];
+        accumulate(line, image + k * stride + cells.begin * other_stride, other_stride, other.bin(b) + cells.begin,
+                   cells.end - cells.begin, hat(axis.edges[e] - T(k)), C);
+      }
+      const T* at = g + b * g_other_stride + e * g_stride;
+      if (e > 0) grad_edges[e] += dot(line, at - g_stride, C);
+      if (e < axis.bins()) grad_edges[e] -= dot(line, at, C);
+    }
+  }
+}
+
+// Edge gradients to the two corners; total = sum grad out, whose factor 1 / area shrinks as the box grows.
+template <class T>
+void to_corners(const std::vector<T>& grad_edges, const Axis<T>& axis, T per_area, T total, T scale, T* first,
+                T* second) {
+  T low = 0, high = 0;
+  for (int64_t e = 0; e <= axis.bins(); ++e) {
+    const T share = T(e) / T(axis.bins());
+    low += (1 - share) * grad_edges[e];
+    high += share * grad_edges[e];
+  }
+  *first = scale * (low * per_area + total / axis.size);
+  *second = scale * (high * per_area - total / axis.size);
+}
+
+template <class T>
+void backward_rois(const Shape& s, const T* grad, const T* features, const std::vector<Box<T>>& boxes, const T* out,
+                   T scale, T* grad_rois, int threads) {
+  const int64_t C = s.channels, bins = s.rows * s.columns;
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t r = 0; r < s.boxes; ++r) {
+    const Box<T>* box = &boxes[r];
+    T* to = grad_rois + 5 * r;
+    to[0] = 0;
+    if (box->nan || box->per_area == 0) {
+      std::fill(to + 1, to + 5, box->per_area);  // NaN or 0
+      continue;
+    }
+    const T* image = features + box->image * s.height * s.width * C;
+    const std::vector<T> inner = channels_inner(grad + r * C * bins, C, bins);
+    std::vector<T> line(C), edges_y(s.rows + 1), edges_x(s.columns + 1);
+    T total = 0;
+    const T* g = inner.data();
+    T *l = line.data(), *ey = edges_y.data(), *ex = edges_x.data(), *sum = &total;
+    vectorised([=]() CHASE_FAST_FLAT {
+      line_integrals(image, s.width * C, C, box->y, box->x, g, s.columns * C, C, C, l, ey);
+      line_integrals(image, C, s.width * C, box->x, box->y, g, C, s.columns * C, C, l, ex);
+      *sum = dot(grad + r * C * bins, out + r * C * bins, C * bins);
+    });
+    to_corners(edges_x, box->x, box->per_area, total, scale, to + 1, to + 3);
+    to_corners(edges_y, box->y, box->per_area, total, scale, to + 2, to + 4);
+  }
+}
+
+Shape check_inputs(const TensorView& features, const TensorView& rois, const TensorView& pooled) {
+  check(features.dtype == DType::F32 || features.dtype == DType::F64, "prroi_pool: float32 or float64");
+  check(features.channels_last(), "prroi_pool: features must be [N, C, H, W] and channels-last");
+  check(rois.dim() == 2 && pooled.dim() == 4, "prroi_pool: rois must be [R, 5], values [R, C, rows, columns]");
+  check_shape(rois, {rois.size(0), 5}, "prroi_pool: rois");
+  check_shape(pooled, {rois.size(0), features.size(1), pooled.size(2), pooled.size(3)}, "prroi_pool: values");
+  for (const TensorView* t : {&rois, &pooled}) {
+    check_dtype(*t, features.dtype, "prroi_pool");
+    check(t->contiguous(), "prroi_pool: rois and values must be contiguous");
+  }
+  return {features.size(0), features.size(1), features.size(2), features.size(3),
+          rois.size(0),     pooled.size(2),   pooled.size(3)};
+}
+
+template <class F>
+void by_dtype(const TensorView& t, const F& call) {
+  t.dtype == DType::F32 ? call(float{}) : call(double{});
+}
+
+}  // namespace
+
+void prroi_pool(const TensorView& features, const TensorView& rois, const TensorView& out, double scale, int threads) {
+  const Shape s = check_inputs(features, rois, out);
+  by_dtype(features, [&](auto zero) {
+    using T = decltype(zero);
+    forward<T>(s, features.ptr<T>(), read_boxes<T>(rois.ptr<T>(), s, T(scale)), out.ptr<T>(), threads);
+  });
+}
+
+void prroi_pool_backward_features(const TensorView& grad, const TensorView& rois, const TensorView& grad_features,
+                                  double scale, int threads) {
+  const Shape s = check_inputs(grad_features, rois, grad);
+  by_dtype(grad, [&](auto zero) {
+    using T = decltype(zero);
+    backward_features<T>(s, grad.ptr<T>(), read_boxes<T>(rois.ptr<T>(), s, T(scale)), grad_features.ptr<T>(), threads);
+  });
+}
+
+void prroi_pool_backward_rois(const TensorView& grad, const TensorView& features, const TensorView& rois,
+                              const TensorView& out, const TensorView& grad_rois, double scale, int threads) {
+  const Shape s = check_inputs(features, rois, grad);
+  check_inputs(features, rois, out);
+  check_shape(grad_rois, rois.sizes, "prroi_pool: gradient of rois");
+  check_dtype(grad_rois, rois.dtype, "prroi_pool: gradient of rois");
+  check(grad_rois.contiguous(), "prroi_pool: gradient of rois must be contiguous");
+  by_dtype(features, [&](auto zero) {
+    using T = decltype(zero);
+    backward_rois<T>(s, grad.ptr<T>(), features.ptr<T>(), read_boxes<T>(rois.ptr<T>(), s, T(scale)), out.ptr<T>(),
+                     T(scale), grad_rois.ptr<T>(), threads);
+  });
+}
+
+}  // namespace chase_fast::cpu

@@ -1,0 +1,77 @@
+"""What every op's `register_autograd` needs: gradients by recomputing through the reference, and an error
+instead of second derivatives of a fast backward."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Nested = Any  # a Tensor, a list of Tensors, or a value without gradient
+
+
+def recompute(
+    reference: Callable[..., Any],
+    inputs: Sequence[Nested],
+    needed: Sequence[Any],
+    grads: Sequence[Tensor | None],
+) -> tuple[Nested, ...]:
+    """Gradients of `reference(*inputs)`, by running it again under autograd.
+
+    For the backward of an op that has no kernel for it. Differentiable again when called under
+    `create_graph=True`, so the reference backend keeps its higher derivatives.
+
+    Args:
+        reference: plain torch function; returns one tensor or a tuple of tensors.
+        inputs: its positional arguments as saved in the forward; lists of tensors are allowed.
+        needed: `ctx.needs_input_grad`: per input a bool, for a list of tensors a list of bools.
+        grads: one incoming gradient per output; None stands for zeros.
+
+    Returns:
+        One entry per input, as `backward` must return them: a gradient, None, or a list of those.
+    """
+    again = torch.is_grad_enabled()
+    leaves: list[Tensor] = []
+
+    def fresh(value: Nested, need: Any) -> Nested:
+        if isinstance(value, (list, tuple)) and isinstance(need, (list, tuple)):
+            return [fresh(v, n) for v, n in zip(value, need)]
+        if not isinstance(value, Tensor):
+            return value
+        if not need:
+            return value if again else value.detach()
+        leaf = value.view_as(value) if again else value.detach().requires_grad_()
+        leaves.append(leaf)
+        return leaf
+
+    with torch.enable_grad():
+        arguments = [fresh(value, need) for value, need in zip(inputs, needed)]
+        outputs = reference(*arguments)
+        outputs = outputs if isinstance(outputs, (list, tuple)) else (outputs,)
+        pairs = [(o, g) for o, g in zip(outputs, grads) if g is not None and o.requires_grad]
+        if leaves and pairs:
+            got = torch.autograd.grad(
+                [o for o, _ in pairs], leaves, [g for _, g in pairs], create_graph=again, allow_unused=True
+            )
+        else:
+            got = [None] * len(leaves)
+    found = iter(got)
+
+    def collect(value: Nested, need: Any) -> Nested:
+        if isinstance(value, (list, tuple)) and isinstance(need, (list, tuple)):
+            return [collect(v, n) for v, n in zip(value, need)]
+        return next(found) if isinstance(value, Tensor) and need else None
+
+    return tuple(collect(value, need) for value, need in zip(inputs, needed))
+
+
+def not_differentiable(op: Any) -> None:
+    """Lets a backward op (the result of `torch.library.custom_op`) refuse second derivatives."""
+
+    def backward(ctx, *grads):
+        raise RuntimeError(
+            f"{op._qualname} is not differentiable again: second derivatives need backend='reference' "
+            "(or CHASE_FAST_BACKEND=reference)"
+        )
+
+    op.register_autograd(backward)

@@ -1,0 +1,159 @@
+"""Which backend runs an op: `reference | cpu | triton | cuda`, chosen by `resolve`, with the reason why not.
+
+Every op passes a `can_run` table {backend: fn(device, dtype) -> None | "why not"}. Order: CUDA tensors cuda,
+triton, reference; CPU tensors cpu, reference (triton on CPU only when forced, under TRITON_INTERPRET=1).
+`backend=` forces one; the environment variable CHASE_FAST_BACKEND does the same for every op, or with
+`OP=NAME,OP=NAME` for some.
+"""
+
+import functools
+import importlib
+import importlib.util
+import logging
+import os
+from collections.abc import Callable, Mapping
+
+import torch
+
+from chase_fast._version import __version__
+
+BACKENDS = ("reference", "cpu", "triton", "cuda")
+ORDER = {"cuda": ("cuda", "triton", "reference"), "cpu": ("cpu", "reference")}
+CanRun = Callable[[torch.device, torch.dtype], str | None]
+
+log = logging.getLogger("chase_fast.kernels")
+_DTYPES = {
+    torch.float32: 0,
+    torch.float64: 1,
+    torch.bfloat16: 2,
+    torch.uint8: 3,
+    torch.int32: 4,
+    torch.int64: 5,
+}
+
+
+@functools.cache
+def native():
+    """The native module `chase_fast_C` (torch is already imported: one OpenMP runtime serves both).
+
+    Raises:
+        ImportError: it is not built, or was built for another version of the Python sources.
+    """
+    fix = "run `pip install .` (or `pip install -e .`) again in the source folder"
+    try:
+        module = importlib.import_module("chase_fast_C")
+    except ImportError as e:
+        raise ImportError(f"the native module chase_fast_C is missing ({e}); {fix}") from None
+    if module.__version__ != __version__:
+        raise ImportError(
+            f"chase_fast_C is version {module.__version__}, the sources are {__version__}; {fix}"
+        )
+    return module
+
+
+def view(t: torch.Tensor):
+    """Native view of a tensor (pointer, dtype, sizes, strides); the tensor must outlive the call."""
+    return native().TensorView(t.data_ptr(), _DTYPES[t.dtype], tuple(t.shape), tuple(t.stride()))
+
+
+def always(device: torch.device, dtype: torch.dtype) -> None:
+    """can_run of every reference."""
+    return None
+
+
+def native_cpu(*dtypes: torch.dtype) -> CanRun:
+    """can_run of a C++ backend for these dtypes."""
+
+    def can_run(device: torch.device, dtype: torch.dtype) -> str | None:
+        if device.type != "cpu":
+            return f"cpu kernels take CPU tensors, not {device.type}"
+        if dtype not in dtypes:
+            return f"no cpu kernel for {dtype}"
+        try:
+            native()
+        except ImportError as e:
+            return str(e)
+        return None
+
+    return can_run
+
+
+def native_cuda(*dtypes: torch.dtype) -> CanRun:
+    """can_run of a CUDA C++ backend for these dtypes."""
+
+    def can_run(device: torch.device, dtype: torch.dtype) -> str | None:
+        try:
+            built = native().build_info()["cuda"]
+        except ImportError as e:
+            return str(e)
+        if built is None:
+            return "chase_fast_C was built without CUDA (nvcc not found, or CHASE_FAST_CUDA=off)"
+        if not torch.cuda.is_available():
+            return "no CUDA device"
+        if device.type != "cuda":
+            return f"cuda kernels take CUDA tensors, not {device.type}"
+        return None if dtype in dtypes else f"no cuda kernel for {dtype}"
+
+    return can_run
+
+
+def interpreting() -> bool:
+    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def triton(*dtypes: torch.dtype) -> CanRun:
+    """can_run of a Triton backend for these dtypes."""
+
+    def can_run(device: torch.device, dtype: torch.dtype) -> str | None:
+        if importlib.util.find_spec("triton") is None:
+            return "triton is not installed"
+        if dtype not in dtypes:
+            return f"no triton kernel for {dtype}"
+        if device.type == "cpu" and not interpreting():
+            return "triton runs on CPU tensors only under TRITON_INTERPRET=1 (set before Python starts)"
+        if device.type == "cuda" and not torch.cuda.is_available():
+            return "no CUDA device"
+        return None
+
+    return can_run
+
+
+def forced(op: str) -> str | None:
+    """Backend that CHASE_FAST_BACKEND asks for: one name for all ops, or `OP=NAME,OP=NAME`."""
+    text = os.environ.get("CHASE_FAST_BACKEND", "")
+    if "=" not in text:
+        return text or None
+    return dict(pair.split("=", 1) for pair in text.split(",")).get(op)
+
+
+@functools.cache
+def _log_once(op: str, backend: str, device: str, dtype: torch.dtype, skipped: str) -> None:
+    log.info("%s: %s on %s %s%s", op, backend, device, dtype, f" ({skipped})" if skipped else "")
+
+
+def resolve(op: str, can_run: Mapping[str, CanRun], x: torch.Tensor, backend: str | None = None) -> str:
+    """Name of the backend that will run `op` on tensors like `x`.
+
+    Raises:
+        ValueError: unknown backend name.
+        RuntimeError: the forced backend cannot run; the text says why.
+    """
+    wanted = backend or forced(op)
+    if wanted is not None:
+        if wanted not in BACKENDS:
+            raise ValueError(f"{op}: unknown backend {wanted!r}, choose from {', '.join(BACKENDS)}")
+        if wanted not in can_run:
+            raise RuntimeError(f"{op}: backend {wanted} is not written yet, it has {', '.join(can_run)}")
+        if why := can_run[wanted](x.device, x.dtype):
+            raise RuntimeError(f"{op}: backend {wanted} cannot run: {why}")
+        return wanted
+    skipped = []
+    for name in ORDER.get(x.device.type, ("reference",)):
+        if name not in can_run:
+            continue
+        why = can_run[name](x.device, x.dtype)
+        if why is None:
+            _log_once(op, name, str(x.device), x.dtype, "; ".join(skipped))
+            return name
+        skipped.append(f"{name}: {why}")
+    raise RuntimeError(f"{op}: no backend can run: {'; '.join(skipped)}")
