@@ -1,0 +1,60 @@
+"""Allocates outputs, calls the kernels of csrc/cpu/prroi_pool.cpp or csrc/cuda/prroi_pool.cu."""
+
+import torch
+from torch import Tensor
+
+from .._dispatch import native, view
+
+
+def by_image(rois: Tensor, images: int) -> tuple[Tensor, Tensor]:
+    """Boxes sorted by image, without a synchronisation.
+
+    Returns:
+        order [R] int64, stable; first [images + 1] int64: where each image's boxes begin in `order`.
+    """
+    image, order = torch.sort(rois[:, 0], stable=True)
+    starts = torch.arange(images + 1, dtype=image.dtype, device=image.device)
+    return order, torch.searchsorted(image.contiguous(), starts)
+
+
+def forward(features: Tensor, rois: Tensor, rows: int, columns: int, scale: float) -> Tensor:
+    features, rois = features.contiguous(memory_format=torch.channels_last), rois.contiguous()
+    size = (rois.shape[0], features.shape[1], rows, columns)
+    out = torch.empty(size, dtype=features.dtype, device=features.device)
+    views = view(features), view(rois), view(out), scale
+    if features.is_cuda:
+        with torch.cuda.device(features.device):
+            native().cuda_prroi_pool(*views, torch.cuda.current_stream().cuda_stream)
+    else:
+        native().cpu_prroi_pool(*views, torch.get_num_threads())
+    return out
+
+
+def backward_features(grad: Tensor, shape: torch.Size, rois: Tensor, scale: float) -> Tensor:
+    grad, rois = grad.contiguous(), rois.contiguous()
+    out = torch.empty(shape, dtype=grad.dtype, device=grad.device, memory_format=torch.channels_last)
+    if grad.is_cuda:
+        with torch.cuda.device(grad.device):
+            order, first = by_image(rois, shape[0])
+            views = view(grad), view(rois), view(order), view(first), view(out), scale
+            native().cuda_prroi_pool_backward_features(*views, torch.cuda.current_stream().cuda_stream)
+    else:
+        views = view(grad), view(rois), view(out), scale
+        native().cpu_prroi_pool_backward_features(*views, torch.get_num_threads())
+    return out
+
+
+def backward_rois(grad: Tensor, features: Tensor, rois: Tensor, out: Tensor, scale: float) -> Tensor:
+    features = features.contiguous(memory_format=torch.channels_last)
+    grad, rois, out = grad.contiguous(), rois.contiguous(), out.contiguous()
+    grad_rois = torch.empty(rois.shape, dtype=rois.dtype, device=rois.device)
+    if grad.is_cuda:
+        with torch.cuda.device(grad.device):
+            bins = out.shape[2] * out.shape[3]
+            partial = torch.empty((rois.shape[0], bins, 4), dtype=rois.dtype, device=rois.device)
+            views = view(grad), view(features), view(rois), view(out), view(partial), view(grad_rois), scale
+            native().cuda_prroi_pool_backward_rois(*views, torch.cuda.current_stream().cuda_stream)
+    else:
+        views = view(grad), view(features), view(rois), view(out), view(grad_rois), scale
+        native().cpu_prroi_pool_backward_rois(*views, torch.get_num_threads())
+    return grad_rois

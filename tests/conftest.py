@@ -1,0 +1,27 @@
+"""Without a CUDA device Triton kernels run in Triton's interpreter: the switch must be set before triton is
+imported (importing torch does not import it)."""
+
+import os
+
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """`-m gpu` is every test of the cuda backend and, where there is a GPU to compile for, of triton."""
+    backends = {"cuda", "triton"} if torch.cuda.is_available() else {"cuda"}
+    for item in items:
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if backends & {p for p in parameters if isinstance(p, str)}:
+            item.add_marker("gpu")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """`-m gpu` reads only files with such tests: a GPU machine may lack packages that the others import."""
+    if config.option.markexpr == "gpu" and collection_path.match("tests/test_*.py"):
+        return True if "mark.gpu" not in collection_path.read_text() else None
+    return None
