@@ -1,0 +1,92 @@
+"""crop: cut a window out of a frame, resize it bilinearly to a square, normalise it.
+
+    out[c, i, j] = (clamp(gain * bilinear(frame, window)[i, j, c] / 255, 0, 1) - mean[c]) / std[c]
+
+frame   [H, W, 3] uint8 (decoded image) or float32/float64 with values 0..255; RGB
+window  (x0, y0, width, height), integers, frame pixels; outside the frame its nearest edge pixel repeats
+size    side of the square output in pixels
+gain    brightness factor, applied before the clamp
+out     [3, size, size], channels last in memory; float32 for uint8 frames, else the frame's dtype
+
+Bilinear is OpenCV's INTER_LINEAR: half-pixel centres, no antialiasing; on uint8 its fixed-point arithmetic
+(11-bit weights, result rounded to uint8), bit for bit. Which window a box asks for is another matter: see
+`window.py`.
+
+Backends: `reference` (plain torch, any device) and `cpu` (OpenCV itself: one thread, releases the GIL).
+Not differentiable: a crop feeds a network, nothing is learned through it, so asking for its gradient raises.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from chase_fast.kernels._dispatch import always, resolve
+from chase_fast.kernels.crop import opencv
+from chase_fast.kernels.crop.reference import crop as reference
+from chase_fast.kernels.crop.window import Window, crop_window
+
+__all__ = ["CAN_RUN", "IMAGENET_MEAN", "IMAGENET_STD", "Window", "crop", "crop_window"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+CAN_RUN = {"reference": always, "cpu": opencv.can_run}
+_RUN = {"reference": reference, "cpu": opencv.crop}
+_NO_GRADIENT = "crop is not differentiable: detach the frame before cropping it"
+
+
+def crop(
+    frame: torch.Tensor,
+    window: Sequence[int],
+    size: int,
+    gain: float = 1.0,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    backend: str | None = None,
+) -> torch.Tensor:
+    """Normalised crop [3, size, size]; see the module text for the contract.
+
+    Raises:
+        ValueError: the frame is not [H, W, 3] uint8/float32/float64, or the window or size is not positive.
+        RuntimeError: the frame requires a gradient.
+    """
+    if frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+        raise ValueError(f"crop: frame must be [H, W, 3], got {list(frame.shape)}")
+    if frame.dtype not in (torch.uint8, torch.float32, torch.float64):
+        raise ValueError(f"crop: frame must be uint8, float32 or float64, got {frame.dtype}")
+    if len(window) != 4 or window[2] < 1 or window[3] < 1 or size < 1:
+        raise ValueError(f"crop: window {tuple(window)} and size {size} must be positive")
+    chosen = resolve("crop", CAN_RUN, frame, backend)
+    args = frame, [int(v) for v in window], int(size), float(gain), list(mean), list(std)
+    if torch.compiler.is_compiling():
+        return _crop(*args, chosen)
+    if frame.requires_grad:
+        raise RuntimeError(_NO_GRADIENT)
+    # without the op's dispatch: its first call imports seconds of torch, in every loader process
+    return _RUN[chosen](*args)
+
+
+@torch.library.custom_op("chase_fast::crop", mutates_args=())
+def _crop(
+    frame: torch.Tensor,
+    window: list[int],
+    size: int,
+    gain: float,
+    mean: list[float],
+    std: list[float],
+    backend: str,
+) -> torch.Tensor:
+    return _RUN[backend](frame, window, size, gain, mean, std)
+
+
+@_crop.register_fake
+def _(frame, window, size, gain, mean, std, backend):
+    dtype = torch.float32 if frame.dtype == torch.uint8 else frame.dtype
+    return frame.new_empty((size, size, 3), dtype=dtype).permute(2, 0, 1)
+
+
+def _no_backward(ctx, grad):
+    raise RuntimeError(_NO_GRADIENT)
+
+
+_crop.register_autograd(_no_backward)

@@ -1,0 +1,198 @@
+"""All branches of the edges that leave one source node, up to the batch norm that ends a convolution branch.
+
+The E edges that leave a source read the same map x, so the op takes their weights stacked and does once what
+they share:
+
+    max_pool_3x3, avg_pool_3x3    BN(pool(x)), no affine: the same map for every edge, computed once
+    sep_conv_kxk, edge e          PW2(DW2(act(BN(PW1(DW1(a))))))       k = 3, 5; padding (k - 1) / 2
+    dil_conv_kxk, edge e          PW(DW(a))                            dilation 2, padding k - 1
+
+    chase: a = x, act = lrelu(slope)            darts: a = act(x), act = relu
+
+What follows is `node_sum`: it applies the last BN (and the leaky ReLU of chase) to convolution maps and takes
+pool maps as they are. Skip and none need no work here. The average pool counts only pixels inside the map;
+convolutions have no bias. Batch norm in training uses the biased statistics of each of `groups` equal,
+consecutive parts of the batch.
+Sources: DARTS (Liu et al. 2019) for `darts`, the released CHASE cell for `chase`.
+
+For a fused backend: every convolution map is dense [N, C, H, W], the output of a pointwise product; the
+depthwise stages of all edges read the same tile of a; inner statistics are returned, so they can come out of
+the pointwise's epilogue.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import _dispatch
+from .._autograd import recompute
+from . import reference
+
+CAN_RUN = {"reference": _dispatch.always}
+FLAVOURS = ("chase", "darts")
+POOLS = ("max_pool_3x3", "avg_pool_3x3")
+KERNEL = {"sep_conv_3x3": 3, "sep_conv_5x5": 5, "dil_conv_3x3": 3, "dil_conv_5x5": 5}
+STAGES = {"sep_conv_3x3": 2, "sep_conv_5x5": 2, "dil_conv_3x3": 1, "dil_conv_5x5": 1}
+
+
+class Branches(NamedTuple):
+    """Result of `mixed_op`; lists follow the order of its `ops`.
+
+    maps: per pool one [N, C, H, W]; per convolution E of them, one per edge, before their last batch norm,
+        in channels_last memory.
+    mean, var: per pool [1, G, C], per sep_conv [E, G, C]: mean and biased variance used, without gradient.
+    """
+
+    maps: list[Tensor]
+    mean: list[Tensor]
+    var: list[Tensor]
+
+
+def mixed_op(
+    x: Tensor,
+    ops: Sequence[str],
+    depthwise: Sequence[Tensor],
+    pointwise: Sequence[Tensor],
+    gamma: Sequence[Tensor],
+    beta: Sequence[Tensor],
+    mean: Sequence[Tensor] = (),
+    var: Sequence[Tensor] = (),
+    *,
+    flavour: str = "chase",
+    groups: int = 1,
+    training: bool = True,
+    eps: float = 1e-5,
+    slope: float = 0.01,
+    backend: str | None = None,
+) -> Branches:
+    """Every branch that leaves one source node.
+
+    Args:
+        x: [N, C, H, W], best in channels_last memory.
+        ops: which branches, each at most once: names of POOLS and KERNEL.
+        depthwise: [E, C, k, k] per convolution stage, in the order of `ops`: two for a sep_conv, one for a
+            dil_conv.
+        pointwise: [E, C, C] (out, in) per stage, likewise.
+        gamma, beta: [E, C] per sep_conv, the batch norm between its stages.
+        mean, var: running statistics, [1, C] per pool and [E, C] per sep_conv in the order of `ops`;
+            read (and required) only with training=False.
+        flavour: "chase" or "darts".
+        groups: number of parts of the batch with statistics of their own; divides N.
+        slope: of the leaky ReLU (chase).
+        backend: force a backend; only `reference` is written.
+
+    Returns:
+        Branches. Differentiable to x, depthwise, pointwise, gamma and beta.
+
+    Raises:
+        ValueError: unknown or repeated op, wrong shapes, groups or flavour.
+    """
+    ops = list(ops)
+    _check(x, ops, depthwise, pointwise, gamma, beta, mean, var, flavour, groups, training)
+    backend = _dispatch.resolve("mixed_op", CAN_RUN, x, backend)
+    statistics = ([], []) if training else (list(mean), list(var))
+    arguments = (list(depthwise), list(pointwise), list(gamma), list(beta), *statistics)
+    options = (flavour, groups, training, eps, slope)
+    if backend == "reference":
+        flat = reference.mixed_op(x, ops, *arguments, *options)
+    else:
+        flat = _mixed_op(x, ",".join(ops), *arguments, *options, backend)
+    norms = sum(_has_norm(op) for op in ops)
+    maps = len(flat) - 2 * norms
+    return Branches(flat[:maps], flat[maps : maps + norms], flat[maps + norms :])
+
+
+def _has_norm(op: str) -> bool:
+    return op in POOLS or STAGES[op] == 2
+
+
+def _check(x, ops, depthwise, pointwise, gamma, beta, mean, var, flavour, groups, training) -> None:
+    known = (*POOLS, *KERNEL)
+    if not ops or len(set(ops)) < len(ops) or not set(ops) <= set(known):
+        raise ValueError(f"mixed_op: ops {ops} must be different names out of {', '.join(known)}")
+    if flavour not in FLAVOURS:
+        raise ValueError(f"mixed_op: unknown flavour {flavour!r}, choose from {', '.join(FLAVOURS)}")
+    if x.dim() != 4 or groups < 1 or x.shape[0] % groups:
+        raise ValueError(
+            f"mixed_op: x {list(x.shape)} must be [N, C, H, W] with N a multiple of groups = {groups}"
+        )
+    c = x.shape[1]
+    edges = depthwise[0].shape[0] if depthwise else 1
+    convolutions = [op for op in ops if op in KERNEL]
+    kernels = [KERNEL[op] for op in convolutions for _ in range(STAGES[op])]
+    inner = [(edges, c) for op in convolutions if STAGES[op] == 2]
+    _check_shapes("depthwise", depthwise, [(edges, c, k, k) for k in kernels])
+    _check_shapes("pointwise", pointwise, [(edges, c, c) for _ in kernels])
+    _check_shapes("gamma", gamma, inner)
+    _check_shapes("beta", beta, inner)
+    if not training:
+        wanted = [(1, c) if op in POOLS else (edges, c) for op in ops if _has_norm(op)]
+        _check_shapes("mean", mean, wanted)
+        _check_shapes("var", var, wanted)
+
+
+def _check_shapes(name: str, tensors: Sequence[Tensor], wanted: list[tuple[int, ...]]) -> None:
+    shapes = [tuple(t.shape) for t in tensors]
+    if shapes != wanted:
+        raise ValueError(f"mixed_op: {name} has shapes {shapes}, expected {wanted}")
+
+
+@torch.library.custom_op("chase_fast::mixed_op", mutates_args=())
+def _mixed_op(
+    x: Tensor,
+    ops: str,
+    depthwise: list[Tensor],
+    pointwise: list[Tensor],
+    gamma: list[Tensor],
+    beta: list[Tensor],
+    mean: list[Tensor],
+    var: list[Tensor],
+    flavour: str,
+    groups: int,
+    training: bool,
+    eps: float,
+    slope: float,
+    backend: str,
+) -> list[Tensor]:
+    return reference.mixed_op(
+        x, ops.split(","), depthwise, pointwise, gamma, beta, mean, var, flavour, groups, training, eps, slope
+    )
+
+
+@_mixed_op.register_fake
+def _(x, ops, depthwise, pointwise, gamma, beta, mean, var, flavour, groups, training, eps, slope, backend):
+    names = ops.split(",")
+    edges = depthwise[0].shape[0] if depthwise else 1
+    n, c, h, w = x.shape
+    maps = []
+    for op in names:
+        if op in POOLS:
+            maps.append(torch.empty_like(x))
+        else:
+            maps += [x.new_empty(n, h, w, c).permute(0, 3, 1, 2) for _ in range(edges)]
+    parameter = (depthwise or [x])[0]
+    rows = [1 if op in POOLS else edges for op in names if _has_norm(op)]
+    return maps + [parameter.new_empty(r, groups, c) for r in rows + rows]
+
+
+def _setup_context(ctx, inputs, output):
+    x, ops, *lists = inputs[:8]
+    ctx.ops = ops.split(",")
+    ctx.options, ctx.backend = inputs[8:-1], inputs[-1]
+    ctx.sizes = [len(tensors) for tensors in lists]
+    ctx.save_for_backward(x, *(t for tensors in lists for t in tensors))
+    norms = sum(_has_norm(op) for op in ctx.ops)
+    ctx.mark_non_differentiable(*output[len(output) - 2 * norms :])
+
+
+def _backward(ctx, grads):
+    x, *flat = ctx.saved_tensors
+    saved = iter(flat)
+    lists = [[next(saved) for _ in range(size)] for size in ctx.sizes]
+    inputs = (x, ctx.ops, *lists, *ctx.options)
+    return *recompute(reference.mixed_op, inputs, ctx.needs_input_grad[:-1], grads), None
+
+
+_mixed_op.register_autograd(_backward, setup_context=_setup_context)

@@ -1,0 +1,281 @@
+"""Target filter: one k x k x C filter per sequence applied to n frames, and the solvers that learn it.
+
+    apply             score(y, x) = sum_{c,a,b} f[c, a, b] X[c, y + a - k//2, x + b - k//2], zero outside X
+    apply_transpose   (X^T r)[c, a, b] = sum over frames, y, x of r(y, x) X[c, y + a - k//2, x + b - k//2]
+    solve_prdimp      steepest descent with Newton curvature on the KL divergence to a label density
+    solve_dimp        steepest descent with Gauss-Newton curvature on weighted squared residuals
+
+Score maps have H' = H + 1 rows for even k, H for odd k (columns likewise). With stride 16, score index i
+stands for image pixel 16 i (even k) or 16 (i + 1/2) (odd k).
+
+Both solvers minimise over f, per sequence, with frame weights g (1/n unless given) and
+lambda = max(filter_reg^2, min_filter_reg^2), eta = exp(log_step_length), by `iterations` steps
+
+    f <- f - eta alpha G,    alpha = |G|^2 / max(1e-8, curvature + (lambda + alpha_eps) |G|^2)
+
+PrDiMP:  q = softmax(s), with one more logit softmax_reg that is dropped (none if None);
+         G = X^T(g (q - p)) + lambda f,  curvature = sum g h,  h = max(0, sum q u^2 - (sum q u)^2),  u = X G;
+         loss = sum g (log(sum exp s + exp softmax_reg) - sum p s) + lambda |f|^2.
+         (The step is that of lambda/2 |f|^2: the published tracker reports twice what it minimises.)
+DiMP:    a(s) = (1-m)/2 |s| + (1+m)/2 s,  V = v sqrt(g),  G = X^T(a' V V (a - y)) + lambda f,
+         curvature = sum (V a' X G)^2;  loss = sum (V (a - y))^2 + lambda |f|^2.
+
+Losses are averaged over sequences. Everything is differentiated through (no detached iterate).
+Sources: Bhat et al., Learning Discriminative Model Prediction for Tracking (2019);
+Danelljan et al., Probabilistic Regression for Visual Tracking (2020).
+"""
+
+import torch
+from torch import Tensor
+
+from .. import _dispatch
+from .._autograd import recompute
+from . import reference
+
+CAN_RUN = {"reference": _dispatch.always}
+
+
+def apply(features: Tensor, filters: Tensor, backend: str | None = None) -> Tensor:
+    """Scores of filters on every frame of their sequence.
+
+    Args:
+        features: [n, s, C, H, W] frames x sequences.
+        filters: [s, C, k, k], or [m, s, C, k, k] for m filters per sequence in one pass over the features.
+
+    Returns:
+        [n, s, H', W'], or [m, n, s, H', W']. Differentiable to both.
+    """
+    _check(features, filters if filters.dim() == 5 else filters.unsqueeze(0))
+    backend = _dispatch.resolve("target_filter", CAN_RUN, features, backend)
+    run = reference.apply if backend == "reference" else _forced(_apply, backend)
+    return run(features, filters) if filters.dim() == 5 else run(features, filters.unsqueeze(0))[0]
+
+
+def apply_transpose(
+    features: Tensor, residual: Tensor, filter_size: int, backend: str | None = None
+) -> Tensor:
+    """Adjoint of `apply` to the filter, summed over the frames of each sequence.
+
+    Args:
+        features: [n, s, C, H, W].
+        residual: [n, s, H', W'].
+        filter_size: k.
+
+    Returns:
+        [s, C, k, k]. Differentiable to both tensors.
+    """
+    _check_maps(features, filter_size, residual=residual)
+    backend = _dispatch.resolve("target_filter", CAN_RUN, features, backend)
+    run = reference.apply_transpose if backend == "reference" else _forced(_apply_transpose, backend)
+    return run(features, residual, filter_size)
+
+
+def solve_prdimp(
+    features: Tensor,
+    filter: Tensor,
+    label_density: Tensor,
+    log_step_length: Tensor,
+    filter_reg: Tensor,
+    sample_weight: Tensor | None = None,
+    *,
+    iterations: int = 5,
+    min_filter_reg: float = 0.05,
+    alpha_eps: float = 0.05,
+    softmax_reg: float | None = None,
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Unrolled PrDiMP solver.
+
+    Args:
+        features: [n, s, C, H, W].
+        filter: [s, C, k, k], the start.
+        label_density: p, [n, s, H', W'].
+        log_step_length, filter_reg: [1], learned.
+        sample_weight: g, [n, s] or [n, 1]; 1/n each if None.
+
+    Returns:
+        iterates [iterations + 1, s, C, k, k] with the start first, losses [iterations + 1].
+        Differentiable to all tensors.
+    """
+    _check(features, filter.unsqueeze(0))
+    _check_maps(features, filter.shape[-1], label_density=label_density)
+    _check_scalars(features, log_step_length, filter_reg, sample_weight, iterations)
+    backend = _dispatch.resolve("target_filter", CAN_RUN, features, backend)
+    run = reference.solve_prdimp if backend == "reference" else _forced(_solve_prdimp, backend)
+    tensors = (features, filter, label_density, log_step_length, filter_reg, sample_weight)
+    return run(*tensors, iterations, float(min_filter_reg), float(alpha_eps), softmax_reg)
+
+
+def solve_dimp(
+    features: Tensor,
+    filter: Tensor,
+    label: Tensor,
+    target_mask: Tensor,
+    spatial_weight: Tensor,
+    log_step_length: Tensor,
+    filter_reg: Tensor,
+    sample_weight: Tensor | None = None,
+    *,
+    iterations: int = 5,
+    min_filter_reg: float = 1e-3,
+    alpha_eps: float = 0.0,
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Unrolled DiMP solver.
+
+    Args:
+        features: [n, s, C, H, W].
+        filter: [s, C, k, k], the start.
+        label, target_mask, spatial_weight: y, m and v, [n, s, H', W'].
+        log_step_length, filter_reg: [1], learned.
+        sample_weight: g, [n, s] or [n, 1]; 1/n each if None.
+
+    Returns:
+        iterates [iterations + 1, s, C, k, k] with the start first, losses [iterations + 1].
+        Differentiable to all tensors.
+    """
+    _check(features, filter.unsqueeze(0))
+    maps = {"label": label, "target_mask": target_mask, "spatial_weight": spatial_weight}
+    _check_maps(features, filter.shape[-1], **maps)
+    _check_scalars(features, log_step_length, filter_reg, sample_weight, iterations)
+    backend = _dispatch.resolve("target_filter", CAN_RUN, features, backend)
+    run = reference.solve_dimp if backend == "reference" else _forced(_solve_dimp, backend)
+    tensors = (features, filter, *maps.values(), log_step_length, filter_reg, sample_weight)
+    return run(*tensors, iterations, float(min_filter_reg), float(alpha_eps))
+
+
+def _forced(op, backend: str):
+    return lambda *arguments: op(*arguments, backend)
+
+
+def _check(features: Tensor, filters: Tensor) -> None:
+    if features.dim() != 5 or not features.is_floating_point():
+        raise ValueError(
+            f"target_filter: features must be floating [n, s, C, H, W], not {list(features.shape)}"
+        )
+    s, c = features.shape[1:3]
+    if filters.dim() != 5 or filters.shape[1:3] != (s, c) or filters.shape[3] != filters.shape[4]:
+        raise ValueError(f"target_filter: filters must be [(m,) {s}, {c}, k, k], not {list(filters.shape)}")
+
+
+def _check_maps(features: Tensor, k: int, **maps: Tensor) -> None:
+    if features.dim() != 5:
+        raise ValueError(f"target_filter: features must be [n, s, C, H, W], not {list(features.shape)}")
+    wanted = (*features.shape[:2], *score_size(features, k))
+    for name, value in maps.items():
+        if tuple(value.shape) != wanted:
+            raise ValueError(f"target_filter: {name} must be {list(wanted)}, not {list(value.shape)}")
+
+
+def _check_scalars(features, log_step_length, filter_reg, sample_weight, iterations) -> None:
+    n, s = features.shape[:2]
+    if log_step_length.shape != (1,) or filter_reg.shape != (1,):
+        raise ValueError("target_filter: log_step_length and filter_reg must have shape [1]")
+    if sample_weight is not None and tuple(sample_weight.shape) not in ((n, 1), (n, s)):
+        raise ValueError(
+            f"target_filter: sample_weight must be [{n}, 1 or {s}], not {list(sample_weight.shape)}"
+        )
+    if iterations < 0:
+        raise ValueError(f"target_filter: iterations must be >= 0, not {iterations}")
+
+
+def score_size(features: Tensor, k: int) -> tuple[int, int]:
+    """(rows, columns) of the score maps of k x k filters on `features` [..., H, W]."""
+    return features.shape[-2] + (k + 1) % 2, features.shape[-1] + (k + 1) % 2
+
+
+@torch.library.custom_op("chase_fast::target_filter_apply", mutates_args=())
+def _apply(features: Tensor, filters: Tensor, backend: str) -> Tensor:
+    return reference.apply(features, filters)
+
+
+@_apply.register_fake
+def _(features, filters, backend):
+    n, s = features.shape[:2]
+    return features.new_empty(filters.shape[0], n, s, *score_size(features, filters.shape[-1]))
+
+
+@torch.library.custom_op("chase_fast::target_filter_apply_transpose", mutates_args=())
+def _apply_transpose(features: Tensor, residual: Tensor, filter_size: int, backend: str) -> Tensor:
+    return reference.apply_transpose(features, residual, filter_size)
+
+
+@_apply_transpose.register_fake
+def _(features, residual, filter_size, backend):
+    return features.new_empty(*features.shape[1:3], filter_size, filter_size)
+
+
+@torch.library.custom_op("chase_fast::target_filter_solve_prdimp", mutates_args=())
+def _solve_prdimp(
+    features: Tensor,
+    filter: Tensor,
+    label_density: Tensor,
+    log_step_length: Tensor,
+    filter_reg: Tensor,
+    sample_weight: Tensor | None,
+    iterations: int,
+    min_filter_reg: float,
+    alpha_eps: float,
+    softmax_reg: float | None,
+    backend: str,
+) -> tuple[Tensor, Tensor]:
+    tensors = (features, filter, label_density, log_step_length, filter_reg, sample_weight)
+    return reference.solve_prdimp(*tensors, iterations, min_filter_reg, alpha_eps, softmax_reg)
+
+
+@torch.library.custom_op("chase_fast::target_filter_solve_dimp", mutates_args=())
+def _solve_dimp(
+    features: Tensor,
+    filter: Tensor,
+    label: Tensor,
+    target_mask: Tensor,
+    spatial_weight: Tensor,
+    log_step_length: Tensor,
+    filter_reg: Tensor,
+    sample_weight: Tensor | None,
+    iterations: int,
+    min_filter_reg: float,
+    alpha_eps: float,
+    backend: str,
+) -> tuple[Tensor, Tensor]:
+    tensors = (
+        features,
+        filter,
+        label,
+        target_mask,
+        spatial_weight,
+        log_step_length,
+        filter_reg,
+        sample_weight,
+    )
+    return reference.solve_dimp(*tensors, iterations, min_filter_reg, alpha_eps)
+
+
+@_solve_prdimp.register_fake
+def _(features, filter, *rest):
+    iterations = rest[4]
+    return filter.new_empty(iterations + 1, *filter.shape), filter.new_empty(iterations + 1)
+
+
+@_solve_dimp.register_fake
+def _(features, filter, *rest):
+    iterations = rest[6]
+    return filter.new_empty(iterations + 1, *filter.shape), filter.new_empty(iterations + 1)
+
+
+def _register_recomputation(op, function) -> None:
+    """Backward of an op whose inputs are those of its reference plus the backend's name."""
+
+    def setup_context(ctx, inputs, output):
+        ctx.inputs = inputs[:-1]
+
+    def backward(ctx, *grads):
+        return *recompute(function, ctx.inputs, ctx.needs_input_grad[:-1], grads), None
+
+    op.register_autograd(backward, setup_context=setup_context)
+
+
+_register_recomputation(_apply, reference.apply)
+_register_recomputation(_apply_transpose, reference.apply_transpose)
+_register_recomputation(_solve_prdimp, reference.solve_prdimp)
+_register_recomputation(_solve_dimp, reference.solve_dimp)

@@ -1,0 +1,45 @@
+"""kl_loss: backend against reference, and the label density."""
+
+import math
+
+import pytest
+import torch
+
+from chase_fast.kernels import kl_loss as folder
+from chase_fast.kernels.kl_loss import cases, kl_loss, label_density, reference
+from tests.kernels.harness import OpTests
+
+
+class TestKlLoss(OpTests):
+    op = staticmethod(kl_loss)
+    reference = staticmethod(reference.kl_loss)
+    can_run = folder.CAN_RUN
+    cases = cases
+
+    def op_call(self, inputs, backend):
+        return torch.ops.chase_fast.kl_loss, (*inputs.values(), backend)
+
+
+def test_flat_scores_cost_the_log_of_the_cells():
+    density = label_density(torch.tensor([[9.0, 4.5]], dtype=torch.float64), (19, 19), 0.9)
+    loss = kl_loss(torch.zeros(6, 1, 19, 19, dtype=torch.float64), density)
+    assert loss.shape == (6, 1)
+    torch.testing.assert_close(loss, torch.full_like(loss, math.log(361)))
+
+
+def test_density_sums():
+    centre = torch.tensor([[5.2, 4.9], [100.0, -50.0]], dtype=torch.float64)
+    density = label_density(centre, (10, 13), 1.2, uniform=0.1, shrink=0.2)
+    torch.testing.assert_close(density.sum((1, 2)), torch.tensor([0.8, 0.08], dtype=torch.float64))
+    raw = label_density(centre[:1], (10, 13), 1.2, normalize=False, threshold=0.05)
+    assert raw[raw > 0].min() > 0.05 and raw.max() < 1 / (2 * math.pi * 1.2**2)
+
+
+def test_zero_sigma_is_one_hot():
+    density = label_density(torch.tensor([2.4, 3.6]), (6, 7), 0.0, normalize=False)
+    assert density[2, 4] == 1 and density.sum() == 1
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="does not fit"):
+        kl_loss(torch.zeros(2, 4, 5), torch.zeros(3, 4, 5))
