@@ -1,0 +1,1 @@
+"""Modules of the network, without input or output: necks and cells, backbone, classifier, box regressor."""

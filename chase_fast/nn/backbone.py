@@ -1,0 +1,186 @@
+"""ResNet-18 / ResNet-50 up to layer3 from torchvision: two feature maps of strides 8 and 16.
+
+Input: RGB / 255, minus MEAN, divided by STD. Feature cell j of a stride-S map is centred at pixel S * j.
+torchvision is imported only when a backbone is built, so that the rest of the package works without it.
+"""
+
+import copy
+import importlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from chase_fast.errors import ChaseError
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+CHANNELS = {"resnet18": (128, 256), "resnet50": (512, 1024)}  # of layer2, layer3
+_UNUSED = ("layer4.", "fc.")
+
+
+class Backbone(nn.Module):
+    """conv1 to layer3 of a torchvision ResNet, with its parameter names.
+
+    Attributes:
+        channels: channels of (layer2, layer3).
+    """
+
+    def __init__(self, resnet: nn.Module, channels: tuple[int, int]):
+        super().__init__()
+        self.channels = channels
+        for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3"):
+            setattr(self, name, getattr(resnet, name))
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Normalised images [B, 3, H, W] -> layer2 [B, c2, H/8, W/8], layer3 [B, c3, H/16, W/16]."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        layer2 = self.layer2(self.layer1(x))
+        return layer2, self.layer3(layer2)
+
+
+def build_backbone(name: str, weights: str | Path = "imagenet", seed: int = 0) -> Backbone:
+    """A ResNet up to layer3.
+
+    Args:
+        name: resnet18 or resnet50.
+        weights: imagenet (torchvision's V1 weights, downloaded once), random (He initialisation from `seed`;
+            call `calibrate` before using it frozen) or a file with a state dict in torchvision's key names
+            (.safetensors, or .pth of plain tensors); layer4 and fc may be missing.
+
+    Raises:
+        ChaseError: unknown name, torchvision does not match torch, no download, unusable weight file.
+    """
+    if name not in CHANNELS:
+        raise ChaseError(f"unknown backbone {name!r}, choose from {', '.join(CHANNELS)}")
+    models = _torchvision_models()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = Backbone(getattr(models, name)(weights=None), CHANNELS[name])
+    if str(weights) == "imagenet":
+        _load(backbone, _download(models, name), name, "torchvision's ImageNet weights")
+    elif str(weights) != "random":
+        _load(backbone, _read(Path(weights)), name, str(weights))
+    return backbone
+
+
+@torch.no_grad()
+def calibrate(backbone: Backbone, batches: Iterable[torch.Tensor]) -> None:
+    """Sets the BatchNorm running statistics to the average over `batches` of images [B, 3, H, W], in place.
+
+    Every layer is measured on inputs normalised with batch statistics, so one pass is exact layer by layer.
+
+    Raises:
+        ValueError: no batch was given.
+    """
+    norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    training, momenta = backbone.training, [m.momentum for m in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative average
+    backbone.train()
+    count = 0
+    for count, images in enumerate(batches, 1):  # noqa: B007
+        backbone(images)
+    backbone.train(training)
+    for norm, momentum in zip(norms, momenta):
+        norm.momentum = momentum
+    if count == 0:
+        raise ValueError("calibrate needs at least one batch of images")
+
+
+def freeze(backbone: Backbone) -> Backbone:
+    """A copy for inference: eval statistics folded into the convolutions, channels_last, no gradients.
+
+    Without BatchNorm layers left, train() and eval() make no difference to it.
+    """
+    frozen = copy.deepcopy(backbone).eval()
+    for module in frozen.modules():
+        children = list(module.named_children())
+        for name, norm in children:
+            if isinstance(norm, nn.BatchNorm2d):
+                before = _conv_before(name)
+                setattr(module, before, fuse_conv_bn_eval(getattr(module, before), norm))
+                setattr(module, name, nn.Identity())
+    return frozen.requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def _conv_before(norm_name: str) -> str:
+    """Name of the convolution in front of a BatchNorm: bn2 -> conv2, and 1 -> 0 inside a downsample pair."""
+    return norm_name.replace("bn", "conv") if norm_name.startswith("bn") else "0"
+
+
+def _torchvision_models():
+    try:
+        return importlib.import_module("torchvision.models")
+    except ModuleNotFoundError as e:
+        raise ChaseError(f"{e}: the backbone needs torchvision, run `pip install torchvision`") from None
+    except (ImportError, RuntimeError, OSError, AttributeError) as e:
+        raise ChaseError(
+            f"the installed torchvision does not match torch {torch.__version__} ({_first_line(e)}): run "
+            "`pip install --force-reinstall torch torchvision` with both from the same index"
+        ) from None
+
+
+def _download(models, name: str) -> dict[str, torch.Tensor]:
+    weights = getattr(models, name.replace("resnet", "ResNet") + "_Weights").IMAGENET1K_V1
+    try:
+        return weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as e:  # urllib's errors are OSErrors; a wrong hash is a RuntimeError
+        raise ChaseError(
+            f"cannot download the ImageNet weights of {name} ({_first_line(e)}): give a file with "
+            "--backbone-weights FILE, a .safetensors or .pth state dict with torchvision's key names "
+            "(conv1.weight, bn1.weight, layer1.0.conv1.weight, ...)"
+        ) from None
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    """State dict of a weight file; nothing pickled but plain tensors is accepted."""
+    if not path.is_file():
+        raise ChaseError(f"backbone weights {path}: no such file (give imagenet, random or a file)")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as e:  # a broken file makes each reader fail in its own ways
+        raise ChaseError(
+            f"backbone weights {path}: cannot be read as a state dict of plain tensors ({_first_line(e)})"
+        ) from None
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise ChaseError(f"backbone weights {path}: is not a state dict (parameter name -> tensor)")
+    return state
+
+
+def _load(backbone: Backbone, state: dict[str, torch.Tensor], name: str, origin: str) -> None:
+    """Copies a torchvision state dict into the backbone, strictly but for layer4, fc and batch counters."""
+    state = {k: v for k, v in state.items() if not k.startswith(_UNUSED)}
+    own = backbone.state_dict()
+    other = "resnet50" if name == "resnet18" else "resnet18"
+    is_bottleneck = any(".conv3." in k for k in state)
+    if any(k.startswith("layer1.") for k in state) and is_bottleneck != (name == "resnet50"):
+        raise ChaseError(
+            f"backbone weights {origin}: have the blocks of {other}, not of {name}; choose the other backbone"
+        )
+    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in state if k not in own]
+    wrong = [k for k in own if k in state and state[k].shape != own[k].shape]
+    for problem, keys in (("missing", missing), ("unexpected", unexpected), ("wrong shape of", wrong)):
+        if keys:
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise ChaseError(
+                f"backbone weights {origin}: {problem} {keys[0]}{more}; "
+                f"{name} needs torchvision's key names and shapes"
+            )
+    bad = [k for k, v in state.items() if not torch.isfinite(v).all()]
+    if bad:
+        raise ChaseError(f"backbone weights {origin}: {bad[0]} holds NaN or infinity, the file is damaged")
+    backbone.load_state_dict(state, strict=False)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

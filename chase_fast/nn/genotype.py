@@ -1,0 +1,108 @@
+"""A derived cell as data, its JSON form, and the published CHASE cells."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from chase_fast.errors import ChaseError
+
+from .operations import OPS, check_operation
+
+__all__ = ["CHASE", "CHASE_FD", "CHASE_WO", "OPS", "PUBLISHED", "Genotype"]
+
+Gene = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Genotype:
+    """The cell that a search found: per intermediate node the operations that enter it.
+
+    nodes: node i (0, 1, ...) is the sum of op(source) over its genes (op name, source). Sources 0 and 1 are
+        the cell's inputs (layer2 and layer3 branch), source 2 + i is node i; the cell's output is all nodes,
+        concatenated. A node without genes is zero.
+
+    Raises:
+        ChaseError: no node, an unknown operation, or a source that does not come before its node.
+    """
+
+    nodes: tuple[tuple[Gene, ...], ...]
+
+    def __post_init__(self) -> None:
+        if not self.nodes:
+            raise ChaseError("genotype has no nodes: give at least one list of [operation, source] pairs")
+        for i, genes in enumerate(self.nodes):
+            for op, source in genes:
+                check_operation(op)
+                if type(source) is not int or not 0 <= source < i + 2:
+                    raise ChaseError(
+                        f"genotype node {i}: source {source!r} of {op} must be an integer in 0..{i + 1}"
+                    )
+
+    def to_data(self) -> dict[str, Any]:
+        """{"nodes": [[[op, source], ...], ...]}, to be stored inside a larger JSON file."""
+        return {"nodes": [[[op, source] for op, source in genes] for genes in self.nodes]}
+
+    @classmethod
+    def from_data(cls, data: Any) -> "Genotype":
+        """Inverse of `to_data`.
+
+        Raises:
+            ChaseError: `data` does not have that form.
+        """
+        if not isinstance(data, dict) or set(data) != {"nodes"} or not _is_gene_lists(data["nodes"]):
+            raise ChaseError(
+                'genotype must be {"nodes": [[[operation, source], ...], ...]}, and nothing else'
+            )
+        return cls(tuple(tuple((op, source) for op, source in genes) for genes in data["nodes"]))
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(self.to_data())
+
+    @classmethod
+    def from_json(cls, text: str) -> "Genotype":
+        """Inverse of `to_json`.
+
+        Raises:
+            ChaseError: no JSON, or not a genotype.
+        """
+        try:
+            data = json.loads(text)
+        except ValueError as e:
+            raise ChaseError(f"genotype is not valid JSON ({e}): give the text that a search wrote") from None
+        return cls.from_data(data)
+
+
+def _is_gene_lists(nodes: Any) -> bool:
+    return isinstance(nodes, list) and all(
+        isinstance(genes, list) and all(isinstance(gene, list) and len(gene) == 2 for gene in genes)
+        for genes in nodes
+    )
+
+
+# released CHASE code (spec fact (c)): the active cell, and those of the ablations
+CHASE = Genotype(
+    (
+        (("avg_pool_3x3", 0), ("sep_conv_5x5", 1)),
+        (("skip_connect", 1), ("sep_conv_3x3", 2)),
+        (("skip_connect", 1), ("dil_conv_5x5", 0)),
+        (("skip_connect", 1), ("skip_connect", 4)),
+    )
+)
+CHASE_FD = Genotype(
+    (
+        (("dil_conv_3x3", 0), ("skip_connect", 1)),
+        (("dil_conv_3x3", 0), ("dil_conv_3x3", 2)),
+        (("dil_conv_3x3", 0), ("dil_conv_3x3", 2)),
+        (("dil_conv_3x3", 0), ("skip_connect", 1)),
+    )
+)
+CHASE_WO = Genotype(
+    (
+        (("sep_conv_3x3", 0), ("sep_conv_5x5", 1)),
+        (("sep_conv_3x3", 0), ("sep_conv_3x3", 1)),
+        (("dil_conv_3x3", 3), ("dil_conv_3x3", 1)),
+        (("sep_conv_3x3", 4), ("dil_conv_3x3", 3)),
+    )
+)
+PUBLISHED = {"chase": CHASE, "chase_fd": CHASE_FD, "chase_wo": CHASE_WO}

@@ -1,0 +1,63 @@
+"""Batch norm with statistics per group of frames (train frames, test frames), and its state inside cells."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPS, MOMENTUM = 1e-5, 0.1
+
+
+class GroupBatchNorm(nn.BatchNorm2d):
+    """nn.BatchNorm2d (same state_dict) with batch statistics per group.
+
+    The batch is `groups` equal, consecutive parts. The running statistics are updated group by group, in
+    order, and only if `update_stats`.
+
+    Raises:
+        ValueError: `groups` does not divide the batch.
+    """
+
+    def forward(self, x: Tensor, groups: int = 1, update_stats: bool = True) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        if x.shape[0] % groups:
+            raise ValueError(f"{groups} groups do not divide a batch of {x.shape[0]}")
+        running = (self.running_mean, self.running_var) if update_stats else (None, None)
+        if update_stats:
+            self.num_batches_tracked += groups
+        parts = [
+            F.batch_norm(part, *running, self.weight, self.bias, True, self.momentum, self.eps)
+            for part in x.chunk(groups)
+        ]
+        return parts[0] if groups == 1 else torch.cat(parts)
+
+
+class NormState(nn.Module):
+    """Affine part and running statistics of a stack of batch norms, for kernels that normalise by themselves.
+
+    All are [*rows, C]: weight, bias (parameters, or the constants 1 and 0 with affine=False), running_mean,
+    running_var.
+    """
+
+    def __init__(self, *shape: int, affine: bool):
+        super().__init__()
+        if affine:
+            self.weight, self.bias = nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
+        else:
+            self.register_buffer("weight", torch.ones(shape), persistent=False)
+            self.register_buffer("bias", torch.zeros(shape), persistent=False)
+        self.register_buffer("running_mean", torch.zeros(shape))
+        self.register_buffer("running_var", torch.ones(shape))
+
+    @torch.no_grad()
+    def update(self, mean: Tensor, var: Tensor, count: int) -> None:
+        """Moves the running statistics towards those of a batch, group by group.
+
+        Args:
+            mean, var: [*rows, G, C], mean and biased variance.
+            count: values per channel in one group.
+        """
+        unbiased = var * (count / (count - 1))
+        for m, v in zip(mean.unbind(-2), unbiased.unbind(-2)):
+            self.running_mean.lerp_(m, MOMENTUM)
+            self.running_var.lerp_(v, MOMENTUM)

@@ -1,0 +1,81 @@
+"""What brings layer2 and layer3 to the width and size of a cell, and how convolutions are initialised."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from chase_fast.errors import ChaseError
+
+from .norm import GroupBatchNorm
+
+FLAVOURS = ("chase", "darts")
+
+
+def check_flavour(flavour: str) -> None:
+    if flavour not in FLAVOURS:
+        raise ChaseError(f"unknown cell flavour {flavour!r}: choose {' or '.join(FLAVOURS)}")
+
+
+@torch.no_grad()
+def init_convolution(weight: Tensor, fan_in: int, flavour: str) -> None:
+    """chase: Kaiming normal, gain sqrt(2), as the released code; darts: U(-1, 1) / sqrt(fan_in), as torch."""
+    if flavour == "chase":
+        weight.normal_(0.0, math.sqrt(2.0 / fan_in))
+    else:
+        weight.uniform_(-1.0 / math.sqrt(fan_in), 1.0 / math.sqrt(fan_in))
+
+
+def make_preprocess(in_channels: tuple[int, int], channels: int, flavour: str, affine: bool) -> nn.ModuleList:
+    """Modules for layer2 (to half its size) and layer3 (size kept): module(x, groups, update_stats)."""
+    layer2, layer3 = in_channels
+    if flavour == "chase":
+        return nn.ModuleList(
+            [ConvInput(layer2, channels, 3, stride=2, padding=1), ConvInput(layer3, channels, 1)],
+        )
+    return nn.ModuleList([FactorizedReduce(layer2, channels, affine), ReluConvNorm(layer3, channels, affine)])
+
+
+class ConvInput(nn.Conv2d):
+    """Input of the chase cell: a convolution with bias, no norm. Shapes as nn.Conv2d."""
+
+    def reset_parameters(self) -> None:
+        init_convolution(self.weight, self.weight[0].numel(), "chase")
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor, groups: int = 1, update_stats: bool = True) -> Tensor:
+        return super().forward(x)
+
+
+class ReluConvNorm(nn.Module):
+    """Input of the darts cell, size kept: ReLU, 1x1 convolution, batch norm. [N, D, h, w] -> [N, C, h, w]."""
+
+    def __init__(self, in_channels: int, channels: int, affine: bool):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, channels, 1, bias=False)
+        self.norm = GroupBatchNorm(channels, affine=affine)
+
+    def forward(self, x: Tensor, groups: int = 1, update_stats: bool = True) -> Tensor:
+        return self.norm(self.conv(F.relu(x)), groups, update_stats)
+
+
+class FactorizedReduce(nn.Module):
+    """Input of the darts cell at twice its size. [N, D, H, W] -> [N, C, ceil(H / 2), ceil(W / 2)].
+
+    ReLU, then two 1x1 convolutions of stride 2, each to half the channels, the second on the map shifted by
+    one pixel in both directions; concatenated, batch norm. An odd size is continued by zeros (DARTS takes
+    even sizes only).
+    """
+
+    def __init__(self, in_channels: int, channels: int, affine: bool):
+        super().__init__()
+        self.even = nn.Conv2d(in_channels, channels // 2, 1, stride=2, bias=False)
+        self.shifted = nn.Conv2d(in_channels, channels - channels // 2, 1, stride=2, bias=False)
+        self.norm = GroupBatchNorm(channels, affine=affine)
+
+    def forward(self, x: Tensor, groups: int = 1, update_stats: bool = True) -> Tensor:
+        x = F.relu(x)
+        height, width = x.shape[2:]
+        shifted = F.pad(x, (-1, width % 2, -1, height % 2))
+        return self.norm(torch.cat([self.even(x), self.shifted(shifted)], 1), groups, update_stats)

@@ -1,0 +1,260 @@
+"""The search cell: every edge is the weighted sum of all operations. Organised by source and destination."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from chase_fast.errors import ChaseError
+from chase_fast.kernels.mixed_op import KERNEL, POOLS, STAGES, mixed_op
+from chase_fast.kernels.node_sum import IDENTITY, NORM, NORM_LRELU, node_sum
+
+from .norm import EPS, NormState
+from .operations import CONVOLUTIONS, OPS, check_operation, make_registered, run_registered
+from .preprocess import check_flavour, init_convolution
+
+SLOPE = 0.01  # leaky ReLU of the chase flavour
+
+
+@dataclass(frozen=True)
+class SkipMasks:
+    """Dropout behind the skip connections of a search cell; passes that get the same object drop the same.
+
+    keep: bool [edges, N, C, h, w], True where the value is kept, each [e] in channels_last memory.
+    scale: 1 / (1 - rate), by which kept values are multiplied.
+    """
+
+    keep: Tensor
+    scale: float
+
+
+class StackedConv(nn.Module):
+    """Weights of one convolution operation on all E edges that leave a source; `mixed_op` computes with them.
+
+    depthwise: per stage [E, C, k, k]; pointwise: per stage [E, C, C]; norm: [E, C] between two stages.
+    """
+
+    def __init__(self, op: str, edges: int, channels: int, flavour: str):
+        super().__init__()
+        k, stages = KERNEL[op], STAGES[op]
+        self.depthwise = nn.ParameterList([torch.empty(edges, channels, k, k) for _ in range(stages)])
+        self.pointwise = nn.ParameterList([torch.empty(edges, channels, channels) for _ in range(stages)])
+        self.norm = NormState(edges, channels, affine=flavour == "chase") if stages == 2 else None
+        for weight in self.depthwise:
+            init_convolution(weight, k * k, flavour)
+        for weight in self.pointwise:
+            init_convolution(weight, channels, flavour)
+
+
+class Source(nn.Module):
+    """The branches of the E edges that leave one node, up to their last batch norm (which is in `Node`)."""
+
+    def __init__(self, channels: int, edges: int, ops: Sequence[str], flavour: str):
+        super().__init__()
+        self.edges, self.flavour = edges, flavour
+        self.mapped = [op for op in ops if op in POOLS or op in CONVOLUTIONS]
+        self.convolutions = nn.ModuleDict(
+            {op: StackedConv(op, edges, channels, flavour) for op in ops if op in CONVOLUTIONS}
+        )
+        self.pools = nn.ModuleDict({op: NormState(1, channels, affine=False) for op in ops if op in POOLS})
+        self.registered = nn.ModuleDict(
+            {
+                op: nn.ModuleList([make_registered(op, channels) for _ in range(edges)])
+                for op in ops
+                if op not in OPS
+            }
+        )
+
+    def forward(self, x: Tensor, groups: int, update_stats: bool) -> dict[str, list[Tensor]]:
+        """x [N, C, h, w] -> per operation E maps [N, C, h, w], one per outgoing edge."""
+        maps = self._mixed_op(x, groups, update_stats) if self.mapped else {}
+        for op, modules in self.registered.items():
+            maps[op] = [run_registered(module, x, groups, update_stats) for module in modules]
+        return maps
+
+    def _mixed_op(self, x: Tensor, groups: int, update_stats: bool) -> dict[str, list[Tensor]]:
+        convolutions = self.convolutions.values()
+        inner = [c.norm for c in convolutions if c.norm is not None]
+        norms = [self.pools[op] if op in POOLS else self.convolutions[op].norm for op in self.mapped]
+        norms = [norm for norm in norms if norm is not None]
+        branches = mixed_op(
+            x,
+            self.mapped,
+            [weight for c in convolutions for weight in c.depthwise],
+            [weight for c in convolutions for weight in c.pointwise],
+            [norm.weight for norm in inner],
+            [norm.bias for norm in inner],
+            [norm.running_mean for norm in norms],
+            [norm.running_var for norm in norms],
+            flavour=self.flavour,
+            groups=groups,
+            training=self.training,
+            eps=EPS,
+            slope=SLOPE,
+        )
+        if self.training and update_stats:
+            count = x.numel() // (x.shape[1] * groups)
+            for norm, mean, var in zip(norms, branches.mean, branches.var):
+                norm.update(mean, var, count)
+        maps = iter(branches.maps)
+        return {
+            op: [next(maps)] * self.edges if op in POOLS else [next(maps) for _ in range(self.edges)]
+            for op in self.mapped
+        }
+
+
+class Node(nn.Module):
+    """One intermediate node: the sum over its incoming edges and their operations, with the last batch norms.
+
+    Rows of the sum: first the convolutions of source 0, 1, ..., whose batch norms are rows of `norm`; then,
+    again by source, pools, skip and registered operations, which are added as they are. `none` has no row.
+    """
+
+    def __init__(self, index: int, channels: int, ops: Sequence[str], flavour: str):
+        super().__init__()
+        self.index = index
+        sources = range(index + 2)
+        normed = [op for op in ops if op in CONVOLUTIONS]
+        plain = [op for op in ops if op not in CONVOLUTIONS and op != "none"]
+        self.rows = [(s, op) for s in sources for op in normed] + [(s, op) for s in sources for op in plain]
+        kind = NORM_LRELU if flavour == "chase" else NORM
+        count = len(normed) * len(sources)
+        self.kinds = [kind] * count + [IDENTITY] * (len(self.rows) - count)
+        self.norm = NormState(count, channels, affine=flavour == "chase")
+        self.register_buffer("ones", torch.ones(len(self.rows) - count, channels), persistent=False)
+        columns = [(first_edge(index) + s) * len(ops) + list(ops).index(op) for s, op in self.rows]
+        self.register_buffer("columns", torch.tensor(columns), persistent=False)
+
+    def forward(
+        self, edges: list[dict[str, Tensor]], mixing: Tensor, groups: int, update_stats: bool
+    ) -> Tensor:
+        """edges: per source, the map [N, C, h, w] of every operation on the edge to here -> [N, C, h, w]."""
+        norm, ones = self.norm, self.ones
+        branches = [edges[s][op] for s, op in self.rows]
+        out, mean, var = node_sum(
+            branches,
+            mixing.flatten().index_select(0, self.columns),
+            torch.cat([norm.weight, ones]),
+            torch.cat([norm.bias, ones]),
+            torch.cat([norm.running_mean, ones]),
+            torch.cat([norm.running_var, ones]),
+            self.kinds,
+            groups=groups,
+            training=self.training,
+            eps=EPS,
+            slope=SLOPE,
+        )
+        if self.training and update_stats:
+            normed = norm.running_mean.shape[0]
+            norm.update(mean[:normed], var[:normed], out.numel() // (out.shape[1] * groups))
+        return out
+
+
+def first_edge(node: int) -> int:
+    """Number of the edge from source 0 to intermediate node 0, 1, ...; edges are counted node by node."""
+    return node * (node + 3) // 2
+
+
+class SearchCell(nn.Module):
+    """Continuous relaxation of a cell: two inputs, then nodes that are each fed by every state before them.
+
+    Edge e = first_edge(i) + j leads from source j (0, 1: inputs; 2 + i: node i) to node i; `edges` counts
+    them (14 for 4 nodes). `ops` are the columns of the mixing weights. Source: DARTS (Liu et al. 2019),
+    section 2; flavours: see `chase_fast.kernels.mixed_op`. The batch norms of convolutions are affine in
+    chase, not in darts; those of pools never.
+
+    Raises:
+        ChaseError: unknown flavour or operation, an operation twice, nothing but none, no nodes.
+    """
+
+    def __init__(self, channels: int, nodes: int = 4, ops: Sequence[str] = OPS, flavour: str = "chase"):
+        super().__init__()
+        check_flavour(flavour)
+        for op in ops:
+            check_operation(op)
+        if len(set(ops)) < len(ops) or not set(ops) - {"none"}:
+            raise ChaseError(
+                f"operations {', '.join(ops) or '(none given)'}: name each once, at least one besides none"
+            )
+        if nodes < 1:
+            raise ChaseError(f"a cell needs at least 1 intermediate node, not {nodes}")
+        self.channels, self.ops, self.edges = channels, tuple(ops), first_edge(nodes)
+        self.nodes = nn.ModuleList([Node(i, channels, ops, flavour) for i in range(nodes)])
+        # source 2 + i feeds the nodes after node i, so the last node is no source
+        self.sources = nn.ModuleList(
+            [Source(channels, nodes - self._first_node(s), ops, flavour) for s in range(nodes + 1)]
+        )
+
+    @staticmethod
+    def _first_node(source: int) -> int:
+        return max(0, source - 1)
+
+    def forward(
+        self,
+        input0: Tensor,
+        input1: Tensor,
+        mixing: Tensor,
+        groups: int = 1,
+        masks: SkipMasks | None = None,
+        update_stats: bool = True,
+    ) -> Tensor:
+        """Runs the cell.
+
+        Args:
+            input0, input1: [N, C, h, w].
+            mixing: [edges, len(ops)] mixing weights, after softmax or sigmoid.
+            groups: number of equal, consecutive parts of the batch with batch-norm statistics of their own.
+            masks: dropout behind the skip connections, from `sample_masks`; ignored in eval mode.
+            update_stats: whether a pass in training mode moves the running statistics.
+
+        Returns:
+            [N, nodes * C, h, w], the intermediate nodes in order.
+        """
+        if mixing.shape != (self.edges, len(self.ops)):
+            raise ValueError(f"mixing weights {list(mixing.shape)} must be [{self.edges}, {len(self.ops)}]")
+        states, leaving = [input0, input1], []
+        for node in self.nodes:
+            while len(leaving) < len(states):
+                s = len(leaving)
+                leaving.append(self.sources[s](states[s], groups, update_stats))
+            edges = [
+                self._edge(states[s], maps, s, node.index, masks if self.training else None)
+                for s, maps in enumerate(leaving)
+            ]
+            states.append(node(edges, mixing, groups, update_stats))
+        return torch.cat(states[2:], 1)
+
+    def _edge(
+        self, x: Tensor, maps: dict[str, list[Tensor]], source: int, node: int, masks: SkipMasks | None
+    ) -> dict[str, Tensor]:
+        """Maps of the edge source -> node by operation; x is the source's state."""
+        edge = {op: outgoing[node - self._first_node(source)] for op, outgoing in maps.items()}
+        if "skip_connect" in self.ops:
+            edge["skip_connect"] = (
+                x if masks is None else x * masks.keep[first_edge(node) + source] * masks.scale
+            )
+        return edge
+
+    def sample_masks(
+        self, n: int, h: int, w: int, rate: float, generator: torch.Generator | None = None
+    ) -> SkipMasks | None:
+        """Element-wise dropout masks for the skip connection of every edge.
+
+        Args:
+            n, h, w: frames and size of the cell's maps.
+            rate: probability to drop, 0 <= rate < 1.
+            generator: source of the randomness; its device may differ from the cell's.
+
+        Returns:
+            Masks on the cell's device, a byte per value; None if the rate is 0 or skip is no operation.
+        """
+        if not 0 <= rate < 1:
+            raise ChaseError(f"dropout rate {rate} must be at least 0 and below 1")
+        if rate == 0 or "skip_connect" not in self.ops:
+            return None
+        home = self.nodes[0].columns.device
+        device = home if generator is None else generator.device
+        keep = torch.empty(self.edges, n, h, w, self.channels, dtype=torch.bool, device=device)
+        keep.bernoulli_(1 - rate, generator=generator)
+        return SkipMasks(keep.to(home).movedim(-1, 2), 1 / (1 - rate))
