@@ -1,0 +1,166 @@
+"""Batches of samples, made ahead of the training step by threads of this process or by worker processes."""
+
+import itertools
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from chase_fast.data.sampler import Sample, SampleSet
+from chase_fast.errors import ChaseError
+
+AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Batch:
+    """float32 tensors; n frames, s sequences, crop side H, score map side S, P proposals. Boxes are xywh,
+    crop pixels.
+
+    Images are normalised and lie channels-last in memory: `images.flatten(0, 1)` is a channels_last view.
+    """
+
+    train_images: torch.Tensor  # [n_train, s, 3, H, H]
+    test_images: torch.Tensor  # [n_test, s, 3, H, H]
+    train_boxes: torch.Tensor  # [n_train, s, 4]
+    test_boxes: torch.Tensor  # [n_test, s, 4]
+    label_density: torch.Tensor  # [n_test, s, S, S] PrDiMP: sums to 1
+    label: torch.Tensor  # [n_test, s, S, S] DiMP: peak 1
+    proposals: torch.Tensor | None = None  # [n_test, s, P, 4]
+    proposal_density: torch.Tensor | None = None  # [n_test, s, P]
+    gt_density: torch.Tensor | None = None  # [n_test, s, P]
+    proposal_iou: torch.Tensor | None = None  # [n_test, s, P] in [0, 1]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
+        moved = {
+            f.name: t.to(device, non_blocking=non_blocking)
+            for f in fields(self)
+            if (t := getattr(self, f.name)) is not None
+        }
+        return replace(self, **moved)
+
+
+def collate(samples: list[Sample], n_train: int) -> Batch:
+    """Samples -> Batch, frames first."""
+
+    def stack(arrays: list[np.ndarray]) -> torch.Tensor:
+        out = np.empty((len(arrays[0]), len(arrays), *arrays[0].shape[1:]), np.float32)
+        for j, array in enumerate(arrays):
+            out[:, j] = array
+        return torch.from_numpy(out)
+
+    images = [s.images for s in samples]
+    optional = {
+        name: stack([getattr(s, name) for s in samples])
+        for name in ("proposals", "proposal_density", "gt_density", "proposal_iou")
+        if getattr(samples[0], name) is not None
+    }
+    return Batch(
+        train_images=stack([i[:n_train] for i in images]).permute(0, 1, 4, 2, 3),
+        test_images=stack([i[n_train:] for i in images]).permute(0, 1, 4, 2, 3),
+        train_boxes=stack([s.boxes[:n_train] for s in samples]),
+        test_boxes=stack([s.boxes[n_train:] for s in samples]),
+        label_density=stack([s.label_density for s in samples]),
+        label=stack([s.label for s in samples]),
+        **optional,
+    )
+
+
+@dataclass(frozen=True)
+class _Epoch(Dataset):
+    """Batch number -> Batch, for worker processes. A ChaseError travels as a value: its one line survives."""
+
+    samples: SampleSet
+    batch: int
+    epoch: int
+
+    def __getitem__(self, number: int) -> Batch | ChaseError:
+        cv2.setNumThreads(1)
+        try:
+            indices = range(number * self.batch, (number + 1) * self.batch)
+            made = [self.samples.sample(self.epoch, i) for i in indices]
+        except ChaseError as e:
+            return e
+        return collate(made, self.samples.recipe.train_frames)
+
+
+def _same(item):
+    return item
+
+
+def _from_processes(data: _Epoch, numbers: range, workers: int) -> Iterator[Batch]:
+    # a fork server: forking this process, whose OpenMP threads are running, can hang
+    context = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
+    if os.name != "nt":
+        context.set_forkserver_preload([__name__])
+    for item in DataLoader(
+        data,
+        batch_size=None,
+        sampler=numbers,
+        num_workers=workers,
+        collate_fn=_same,
+        multiprocessing_context=context,
+        prefetch_factor=AHEAD,
+    ):
+        if isinstance(item, ChaseError):
+            raise item
+        yield item
+
+
+def _from_threads(data: _Epoch, numbers: range, threads: int) -> Iterator[Batch]:
+    """Samples run one per thread; AHEAD batches are in the making while one is used."""
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="chase_fast.data")
+
+    def submit(number: int) -> list[Future]:
+        indices = range(number * data.batch, (number + 1) * data.batch)
+        return [pool.submit(data.samples.sample, data.epoch, i) for i in indices]
+
+    try:
+        waiting = iter(numbers)
+        queue = deque(submit(n) for n in itertools.islice(waiting, AHEAD))
+        while queue:
+            made = [future.result() for future in queue.popleft()]
+            queue.extend(submit(n) for n in itertools.islice(waiting, 1))
+            yield collate(made, data.samples.recipe.train_frames)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def loader(
+    samples: SampleSet,
+    batch: int,
+    epoch: int,
+    start: int = 0,
+    workers: int = 0,
+    fixed: bool = False,
+    threads: int = 2,
+) -> Iterator[Batch]:
+    """Batches of one epoch, the last incomplete one dropped; the same whatever `workers` and `threads` are.
+
+    Args:
+        batch: sequences per batch.
+        epoch: changes the samples, unless `fixed` (hold-out: the same samples every epoch).
+        start: first batch to yield, to resume in the middle of an epoch.
+        workers: worker processes; 0 uses `threads` threads here (decoding and warping release the GIL).
+
+    OpenCV's own threads are switched off in this process: one frame per thread is faster.
+
+    Raises:
+        ChaseError: the epoch has less than one batch; while iterating, a frame cannot be decoded.
+    """
+    count = samples.size // batch
+    if count == 0:
+        raise ChaseError(f"an epoch of {samples.size} samples holds no batch of {batch}")
+    cv2.setNumThreads(1)
+    data = _Epoch(samples, batch, 0 if fixed else epoch)
+    numbers = range(start, count)
+    if workers > 0:
+        return _from_processes(data, numbers, workers)
+    return _from_threads(data, numbers, threads)
