@@ -1,0 +1,323 @@
+"""Recipes: functions that return a complete, frozen configuration. A command line takes one and changes
+fields by flags.
+
+Sources in brackets: [paper] the text of the paper, [released] the released CHASE code, [DARTS], [Fair-DARTS],
+[PrDiMP] the public code of those, [ours] our choice. docs/fidelity.md gives the reasons.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import tyro
+
+from chase_fast.errors import ChaseError
+from chase_fast.nn.space import OPS
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Everything that decides the result of a search. The defaults are the paper's values."""
+
+    recipe: Annotated[str, tyro.conf.Fixed, tyro.conf.Suppress] = "paper"
+    """Name of the recipe these values come from; a label, written into every run folder."""
+
+    # data
+    train: tuple[str, ...] = ()
+    """Video for the weights: kind:path[:split][*weight] ..., e.g. got10k:/data/GOT-10k:train, or synthetic
+    (another set of sequences for each of --train, --val and --holdout). [paper: one half of TrackingNet]"""
+    val: tuple[str, ...] = ()
+    """Video for alpha, disjoint from --train. [paper: the other half of TrackingNet]"""
+    holdout: tuple[str, ...] = ()
+    """Video for early stopping, disjoint from both. [paper: GOT-10k and LaSOT training sets]"""
+    skip_bad: bool = False
+    """Leave out (and count) sequences with missing or broken frames instead of stopping with an error."""
+    image_size: int = 288
+    """Side of the square crops in pixels, a multiple of 16. [PrDiMP]"""
+    train_frames: int = 3
+    """Frames per sequence the target filter is learned from. [PrDiMP]"""
+    test_frames: int = 3
+    """Frames per sequence the target is searched in. [PrDiMP]"""
+    batch: int = 10
+    """Sequences per iteration. [paper]"""
+    workers: int = 0
+    """Processes that load data; 0 loads in the main process. The samples do not depend on it."""
+
+    # network
+    backbone: Literal["resnet18", "resnet50"] = "resnet50"
+    """Frozen feature extractor; its layer2 and layer3 feed the cell. [paper]"""
+    backbone_weights: str = "imagenet"
+    """imagenet (downloaded once by torchvision), random (its BatchNorm is calibrated on a few batches), or a
+    file with torchvision's key names (.safetensors, .pth). [paper: ImageNet]"""
+    flavour: Literal["chase", "darts"] = "chase"
+    """chase: operations end in affine BatchNorm and LeakyReLU [released]; darts: the textbook cell."""
+    channels: int = 256
+    """C, channels of each intermediate node. [released]"""
+    nodes: int = 4
+    """Intermediate nodes; their concatenation, nodes x C channels, is the output. [paper]"""
+    ops: tuple[str, ...] = OPS
+    """Candidate operations of every edge, the columns of alpha. [paper]"""
+    classifier: Literal["prdimp", "dimp"] = "prdimp"
+    """Target classifier and its loss: KL with Newton steps (PrDiMP), or hinge with Gauss-Newton steps
+    (DiMP)."""
+    filter_iterations: int = 5
+    """Unrolled iterations of the target filter. [PrDiMP]"""
+
+    # search
+    epochs: int = 70
+    """Epochs at most, an epoch being --iterations steps. [paper]"""
+    iterations: int = 1500
+    """Weight steps (and, after warm-up, alpha steps) per epoch. [paper: 15 000 samples in batches of 10]"""
+    holdout_batches: int = 500
+    """Batches of the hold-out evaluation after each epoch, always the same ones. [paper: 5 000 samples]"""
+    warmup_epochs: int = 10
+    """Epochs in which only weights are trained; alpha starts in the next one. [paper]"""
+    patience: int = 10
+    """Stop after this many epochs of alpha optimisation without a new minimum of the hold-out loss; 0 runs
+    all epochs. [ours; the paper stopped at epoch 41 and took the minimum]"""
+    order: Literal[1, 2] = 2
+    """Order of the alpha gradient: 2 unrolls one weight step. [paper]"""
+    mixing: Literal["softmax", "sigmoid"] = "softmax"
+    """Mixing weights of the operations of an edge: softmax [DARTS] or sigmoid [Fair-DARTS]."""
+    alpha_init: float = 1e-3
+    """Standard deviation of the initial alpha. [DARTS; Fair-DARTS: 0]"""
+    alpha_lr: float = 3e-4
+    """Learning rate of alpha (Adam). [DARTS]"""
+    alpha_beta1: float = 0.5
+    """First Adam coefficient of alpha. [DARTS; Fair-DARTS: 0.9]"""
+    alpha_beta2: float = 0.999
+    """Second Adam coefficient of alpha. [DARTS]"""
+    alpha_weight_decay: float = 1e-3
+    """Weight decay (L2) of alpha. [DARTS]"""
+    zero_one_weight: float = 0.0
+    """Weight of the zero-one loss on alpha; 0 leaves it out. [Fair-DARTS: 10]"""
+    zero_one_kind: Literal["l2", "l1"] = "l2"
+    """Form of the zero-one loss. [Fair-DARTS: l2]"""
+    lr: float = 1e-3
+    """Initial learning rate of neck and classifier (Adam, betas 0.9 and 0.999, no weight decay). [paper]"""
+    lr_schedule: Literal["cosine", "step"] = "cosine"
+    """cosine from --lr to --lr-min over all epochs [paper], or times --lr-gamma every --lr-step epochs
+    [released]."""
+    lr_min: float = 1e-4
+    """Last learning rate of the cosine. [released, in a comment]"""
+    lr_step: int = 15
+    """Epochs between two drops of the step schedule. [released]"""
+    lr_gamma: float = 0.2
+    """Factor of each drop. [released]"""
+    unroll_weight_decay: float = 3e-4
+    """Weight decay inside the unrolled step, w' = w - lr (g + wd w). [released]"""
+    unroll_r: float = 0.01
+    """Length r of the finite difference: the weights are moved by r along the normalised direction.
+    [DARTS]"""
+    dropout: float = 0.6
+    """Initial rate of the dropout on skip connections. [paper]"""
+    dropout_decay: bool = True
+    """Rate x (1 - epoch / epochs) [paper], or constant [released: the decay never reaches the layers]."""
+
+    # derivation
+    none_counts: bool = True
+    """`none` competes for edges and operations when the cell is derived. [paper, released; not DARTS]"""
+    derivation: Literal["top2", "threshold_sparse", "threshold_edge"] = "top2"
+    """Rule from alpha to the cell: two edges per node, or the threshold rules of Fair-DARTS (sigmoid >=
+    0.85)."""
+
+    # semantics of the released code
+    fresh_masks: bool = False
+    """New dropout masks in every pass, even in the finite difference. [released; ours: one per batch]"""
+    every_pass_updates: bool = False
+    """Every pass at w and at the probes updates BatchNorm running statistics, four times per second-order
+    iteration. [DARTS, released; ours: only the weight step does]"""
+    eval_after_holdout: bool = False
+    """After the first hold-out evaluation with alpha active, weight steps and differences stay in eval mode,
+    only the unrolled validation pass is in train mode. [released]"""
+    backbone_train_mode: bool = False
+    """The frozen backbone normalises with batch statistics while the network is in train mode. [released;
+    paper: eval]"""
+    unroll_lr_bug: bool = False
+    """The learning rate of the unroll is a further --lr-gamma too small in the epoch after each drop.
+    [released]"""
+
+    # run
+    seed: int = 0
+    """Seed of samples, initial weights, alpha and dropout masks."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ... auto takes a CUDA device if there is one."""
+    precision: Literal["fp32", "fp64"] = "fp32"
+    """Type of every pass. Less precision destroys the finite difference (see docs/fidelity.md)."""
+    threads: int = 0
+    """CPU threads; 0 leaves torch's choice. Equal results to the last digit need equal thread counts."""
+    backbone_chunk: int = 10
+    """Images per call of the frozen backbone; bounds its memory, does not change the result."""
+    calibration_batches: int = 10
+    """Training batches that set the BatchNorm statistics of a random backbone and of the untrained neck (row
+    0)."""
+    holdout_cache_mb: int = 512
+    """Keep the hold-out features, the same in every epoch, in memory if they fit into this many MiB."""
+    checkpoint_minutes: float = 10.0
+    """Minutes between checkpoints inside an epoch (one is always written at its end); 0 turns them off."""
+    checkpoint_iterations: int = 0
+    """Iterations between checkpoints inside an epoch, beside --checkpoint-minutes; 0 turns them off."""
+    hessian: bool = False
+    """Each epoch, also compute the dominant eigenvalue of the Hessian of the validation loss with respect to
+    alpha, a collapse indicator [RobustDARTS]. Costs about 30 passes."""
+
+    def check(self) -> "SearchConfig":
+        """Itself, if the values make sense together.
+
+        Raises:
+            ChaseError: names the flag and what it may be.
+        """
+        for flag, least in (
+            ("train_frames", 1),
+            ("test_frames", 1),
+            ("batch", 1),
+            ("workers", 0),
+            ("channels", 1),
+            ("nodes", 1),
+            ("filter_iterations", 1),
+            ("epochs", 1),
+            ("iterations", 1),
+            ("holdout_batches", 1),
+            ("warmup_epochs", 0),
+            ("patience", 0),
+            ("alpha_lr", 0),
+            ("lr", 0),
+            ("lr_step", 1),
+            ("unroll_weight_decay", 0),
+            ("seed", 0),
+            ("threads", 0),
+            ("backbone_chunk", 1),
+            ("calibration_batches", 1),
+        ):
+            if not getattr(self, flag) >= least:
+                raise ChaseError(
+                    f"--{flag.replace('_', '-')} is {getattr(self, flag)}, it must be at least {least}"
+                )
+        if self.image_size < 32 or self.image_size % 16:
+            raise ChaseError(f"--image-size is {self.image_size}, it must be a multiple of 16, at least 32")
+        if not 0 <= self.dropout < 1:
+            raise ChaseError(f"--dropout is {self.dropout}, it must be in [0, 1)")
+        if not self.unroll_r > 0:
+            raise ChaseError(f"--unroll-r is {self.unroll_r}, it must be above 0")
+        if self.warmup_epochs >= self.epochs:
+            raise ChaseError(
+                f"--warmup-epochs {self.warmup_epochs} leaves no epoch for alpha, --epochs is {self.epochs}; "
+                "make it smaller"
+            )
+        if len(set(self.ops)) != len(self.ops) or not self.ops or self.ops == ("none",):
+            raise ChaseError(
+                f"--ops {' '.join(self.ops)}: name different operations, at least one besides none"
+            )
+        for flag in ("train", "val", "holdout"):
+            if not getattr(self, flag):
+                raise ChaseError(
+                    f"recipe {self.recipe} needs video: give --{flag} kind:path[:split], or synthetic"
+                )
+        return self
+
+
+def paper() -> SearchConfig:
+    """The paper's search: its text where explicit, the released code for what it leaves open. Needs --train
+    --val --holdout and 9 GiB of memory."""
+    return SearchConfig()
+
+
+def demo() -> SearchConfig:
+    """A whole search in minutes on two CPU cores: synthetic video, random ResNet-18, a narrow cell."""
+    return replace(
+        paper(),
+        recipe="demo",
+        train=("synthetic",),
+        val=("synthetic",),
+        holdout=("synthetic",),
+        image_size=128,
+        train_frames=2,
+        test_frames=2,
+        batch=4,
+        backbone="resnet18",
+        backbone_weights="random",
+        channels=16,
+        epochs=10,
+        iterations=20,
+        holdout_batches=10,
+        warmup_epochs=2,
+        patience=5,
+        alpha_lr=1e-2,
+        lr=3e-3,
+    )
+
+
+def released() -> SearchConfig:
+    """The semantics of the released code, its defects included: constant dropout, eval mode after the first
+    hold-out evaluation, new masks in every pass, wrong unroll step after each drop of the learning rate."""
+    return replace(
+        paper(),
+        recipe="released",
+        lr_schedule="step",
+        patience=0,
+        dropout_decay=False,
+        fresh_masks=True,
+        every_pass_updates=True,
+        eval_after_holdout=True,
+        backbone_train_mode=True,
+        unroll_lr_bug=True,
+    )
+
+
+def chase_d1() -> SearchConfig:
+    """CHASE-D1: first-order DARTS. [paper, section 4.2]"""
+    return replace(paper(), recipe="chase_d1", order=1)
+
+
+def chase_fd() -> SearchConfig:
+    """CHASE-FD: Fair-DARTS, sigmoid mixing and zero-one loss, first order, no `none`; two edges per node as
+    in the published cell. [paper, section 4.2; values of Fair-DARTS]"""
+    return replace(
+        paper(),
+        recipe="chase_fd",
+        ops=OPS[1:],
+        order=1,
+        mixing="sigmoid",
+        alpha_init=0.0,
+        alpha_lr=3e-3,
+        alpha_beta1=0.9,
+        zero_one_weight=10.0,
+    )
+
+
+def chase_dimp() -> SearchConfig:
+    """CHASE-DiMP: the search inside the DiMP tracker. [paper, section 4.2]"""
+    return replace(paper(), recipe="chase_dimp", classifier="dimp")
+
+
+def chase_2n() -> SearchConfig:
+    """CHASE-2N: two intermediate nodes. [paper, section 4.2]"""
+    return replace(paper(), recipe="chase_2n", nodes=2)
+
+
+def chase_wo() -> SearchConfig:
+    """CHASE-WO: only operations that have weights. [paper, section 4.2]"""
+    return replace(paper(), recipe="chase_wo", ops=OPS[4:])
+
+
+def chase_st() -> SearchConfig:
+    """CHASE-S/T: as the paper, but give it video that the later training does not see. [paper, section
+    4.2]"""
+    return replace(paper(), recipe="chase_st")
+
+
+SEARCH: dict[str, Callable[[], SearchConfig]] = {
+    f.__name__: f
+    for f in (demo, paper, released, chase_d1, chase_fd, chase_dimp, chase_2n, chase_wo, chase_st)
+}
+
+
+def search_recipe(name: str) -> SearchConfig:
+    """The search recipe of that name.
+
+    Raises:
+        ChaseError: there is none.
+    """
+    if name not in SEARCH:
+        raise ChaseError(f"unknown search recipe {name!r}, choose from {', '.join(SEARCH)}")
+    return SEARCH[name]()

@@ -1,0 +1,249 @@
+"""Run folders: config.json, JSON-lines tables, checkpoints. Every file is written whole to a temporary name,
+synced and renamed, so a reader (or a killed run) sees the old file or the new one, never half of one."""
+
+import errno
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from chase_fast._version import __version__
+from chase_fast.errors import ChaseError
+
+CONFIG, CHECKPOINT, HISTORY, ALPHAS, PERF = (
+    "config.json",
+    "last.ckpt",
+    "history.jsonl",
+    "alphas.jsonl",
+    "perf.jsonl",
+)
+_TEMPORARY = ".tmp-"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "triton",
+    "numpy",
+    "opencv-python",
+    "simplejpeg",
+    "safetensors",
+)
+
+
+def versions() -> dict[str, str]:
+    """Versions that decide the digits of a result: Python, platform, this package and those it uses."""
+    found = {"chase_fast": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout this package runs from (`-dirty` if changed); None if it is none."""
+
+    def git(*arguments: str) -> str:
+        command = ("git", "-C", str(Path(__file__).parent), *arguments)
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _cannot_write(path: Path, error: OSError) -> ChaseError:
+    if error.errno in _FULL:
+        return ChaseError(
+            f"disk full while writing {path}: the previous checkpoint is unharmed, free space and run "
+            "again with --resume"
+        )
+    return ChaseError(f"cannot write {path}: {error.strerror or error}")
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replaces the file at once; on any error the old one stays and no temporary is left.
+
+    Raises:
+        ChaseError: disk full, or the folder cannot be written.
+    """
+    temporary = path.with_name(f"{_TEMPORARY}{path.name}")
+    try:
+        try:
+            with open(temporary, "wb") as f:
+                f.write(data)
+                f.flush()
+                os.fsync(f.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as e:
+        raise _cannot_write(path, e) from e
+
+
+class RunFolder:
+    """One run on disk. Paths inside it: `folder / name`."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    @classmethod
+    def create(cls, path: Path, description: Mapping[str, Any]) -> "RunFolder":
+        """A new folder (or an existing empty one) with config.json.
+
+        Raises:
+            ChaseError: it holds something already, or cannot be made.
+        """
+        try:
+            if path.exists() and any(not entry.name.startswith(_TEMPORARY) for entry in path.iterdir()):
+                raise ChaseError(
+                    f"{path} exists and is not empty: choose another --out, or continue it with --resume"
+                )
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise ChaseError(f"cannot make the run folder {path}: {e.strerror}") from e
+        folder = cls(path)
+        folder.write_json(CONFIG, description)
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> tuple["RunFolder", dict[str, Any]]:
+        """An existing run and its config.json.
+
+        Raises:
+            ChaseError: there is no such folder, or its config.json is missing or corrupt.
+        """
+        if not path.is_dir():
+            raise ChaseError(f"--resume: there is no run folder {path}; leave out --resume to start one")
+        for leftover in path.glob(f"{_TEMPORARY}*"):
+            leftover.unlink()
+        folder = cls(path)
+        if not (folder / CONFIG).is_file():
+            raise ChaseError(
+                f"--resume: {path} has no config.json, it is not a run folder; choose another --out"
+            )
+        return folder, folder.read_json(CONFIG)
+
+    def discard_unstarted(self) -> None:
+        """Removes a new folder again if nothing but its description was written (the run never began)."""
+        written = {entry.name for entry in self.path.iterdir()}
+        if all(name == CONFIG or name.startswith((_TEMPORARY, "events.out.")) for name in written):
+            for name in written:
+                (self / name).unlink()
+            self.path.rmdir()
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        write_atomic(self / name, data)
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write_bytes(name, (json.dumps(value, indent=1) + "\n").encode())
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A JSON object.
+
+        Raises:
+            ChaseError: the file is corrupt.
+        """
+        path = self / name
+        try:
+            value = json.loads(path.read_text())
+        except (OSError, ValueError) as e:
+            raise ChaseError(f"{path} is corrupt ({e}): start again in another --out") from None
+        if not isinstance(value, dict):
+            raise ChaseError(f"{path} is corrupt (no JSON object): start again in another --out")
+        return value
+
+    def write_rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """A table of flat objects, one JSON line each. Floats are written with all their digits."""
+        self.write_bytes(name, "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Tensors, numbers, strings, lists and dicts of those -> last.ckpt, replaced at once."""
+        import torch
+
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        self.write_bytes(CHECKPOINT, buffer.getvalue())
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """last.ckpt on the CPU, or None if none was written yet. No pickled code runs.
+
+        Raises:
+            ChaseError: it is corrupt.
+        """
+        import torch
+
+        path = self / CHECKPOINT
+        if not path.exists():
+            return None
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as e:  # torch.load raises many types on damaged files
+            reason = str(e).splitlines()[0] if str(e) else type(e).__name__
+            raise ChaseError(
+                f"{path} is not a checkpoint or is corrupt ({reason[:100]}): start again"
+            ) from None
+        if not isinstance(state, dict):
+            raise ChaseError(f"{path} is not a checkpoint of chase_fast: start again in another --out")
+        return state
+
+
+class EventFile:
+    """TensorBoard scalars of a run, appended row by row; opening replaces an earlier event file."""
+
+    def __init__(self, folder: RunFolder):
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        for old in folder.path.glob("events.out.tfevents.*"):
+            old.unlink()
+        self.path = folder / f"events.out.tfevents.{int(time.time())}.{platform.node()}.{os.getpid()}"
+        self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def _append(self, event) -> None:
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        try:
+            with open(self.path, "ab") as f:
+                RecordWriter(f).write(event.SerializeToString())
+        except OSError as e:
+            raise _cannot_write(self.path, e) from e
+
+    def add(self, step: int, row: Mapping[str, Any]) -> None:
+        """Every number of a row as a scalar at this step; other values are left out."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [
+            Summary.Value(tag=tag, simple_value=float(value))
+            for tag, value in row.items()
+            if isinstance(value, int | float)
+        ]
+        self._append(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+
+
+def peak_memory_mb(device: str = "cpu") -> float:
+    """Peak memory in MiB: of the device for CUDA, else the resident memory of this process."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:
+        return float("nan")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -1,0 +1,1 @@
+"""Search of a tracking cell: architecture gradients, derivation, and the loop with its early stop."""

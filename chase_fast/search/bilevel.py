@@ -1,0 +1,193 @@
+"""Gradients of the architecture parameters alpha, first and second order (DARTS), on flat weight buffers.
+
+The weights w of the module that is unrolled lie in one flat tensor (`FlatParameters`), so that the unrolled
+weights w', the two probes w + R v and w - R v, and the restore are one vector operation each, and the restore
+is exact.
+
+A loss is given as a closure `loss(update_statistics) -> scalar`: it reads the module's parameters and alpha
+at the time of the call, and updates BatchNorm running statistics only if told so. Each closure must see the
+same batch and the same dropout masks in every call: a difference of two passes with different masks would be
+mask noise divided by 2R. Everything here is fp32 or fp64; R v is about 4e-6 per weight at C = 256,
+below the resolution of TF32 and bf16.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Loss = Callable[[bool], Tensor]
+
+
+class FlatParameters:
+    """Parameters laid out one after another in one flat tensor; each parameter becomes a view of it.
+
+    Move the module to its device and dtype first: a later `.to()` would break the views; `load_state_dict`
+    keeps them.
+
+    Attributes:
+        parameters: the parameters, in the order given.
+        values [P]: all of them; writing here changes the module.
+    """
+
+    def __init__(self, parameters: Iterable[torch.nn.Parameter]):
+        self.parameters = tuple(parameters)
+        if not self.parameters:
+            raise ValueError("no parameters to lay out")
+        self._sizes = [p.numel() for p in self.parameters]
+        self.values = torch.cat([p.detach().reshape(-1) for p in self.parameters])
+        for parameter, view in zip(self.parameters, self.split(self.values)):
+            parameter.data = view
+
+    def split(self, flat: Tensor) -> list[Tensor]:
+        """Views of a flat tensor [P] with the shapes of the parameters."""
+        return [piece.view(p.shape) for piece, p in zip(flat.split(self._sizes), self.parameters)]
+
+    def gather(self, gradients: Sequence[Tensor | None]) -> Tensor:
+        """One gradient per parameter -> flat [P]; None (the loss does not depend on it) counts as zero."""
+        flat = torch.empty_like(self.values)
+        for view, gradient in zip(self.split(flat), gradients):
+            view.zero_() if gradient is None else view.copy_(gradient)
+        return flat
+
+
+@contextmanager
+def differentiating(on: Iterable[Tensor], off: Iterable[Tensor]) -> Iterator[None]:
+    """Within: tensors in `on` require a gradient, those in `off` do not. Restores the flags afterwards."""
+    on, off = tuple(on), tuple(off)
+    before = [(t, t.requires_grad) for t in on + off]
+    try:
+        for t in on:
+            t.requires_grad_(True)
+        for t in off:
+            t.requires_grad_(False)
+        yield
+    finally:
+        for t, flag in before:
+            t.requires_grad_(flag)
+
+
+@dataclass(frozen=True)
+class AlphaGradient:
+    """Result of one architect step. The fields below `loss_val` are None in a first-order step.
+
+    Attributes:
+        galpha: gradient for the optimizer of alpha, shape of alpha.
+        loss_val: validation loss, at w (first order) or at the unrolled w' (second order).
+        loss_train: training loss at w.
+        dalpha: direct part, d L_val(w', alpha) / d alpha.
+        implicit: (g+ - g-) / 2R, g the alpha gradients of L_train at w + R v and w - R v.
+        unrolled [P]: w'.
+        v [P]: d L_val / d w'.
+        radius: R = r / |v|, a scalar tensor.
+    """
+
+    galpha: Tensor
+    loss_val: Tensor
+    loss_train: Tensor | None = None
+    dalpha: Tensor | None = None
+    implicit: Tensor | None = None
+    unrolled: Tensor | None = None
+    v: Tensor | None = None
+    radius: Tensor | None = None
+
+
+def weight_gradient(
+    loss: Loss, alpha: Tensor, *groups: FlatParameters, update_statistics: bool = True
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Loss and its gradient [P] for each group of weights; no gradient to alpha is computed."""
+    parameters = [p for group in groups for p in group.parameters]
+    with differentiating(on=parameters, off=[alpha]):
+        value = loss(update_statistics)
+        gradients = torch.autograd.grad(value, parameters, allow_unused=True)
+    flat, start = [], 0
+    for group in groups:
+        flat.append(group.gather(gradients[start : start + len(group.parameters)]))
+        start += len(group.parameters)
+    return value.detach(), tuple(flat)
+
+
+def alpha_gradient(
+    loss: Loss, alpha: Tensor, weights: FlatParameters, update_statistics: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Loss and d loss / d alpha at the present weights; no weight gradient is computed."""
+    with differentiating(on=[alpha], off=weights.parameters):
+        value = loss(update_statistics)
+        (gradient,) = torch.autograd.grad(value, [alpha])
+    return value.detach(), gradient
+
+
+def first_order(
+    loss_val: Loss, alpha: Tensor, weights: FlatParameters, every_pass_updates: bool = False
+) -> AlphaGradient:
+    """First-order DARTS: d L_val(w, alpha) / d alpha.
+
+    Args:
+        every_pass_updates: the pass updates BatchNorm running statistics, as in the public code.
+    """
+    value, gradient = alpha_gradient(loss_val, alpha, weights, every_pass_updates)
+    return AlphaGradient(galpha=gradient, loss_val=value)
+
+
+def second_order(
+    loss_train: Loss,
+    loss_val: Loss,
+    alpha: Tensor,
+    weights: FlatParameters,
+    eta: float,
+    weight_decay: float = 0.0,
+    momentum: float = 0.0,
+    momentum_buffer: Tensor | None = None,
+    r: float = 0.01,
+    every_pass_updates: bool = False,
+) -> AlphaGradient:
+    """Second-order DARTS (Liu et al. 2019, eq. 7-8), with the values of the public code.
+
+    w' = w - eta (momentum m + dL_train/dw + weight_decay w);  v = dL_val(w', alpha)/dw';  R = r / |v|;
+    galpha = dL_val(w', alpha)/dalpha - eta (dL_train(w + R v)/dalpha - dL_train(w - R v)/dalpha) / 2R.
+
+    The weights hold exactly their old values afterwards, also when a loss raises.
+
+    Args:
+        alpha: leaf tensor the two closures read.
+        weights: the weights that are unrolled; others stay fixed.
+        eta: step of the unroll, the present learning rate of the weights.
+        momentum_buffer [P]: m, the SGD buffers; None drops the term.
+        r: length of the probe (0.01 in the public code). Not a small step: see docs/fidelity.md.
+        every_pass_updates: every pass at w and at the probes updates BatchNorm running statistics (three
+            updates, as in the public code; the validation pass there runs on a copy whose statistics are
+            thrown away).
+    """
+    w = weights.values.clone()
+    train, (step,) = weight_gradient(loss_train, alpha, weights, update_statistics=every_pass_updates)
+    step.add_(w, alpha=weight_decay)
+    if momentum_buffer is not None:
+        step.add_(momentum_buffer, alpha=momentum)
+    unrolled = w - eta * step
+    try:
+        weights.values.copy_(unrolled)
+        with differentiating(on=[alpha, *weights.parameters], off=[]):
+            value = loss_val(False)
+            dalpha, *gradients = torch.autograd.grad(value, [alpha, *weights.parameters], allow_unused=True)
+        v = weights.gather(gradients)
+        del gradients
+        radius = r / v.norm().clamp_min(torch.finfo(v.dtype).tiny)
+        weights.values.copy_(w + radius * v)
+        _, plus = alpha_gradient(loss_train, alpha, weights, every_pass_updates)
+        weights.values.copy_(w - radius * v)
+        _, minus = alpha_gradient(loss_train, alpha, weights, every_pass_updates)
+    finally:
+        weights.values.copy_(w)
+    implicit = (plus - minus) / (2 * radius)
+    return AlphaGradient(
+        galpha=dalpha - eta * implicit,
+        loss_val=value.detach(),
+        loss_train=train,
+        dalpha=dalpha,
+        implicit=implicit,
+        unrolled=unrolled,
+        v=v,
+        radius=radius,
+    )

@@ -1,0 +1,68 @@
+"""The three data sources of a search: train for the weights, val for alpha, hold-out for the early stop."""
+
+import itertools
+import re
+from collections.abc import Iterator
+
+from chase_fast.data import Batch, SampleRecipe, SampleSet, Source, loader, open_sources
+from chase_fast.recipes import SearchConfig
+from chase_fast.search.network import stream
+from chase_fast.search.progress import SearchProgress
+
+ROLES = ("train", "val", "holdout")
+
+
+def _keys(source: Source) -> list[str]:
+    """What tells the sequences of a source from others: their folders, or the name of a synthetic set."""
+    if source.kind == "synthetic":
+        return [source.spec.split("*")[0]]
+    return [str(sequence.folder) for sequence in source.sequences]
+
+
+class SearchData:
+    """Opens the sources, says what they hold, and warns if two roles share a sequence.
+
+    Raises:
+        ChaseError: a source is unknown, missing, empty, broken or too short.
+    """
+
+    def __init__(self, config: SearchConfig, progress: SearchProgress):
+        self._config = config
+        self._sets = {name: self._open(name) for name in ROLES}
+        seen: dict[str, str] = {}
+        for name, samples in self._sets.items():
+            for source in samples.sources:
+                progress.say(f"{name}: {source.summary()}")
+                shared = [key for key in _keys(source) if seen.setdefault(key, name) != name]
+                if shared:
+                    progress.warn(
+                        f"{seen[shared[0]]} and {name} share {shared[0]}: their losses are not independent, "
+                        "give --train, --val and --holdout different sequences"
+                    )
+
+    def _open(self, name: str) -> SampleSet:
+        config, holdout = self._config, name == "holdout"
+        # a bare `synthetic` is another set for each role
+        specs = [re.sub(r"^synthetic(?=\*|$)", f"synthetic:{name}", spec) for spec in getattr(config, name)]
+        recipe = SampleRecipe(
+            train_frames=config.train_frames, test_frames=config.test_frames, size=config.image_size
+        )
+        return SampleSet(
+            open_sources(specs, skip_bad=config.skip_bad),
+            recipe,
+            # seeds are compared by hold-out loss, so all of them see the same hold-out samples
+            seed=stream(0 if holdout else config.seed, name),
+            size=config.batch * (config.holdout_batches if holdout else config.iterations),
+            augment=not holdout,
+        )
+
+    def batches(self, name: str, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Batches of one epoch from batch `start` on; those of `holdout` are the same in every epoch."""
+        config = self._config
+        fixed = name == "holdout"
+        samples = self._sets[name]
+        return iter(loader(samples, config.batch, epoch, start=start, workers=config.workers, fixed=fixed))
+
+    def calibration(self) -> Iterator[Batch]:
+        """Training batches of epoch 0, which no step uses."""
+        return itertools.islice(self.batches("train", 0), self._config.calibration_batches)

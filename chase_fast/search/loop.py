@@ -1,0 +1,360 @@
+"""The search loop: steps, hold-out evaluation at the end of each epoch, early stop, files.
+
+Every sample, mask and initial value comes from (seed, purpose, epoch, index), so a run continues from a
+checkpoint exactly: the state is the weights, alpha, the two optimizers and the tables written so far.
+"""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from safetensors.torch import save as to_safetensors
+
+from chase_fast.data import Batch
+from chase_fast.errors import ChaseError
+from chase_fast.nn.genotype import Genotype
+from chase_fast.recipes import SearchConfig
+from chase_fast.report import write_report
+from chase_fast.runs import ALPHAS, CHECKPOINT, HISTORY, PERF, EventFile, RunFolder, peak_memory_mb
+from chase_fast.search.data import SearchData
+from chase_fast.search.derive import derive, mixing_entropy
+from chase_fast.search.diagnostics import cell_counts, dominant_eigenvalue, reference_backend
+from chase_fast.search.network import Prepared, SearchNetwork
+from chase_fast.search.progress import SearchProgress
+from chase_fast.search.schedule import (
+    alpha_active,
+    best_row,
+    dropout_rate,
+    iteration_cost,
+    learning_rate,
+    should_stop,
+)
+from chase_fast.search.step import SearchStep
+
+FORMAT = 1  # of the checkpoint
+CELL, BEST = "cell.json", "best.safetensors"
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user asked to stop; a checkpoint of this very iteration was written."""
+
+
+def resolve_device(name: str) -> torch.device:
+    """auto, cpu, cuda, cuda:1 -> device.
+
+    Raises:
+        ChaseError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as e:
+        raise ChaseError(
+            f"--device {name} cannot be used ({str(e).splitlines()[0]}); try cpu, cuda or auto"
+        ) from None
+    return device
+
+
+class Search:
+    """One search in one run folder. `run()` starts it or continues it from its checkpoint.
+
+    Args:
+        provenance: written into cell.json beside the genotype (recipe, seed, versions, commit, ...).
+
+    Raises:
+        ChaseError: unusable data, weights, device or checkpoint.
+    """
+
+    def __init__(
+        self, config: SearchConfig, folder: RunFolder, provenance: dict[str, Any], progress: SearchProgress
+    ):
+        self.config, self.folder, self.progress = config.check(), folder, progress
+        self.provenance = provenance
+        self.interrupted = False
+        self.history: list[dict[str, Any]] = []
+        self.alphas: list[dict[str, Any]] = []
+        self.perf: list[dict[str, Any]] = []
+        self.device = resolve_device(config.device)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        if self.device.type == "cuda":  # see bilevel: the finite difference needs full fp32
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cudnn.deterministic = True
+        self._data = SearchData(config, progress)
+        state = folder.load_checkpoint()
+        self.network = SearchNetwork(config, self.device)
+        if config.backbone_weights == "random":
+            self.network.calibrate_backbone(self._data.calibration())
+            progress.say(
+                "backbone: random weights, BatchNorm calibrated on training batches; cells found on random "
+                "features show the method, not the best tracker"
+            )
+        self._step = SearchStep(config, self.network)
+        self._epoch = 1
+        self._begin_epoch()
+        self._holdout_cache: list[Prepared] | None = None
+        self._last_checkpoint = time.monotonic()
+        if state is not None:
+            self._restore(state)
+
+    # the run
+
+    def run(self) -> dict[str, Any]:
+        """Searches until the last epoch or the early stop.
+
+        Returns:
+            The content of cell.json.
+
+        Raises:
+            Interrupted: `interrupted` was set; the state is in the checkpoint.
+            ChaseError: a loss is not finite, the disk is full, ...
+        """
+        self._events = EventFile(self.folder)
+        for row in self.history:
+            self._events.add(row["epoch"], row)
+        self._write_tables()
+        work = [iteration_cost(self.config, e) for e in range(1, self.config.epochs + 1)]
+        done = sum(work[: self._epoch - 1]) * self.config.iterations
+        done += iteration_cost(self.config, self._epoch) * self._iteration
+        try:
+            if not self.history:
+                self._untrained_row()
+            self.progress.start(sum(work) * self.config.iterations, done)
+            if self._finished():  # killed between its last checkpoint and its page
+                self._report()
+            while not self._finished():
+                self._run_epoch()
+        finally:
+            self.progress.stop()
+        return self.folder.read_json(CELL)
+
+    def _finished(self) -> bool:
+        return self._epoch > self.config.epochs or should_stop(self.history, self.config.patience)
+
+    def _begin_epoch(self) -> None:
+        """Sums over the iterations of an epoch, at its start."""
+        self._iteration, self._sums = 0, {"train": 0.0, "val": 0.0}
+        self._timing = {"seconds": 0.0, "wait": 0.0, "steps": 0}
+
+    def _untrained_row(self) -> None:
+        """Row 0: the untrained network, the statistics of its neck calibrated on training batches."""
+        self.network.calibrate_neck(self._data.calibration())
+        self._add_row(0, train_loss=None, val_loss=None)
+        self._write_tables()
+        self._save()
+
+    def _run_epoch(self) -> None:
+        config, epoch, active = self.config, self._epoch, alpha_active(self.config, self._epoch)
+        train = self._data.batches("train", epoch, self._iteration)
+        val = self._data.batches("val", epoch, self._iteration) if active else None
+        while self._iteration < config.iterations:
+            self._run_iteration(epoch, train, val)
+            if self.interrupted:
+                self._save()
+                raise Interrupted
+            if self._iteration < config.iterations and self._checkpoint_due():
+                self._save()
+        means = {name: value / config.iterations for name, value in self._sums.items()}
+        self._add_row(epoch, train_loss=means["train"], val_loss=means["val"] if active else None)
+        self._epoch += 1
+        self._begin_epoch()
+        if best_row(self.history) is self.history[-1]:
+            self._write_best()
+        self._save()
+        self._write_tables()
+        self._report()
+
+    def _run_iteration(self, epoch: int, train: Iterator[Batch], val: Iterator[Batch] | None) -> None:
+        start = time.perf_counter()
+        batch, val_batch = next(train), next(val) if val is not None else None
+        loaded = time.perf_counter()
+        losses = self._step(epoch, self._iteration, batch, val_batch)
+        self._iteration += 1
+        for name, value in losses.items():
+            if not math.isfinite(value):
+                raise ChaseError(
+                    f"{name} loss is {value} in epoch {epoch}, iteration {self._iteration}: try a smaller "
+                    "--lr or --alpha-lr, or another --seed; the last checkpoint is unharmed"
+                )
+            self._sums[name] += value
+        self._timing["seconds"] += time.perf_counter() - start
+        self._timing["wait"] += loaded - start
+        self._timing["steps"] += 1
+        shown = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        self.progress.iteration(epoch, self.config.epochs, iteration_cost(self.config, epoch), shown)
+
+    def _checkpoint_due(self) -> bool:
+        config = self.config
+        minutes = (time.monotonic() - self._last_checkpoint) / 60
+        return bool(
+            (config.checkpoint_minutes and minutes >= config.checkpoint_minutes)
+            or (config.checkpoint_iterations and self._iteration % config.checkpoint_iterations == 0)
+        )
+
+    # end of an epoch
+
+    @torch.no_grad()
+    def _holdout_loss(self) -> float:
+        """Mean loss of the mixture on the hold-out samples, in eval mode without dropout."""
+        total, count = 0.0, 0
+        for data in self._holdout_data():
+            total += float(self.network.loss(data, None, seed=0, training=False))
+            count += 1
+        return total / count
+
+    def _holdout_data(self) -> Iterator[Prepared]:
+        """Prepared hold-out batches; kept in memory if all of them fit and the backbone does not change."""
+        if self._holdout_cache is not None:
+            yield from self._holdout_cache
+            return
+        cache: list[Prepared] | None = None if self.config.backbone_train_mode else []
+        for batch in self._data.batches("holdout", 0):
+            data = self.network.prepare(batch)
+            if cache is not None:
+                fits = data.bytes * self.config.holdout_batches <= self.config.holdout_cache_mb * 2**20
+                cache = [*cache, data] if fits else None
+            yield data
+        self._holdout_cache = cache
+
+    def _hessian(self, epoch: int) -> float:
+        """Dominant eigenvalue on the first validation batch of the epoch, batch statistics, no dropout."""
+        network = self.network
+        data = network.prepare(next(self._data.batches("val", epoch)))
+        weights = (*network.neck_weights.parameters, *network.classifier_weights.parameters)
+        with reference_backend():
+            return dominant_eigenvalue(lambda _: network.loss(data, None, seed=0), network.alpha, weights)
+
+    def genotype(self) -> Genotype:
+        """The cell the present alpha stands for."""
+        config = self.config
+        return derive(self.network.alpha, config.ops, config.mixing, config.derivation, config.none_counts)
+
+    def _add_row(self, epoch: int, train_loss: float | None, val_loss: float | None) -> None:
+        """Evaluates the state after an epoch and appends a row to each table.
+
+        Raises:
+            ChaseError: the hold-out loss is not finite.
+        """
+        config, alpha = self.config, self.network.alpha.detach().cpu()
+        start = time.perf_counter()
+        holdout = self._holdout_loss()
+        if not math.isfinite(holdout):
+            raise ChaseError(
+                f"hold-out loss is {holdout} after epoch {epoch}: try a smaller --lr, or another --seed"
+            )
+        genotype = self.genotype()
+        row = {
+            "epoch": epoch,
+            "train_loss": train_loss,
+            "val_loss": val_loss,
+            "holdout_loss": holdout,
+            "alpha_active": epoch > 0 and alpha_active(config, epoch),
+            "lr": learning_rate(config, max(epoch, 1)),
+            "dropout": dropout_rate(config, epoch),
+            "alpha_entropy": mixing_entropy(alpha, config.mixing),
+            **cell_counts(genotype),
+            "genotype": genotype.to_json(),
+        }
+        if config.hessian and epoch:
+            row["hessian_eigenvalue"] = self._hessian(epoch)
+        self.history.append(row)
+        self.alphas.append({"epoch": epoch, "alpha": alpha.double().tolist()})
+        self._events.add(epoch, row)
+        seconds = self._timing["seconds"] + time.perf_counter() - start
+        if epoch:
+            perf = {
+                "epoch": epoch,
+                "seconds": seconds,
+                "iteration_ms": 1000 * self._timing["seconds"] / self._timing["steps"],
+                "data_wait_share": self._timing["wait"] / self._timing["seconds"],
+                "peak_memory_mb": peak_memory_mb(str(self.device)),
+            }
+            self.perf.append(perf)
+            self._events.add(epoch, {f"perf/{k}": v for k, v in perf.items() if k != "epoch"})
+        self.progress.epoch(row, config.epochs, seconds)
+
+    # files
+
+    def _write_tables(self) -> None:
+        self.folder.write_rows(HISTORY, self.history)
+        self.folder.write_rows(ALPHAS, self.alphas)
+        self.folder.write_rows(PERF, self.perf)
+
+    def _report(self) -> None:
+        """report.html; a run worth days does not end because its page cannot be drawn."""
+        try:
+            write_report(self.folder.path)
+        except ChaseError:
+            raise
+        except Exception as e:
+            self.progress.warn(f"report.html was not written ({type(e).__name__}: {e})")
+
+    def _write_best(self) -> None:
+        """cell.json and best.safetensors of the epoch just finished."""
+        row = self.history[-1]
+        network = self.network
+        tensors = {
+            f"{part}.{name}": t.detach().cpu().contiguous()
+            for part, module in (("neck", network.neck), ("classifier", network.classifier))
+            for name, t in module.state_dict().items()
+        }
+        tensors["alpha"] = network.alpha.detach().cpu()
+        keys = ("recipe", "backbone", "classifier", "flavour", "channels", "nodes", "ops")
+        # one metadata entry: the order of several is not fixed
+        about = json.dumps({key: getattr(self.config, key) for key in keys})
+        self.folder.write_bytes(BEST, to_safetensors(tensors, {"search": about}))
+        cell = {
+            "genotype": self.genotype().to_data(),
+            "epoch": row["epoch"],
+            "holdout_loss": row["holdout_loss"],
+        }
+        self.folder.write_json(CELL, cell | self.provenance)
+
+    def _save(self) -> None:
+        network = self.network
+        state = {
+            "format": FORMAT,
+            "config": dataclasses.asdict(self.config),
+            "epoch": self._epoch,
+            "iteration": self._iteration,
+            "sums": self._sums,
+            "neck": network.neck.state_dict(),
+            "classifier": network.classifier.state_dict(),
+            "alpha": network.alpha.detach(),
+            "optimizers": self._step.state_dict(),
+            "history": self.history,
+            "alphas": self.alphas,
+            "perf": self.perf,
+            "timing": self._timing,
+        }
+        if self.config.backbone_train_mode:
+            state["backbone"] = network.backbone_state
+        self.folder.save_checkpoint(state)
+        self._last_checkpoint = time.monotonic()
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        network = self.network
+        try:
+            if state["format"] != FORMAT:
+                raise ValueError(f"format {state['format']}, this version reads {FORMAT}")
+            network.neck.load_state_dict(state["neck"])
+            network.classifier.load_state_dict(state["classifier"])
+            with torch.no_grad():
+                network.alpha.copy_(state["alpha"])
+            self._step.load_state_dict(state["optimizers"])
+            if self.config.backbone_train_mode:
+                network.load_backbone_state(state["backbone"])
+            self._epoch, self._iteration, self._sums = state["epoch"], state["iteration"], state["sums"]
+            self.history, self.alphas, self.perf = state["history"], state["alphas"], state["perf"]
+            self._timing = state["timing"]
+        except (KeyError, ValueError, TypeError, RuntimeError) as e:
+            reason = " ".join(str(e).split())[:120]
+            raise ChaseError(
+                f"{self.folder / CHECKPOINT} does not fit this run ({reason}): start again in another --out"
+            ) from None

@@ -1,0 +1,222 @@
+"""The network of a search: frozen backbone, search neck, target classifier, alpha; its loss on a batch.
+
+The box branch is not part of it: frozen, its gradient to neck and alpha is zero, its loss a constant.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from chase_fast.data import Batch
+from chase_fast.nn.backbone import build_backbone, calibrate, freeze
+from chase_fast.nn.losses import dimp_loss, prdimp_loss
+from chase_fast.nn.neck import SearchNeck
+from chase_fast.nn.norm import MOMENTUM
+from chase_fast.nn.target_classifier import TargetClassifier
+from chase_fast.recipes import SearchConfig
+from chase_fast.search.bilevel import FlatParameters
+from chase_fast.search.fair import mixing_weights
+
+DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
+
+
+def stream(seed: int, *parts: object) -> int:
+    """A seed of its own for every purpose, epoch and iteration: nothing random depends on what ran before."""
+    text = ":".join(map(str, (seed, *parts))).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch after the backbone. N = (n_train + n_test) s frames, train frames first, image-major.
+
+    Attributes:
+        layer2 [N, c2, h2, w2], layer3 [N, c3, h, w]: frozen features, no gradient.
+        boxes [n_train, s, 4]: target boxes of the train frames, x y w h in crop pixels.
+        labels [n_test, s, S, S]: label density (prdimp) or label (dimp) of the test frames.
+        frames: (n_train, n_test).
+    """
+
+    layer2: Tensor
+    layer3: Tensor
+    boxes: Tensor
+    labels: Tensor
+    frames: tuple[int, int]
+
+    @property
+    def groups(self) -> list[tuple[slice, int]]:
+        """Frames per neck call and its BatchNorm groups: train and test frames never share statistics."""
+        train, test = self.frames
+        total = self.layer3.shape[0]
+        if train == test:
+            return [(slice(0, total), 2)]
+        cut = total * train // (train + test)
+        return [(slice(0, cut), 1), (slice(cut, total), 1)]
+
+    @property
+    def bytes(self) -> int:
+        return sum(t.numel() * t.element_size() for t in (self.layer2, self.layer3, self.boxes, self.labels))
+
+
+class SearchNetwork(nn.Module):
+    """Everything a search optimises, and the frozen backbone before it.
+
+    Attributes:
+        neck, classifier: the modules whose weights are trained.
+        alpha [E, K]: architecture parameters (a leaf, not among `parameters()` of neck or classifier).
+        neck_weights, classifier_weights: their parameters as flat buffers.
+    """
+
+    def __init__(self, config: SearchConfig, device: torch.device):
+        super().__init__()
+        self.config, self.device = config, device
+        self.dtype = DTYPES[config.precision]
+        # random weights are the same for every seed: --seeds compares cells, not backbones
+        backbone = build_backbone(config.backbone, config.backbone_weights, stream(0, "backbone") % 2**31)
+        self._backbone = backbone.requires_grad_(False).eval().to(device, self.dtype)
+        self._backbone.to(memory_format=torch.channels_last)
+        self._frozen = None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream(config.seed, "weights"))
+            neck = SearchNeck(backbone.channels, config.channels, config.nodes, config.ops, config.flavour)
+            self.classifier = TargetClassifier(
+                neck.out_channels,
+                kind=config.classifier,
+                feature_size=config.image_size // 16,
+                iterations=config.filter_iterations,
+            ).to(device, self.dtype)
+            self.neck = neck.to(device, self.dtype)
+            torch.manual_seed(stream(config.seed, "alpha"))
+            alpha = config.alpha_init * torch.randn(neck.edges, len(neck.ops), dtype=torch.float64)
+        self.alpha = nn.Parameter(alpha.to(device, self.dtype))
+        self.neck_weights = FlatParameters(self.neck.parameters())
+        self.classifier_weights = FlatParameters(self.classifier.parameters())
+        self.requires_grad_(False)  # `bilevel` turns on what a pass differentiates
+
+    def calibrate_backbone(self, batches: Iterator[Batch]) -> None:
+        """Sets the BatchNorm statistics of a random backbone from the images of these batches."""
+        calibrate(
+            self._backbone, (images.to(self.device, self.dtype) for b in batches for images in _frames(b))
+        )
+
+    @torch.no_grad()
+    def calibrate_neck(self, batches: Iterator[Batch]) -> None:
+        """Sets the BatchNorm statistics of the untrained neck to a running average over these batches.
+
+        The share that the initial values (mean 0, variance 1) still have in such an average is taken out.
+        """
+        count = 0
+        for batch in batches:
+            data = self.prepare(batch)
+            self.loss(data, None, seed=0, update_statistics=True)
+            count += 2  # train and test frames
+        for module in self.neck.modules():
+            momentum = getattr(module, "momentum", MOMENTUM)
+            if getattr(module, "running_mean", None) is not None and momentum is not None:
+                left = (1 - momentum) ** count
+                module.running_mean.div_(1 - left)
+                module.running_var.sub_(left).div_(1 - left)
+
+    @property
+    def backbone_state(self) -> dict[str, Tensor]:
+        """Backbone state; it changes in a search only with `backbone_train_mode`."""
+        return self._backbone.state_dict()
+
+    def load_backbone_state(self, state: dict[str, Tensor]) -> None:
+        self._backbone.load_state_dict(state)
+
+    @torch.no_grad()
+    def prepare(self, batch: Batch, batch_statistics: bool = False, updates: int = 0) -> Prepared:
+        """Backbone features, once for all passes on a batch.
+
+        Args:
+            batch_statistics: the backbone normalises with the statistics of this batch
+                (`backbone_train_mode`), train and test frames apart.
+            updates: how many times its running statistics take these statistics in.
+        """
+        if batch_statistics:
+            maps = [
+                self._with_batch_statistics(x.to(self.device, self.dtype), updates) for x in _frames(batch)
+            ]
+        else:
+            if self.config.backbone_train_mode:
+                run = self._backbone.eval()
+            else:
+                self._frozen = run = self._frozen or freeze(self._backbone)
+            images = torch.cat(_frames(batch))
+            chunks = images.split(self.config.backbone_chunk)
+            maps = [run(x.to(self.device, self.dtype, memory_format=torch.channels_last)) for x in chunks]
+        layer2, layer3 = (torch.cat(parts) for parts in zip(*maps))
+        labels = batch.label_density if self.config.classifier == "prdimp" else batch.label
+        return Prepared(
+            layer2=layer2,
+            layer3=layer3,
+            boxes=batch.train_boxes.to(self.device, self.dtype),
+            labels=labels.to(self.device, self.dtype),
+            frames=(batch.train_images.shape[0], batch.test_images.shape[0]),
+        )
+
+    def _with_batch_statistics(self, images: Tensor, updates: int) -> tuple[Tensor, Tensor]:
+        """Backbone in train mode. n updates of momentum m are one of momentum 1 - (1 - m)^n."""
+        norms = [m for m in self._backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+        momenta = [m.momentum for m in norms]
+        for norm, momentum in zip(norms, momenta):
+            norm.momentum = 1 - (1 - momentum) ** updates
+        self._backbone.train()
+        maps = self._backbone(images.contiguous(memory_format=torch.channels_last))
+        self._backbone.eval()
+        for norm, momentum in zip(norms, momenta):
+            norm.momentum = momentum
+        return maps
+
+    def masks(self, data: Prepared, rate: float, seed: int) -> list:
+        """Dropout masks of the skip connections for one pass, one entry per neck call."""
+        generator = torch.Generator(self.device).manual_seed(seed)
+        h, w = data.layer3.shape[-2:]
+        return [
+            self.neck.sample_masks(frames.stop - frames.start, h, w, rate, generator)
+            for frames, _ in data.groups
+        ]
+
+    def loss(
+        self,
+        data: Prepared,
+        masks: list | None,
+        seed: int,
+        training: bool = True,
+        update_statistics: bool = False,
+    ) -> Tensor:
+        """Mean classification loss of the filter iterates on the test frames.
+
+        Args:
+            masks: from `masks`, or None for no dropout.
+            seed: of torch's global generator, for operations of users that draw from it.
+            training: batch statistics in BatchNorm; False: running statistics.
+            update_statistics: the running statistics take in those of this pass.
+        """
+        torch.manual_seed(seed)
+        self.neck.train(training)
+        mixing = mixing_weights(self.alpha, self.config.mixing)
+        outputs = []
+        for k, (frames, groups) in enumerate(data.groups):
+            mask = masks[k] if masks is not None else None
+            maps = data.layer2[frames], data.layer3[frames]
+            outputs.append(
+                self.neck(
+                    *maps, mixing, groups=groups, masks=mask, update_stats=update_statistics and training
+                )
+            )
+        train, test = data.frames
+        features = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+        features = features.unflatten(0, (train + test, -1))  # [n_train + n_test, s, nodes C, h, w]
+        scores = self.classifier(features[:train], features[train:], data.boxes)
+        total = prdimp_loss if self.config.classifier == "prdimp" else dimp_loss
+        return total(scores, data.labels)["total"]
+
+
+def _frames(batch: Batch) -> list[Tensor]:
+    """Train images and test images, each [n s, 3, H, W]."""
+    return [batch.train_images.flatten(0, 1), batch.test_images.flatten(0, 1)]
