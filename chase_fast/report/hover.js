@@ -1,0 +1,44 @@
+// Values under the pointer: a guide line and a box with the nearest epoch of every line. Text only, never markup.
+(() => {
+  const tip = document.getElementById("tip");
+  const element = (tag, text, style) => {
+    const e = document.createElement(tag);
+    e.textContent = text;
+    Object.assign(e.style, style || {});
+    return e;
+  };
+  for (const svg of document.querySelectorAll("svg[data-chart]")) {
+    const chart = JSON.parse(svg.dataset.chart);
+    let guide = null;
+    svg.addEventListener("pointermove", (event) => {
+      const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+      const share = Math.min(1, Math.max(0, (at.x - chart.left) / (chart.right - chart.left)));
+      const epoch = Math.round(share * chart.end);
+      const x = chart.left + ((chart.right - chart.left) * epoch) / chart.end;
+      if (!guide) {
+        guide = document.createElementNS("http://www.w3.org/2000/svg", "line");
+        guide.setAttribute("class", "guide");
+        svg.append(guide);
+      }
+      for (const [k, v] of Object.entries({ x1: x, x2: x, y1: chart.top, y2: chart.bottom })) guide.setAttribute(k, v);
+      tip.replaceChildren(element("strong", "epoch " + epoch));
+      for (const [name, colour, points] of chart.series) {
+        const point = points.find((p) => p[0] === epoch);
+        if (!point) continue;
+        const row = element("div", "");
+        row.append(element("i", "", { background: colour }), element("span", name), element("b", point[1]));
+        tip.append(row);
+      }
+      tip.hidden = false;
+      const box = tip.getBoundingClientRect();
+      const right = event.clientX + 16 + box.width < innerWidth;
+      tip.style.left = (right ? event.clientX + 16 : event.clientX - 16 - box.width) + "px";
+      tip.style.top = Math.min(event.clientY + 12, innerHeight - box.height - 8) + "px";
+    });
+    svg.addEventListener("pointerleave", () => {
+      tip.hidden = true;
+      if (guide) guide.remove();
+      guide = null;
+    });
+  }
+})();
