@@ -1,0 +1,68 @@
+"""Console script: `chase-fast COMMAND ...`, the same as `python -m chase_fast.COMMAND ...`."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from chase_fast import __version__
+
+COMMANDS = {
+    "search": "find a tracking cell in videos; writes cell.json and report.html",
+    "report": "write the report of a search again, or draw a cell",
+    "doctor": "what is installed, which backend runs each op and why not; check a dataset",
+}
+LATER = {
+    "train": "train the tracker that a found cell gives",
+    "track": "track a target in a video",
+    "evaluate": "run a tracker on a benchmark and score it",
+    "export": "write a trained tracker for other runtimes",
+}
+
+
+def usage() -> str:
+    rows = [f"  {name:9} {text}" for name, text in COMMANDS.items()]
+    later = [f"  {name:9} {text}" for name, text in LATER.items()]
+    return "\n".join(
+        [
+            "usage: chase-fast COMMAND [RECIPE] [flags]     (or: python -m chase_fast.COMMAND ...)",
+            "",
+            "Search a tracking cell (CHASE), train the tracker that it gives, track with it.",
+            "",
+            "commands:",
+            *rows,
+            "",
+            f"not in version {__version__} yet:",
+            *later,
+            "",
+            "chase-fast COMMAND --help explains a command and all its flags; start with",
+            "  chase-fast search        (the demo: synthetic video, CPU, no download)",
+            "  chase-fast doctor        (if anything does not work)",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit code (2 for every error that the user can mend)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name == "--version":
+        print(f"chase_fast {__version__}")
+        return 0
+    if name in COMMANDS:
+        return importlib.import_module(f"chase_fast.{name}.__main__").main(rest)
+    if name in LATER:
+        print(
+            f"error: {name} is not in chase_fast {__version__} yet; there are {', '.join(COMMANDS)}",
+            file=sys.stderr,
+        )
+    else:
+        known = ", ".join((*COMMANDS, *LATER))
+        print(f"error: unknown command {name!r}, choose from {known}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

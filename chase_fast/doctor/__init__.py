@@ -1,0 +1,146 @@
+"""What is installed and what can run here, as plain data: `collect()`. `python -m chase_fast.doctor`
+prints it."""
+
+import importlib
+import importlib.metadata
+import os
+import pkgutil
+import platform
+from pathlib import Path
+from typing import Any
+
+from chase_fast import __version__
+
+PACKAGES = (
+    "torch", "torchvision", "triton", "numpy", "opencv-python", "simplejpeg", "safetensors", "tensorboard",
+    "matplotlib", "jinja2", "tyro", "rich",
+)  # fmt: skip
+MODULES = {"opencv-python": "cv2"}  # where the module is not called like the package
+NOT_WRITTEN = "not written for this op"
+
+
+def collect() -> dict[str, Any]:
+    """Versions, devices, native module and ops; broken parts say why instead of raising.
+
+    Returns:
+        versions: {package: version, or text that says what is wrong with it}
+        broken: names of `versions` that do not work
+        devices: cpu, threads, cuda (list of names), and `no_cuda` (why there is none, or None)
+        native: build information of chase_fast_C, or {"missing": why}
+        ops: {op: {"backends": {backend: None or why not}, "runs_on": {device type: chosen backend}}}
+    """
+    versions, broken = package_versions()
+    facts: dict[str, Any] = {"versions": versions, "broken": broken}
+    if "torch" in broken:
+        return facts | {"devices": {}, "native": {"missing": "torch cannot be imported"}, "ops": {}}
+    return facts | {"devices": devices(), "native": native_build(), "ops": ops()}
+
+
+def package_versions() -> tuple[dict[str, str], list[str]]:
+    """Version of Python, chase_fast and every package, imported to see that it works."""
+    versions = {
+        "chase_fast": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+    broken = []
+    for package in PACKAGES:
+        if package == "triton" and platform.system() != "Linux":
+            continue
+        try:
+            module = importlib.import_module(MODULES.get(package, package))
+        except Exception as e:  # a package built for another torch fails in many ways
+            broken.append(package)
+            reason = (str(e).strip() or type(e).__name__).splitlines()[0]
+            versions[package] = f"{installed(package) or 'missing'}: {reason} ({fix(package)})"
+        else:
+            versions[package] = getattr(module, "__version__", None) or installed(package) or "found"
+    return versions, broken
+
+
+def installed(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def fix(package: str) -> str:
+    """The command that repairs a package which cannot be imported."""
+    if package == "torchvision" and installed(package):
+        return "it does not match torch: pip install --force-reinstall torch torchvision, from the same index"
+    return f"pip install {package}"
+
+
+def devices() -> dict[str, Any]:
+    import torch
+
+    found: dict[str, Any] = {
+        "cpu": processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "cuda": [],
+        "no_cuda": None,
+    }
+    if torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            p = torch.cuda.get_device_properties(i)
+            found["cuda"].append(f"{p.name}, {p.total_memory / 2**30:.0f} GiB, sm_{p.major}{p.minor}")
+    elif torch.version.cuda is None:
+        found["no_cuda"] = "this torch is built without CUDA"
+    else:
+        found["no_cuda"] = f"torch is built for CUDA {torch.version.cuda}, but no device or driver was found"
+    return found
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def native_build() -> dict[str, Any]:
+    from chase_fast.kernels import _dispatch
+
+    try:
+        module = _dispatch.native()
+    except ImportError as e:
+        return {"missing": str(e)}
+    return {"file": module.__file__, **module.build_info()}
+
+
+def ops() -> dict[str, dict]:
+    """Every op of chase_fast.kernels: which backend can run, and which is chosen for each kind of tensor."""
+    import torch
+
+    from chase_fast import kernels
+    from chase_fast.kernels import _dispatch
+
+    names = sorted(m.name for m in pkgutil.iter_modules(kernels.__path__) if m.ispkg)
+    table = {}
+    for name in names:
+        can_run = importlib.import_module(f"chase_fast.kernels.{name}").CAN_RUN
+        backends = {
+            b: why_not(can_run[b], "cuda" if b in ("triton", "cuda") else "cpu")
+            if b in can_run
+            else NOT_WRITTEN
+            for b in _dispatch.BACKENDS
+        }
+        kinds = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+        runs_on = {
+            kind: next(b for b in _dispatch.ORDER[kind] if b in can_run and why_not(can_run[b], kind) is None)
+            for kind in kinds
+        }
+        table[name] = {"backends": backends, "runs_on": runs_on}
+    return table
+
+
+def why_not(can_run: Any, device: str) -> str | None:
+    """Reason of a backend against float32 tensors there (images: uint8), None if it runs."""
+    import torch
+
+    reasons = [can_run(torch.device(device), dtype) for dtype in (torch.float32, torch.uint8)]
+    return None if None in reasons else reasons[0]

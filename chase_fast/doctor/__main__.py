@@ -1,0 +1,126 @@
+"""Command line: `python -m chase_fast.doctor [--json] [--data KIND:PATH[:SPLIT] ...]`."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from chase_fast.doctor import collect
+from chase_fast.errors import ChaseError
+
+DESCRIPTION = """Say what is installed, what can run here, and what is wrong.
+
+Without flags: versions, devices, what native code was built, and for every op which backend runs it (and why
+another one does not). With --data: reads a dataset as search would, decodes every frame and lists everything
+broken by sequence, frame and file.
+
+Examples:
+  python -m chase_fast.doctor
+  python -m chase_fast.doctor --data got10k:/data/GOT-10k:train folder:/data/mine
+  CHASE_FAST_BACKEND=reference python -m chase_fast.search
+      forces a backend; prroi_pool=cpu,node_sum=triton forces one per op
+
+Exit code: 0, or 2 if a package cannot be imported, the native module is missing, or a dataset is broken.
+"""
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """What to look at."""
+
+    data: tuple[str, ...] = ()
+    """Datasets to check, KIND:PATH[:SPLIT] each; SPLIT may be a list file."""
+    json: bool = False
+    """Print one JSON object instead of tables."""
+
+
+def print_facts(facts: dict[str, Any], console: Console) -> None:
+    versions = Table("package", "version", title="Versions", title_justify="left")
+    for name, version in facts["versions"].items():
+        versions.add_row(
+            name, f"[red]{escape(version)}[/red]" if name in facts["broken"] else escape(version)
+        )
+    console.print(versions)
+
+    devices = facts["devices"]
+    if devices:
+        console.print(f"CPU     {devices['cpu']}, {devices['cores']} cores, {devices['threads']} threads")
+        for name in devices["cuda"]:
+            console.print(f"CUDA    {name}")
+        if devices["no_cuda"]:
+            console.print(f"CUDA    none: {devices['no_cuda']}")
+    native = facts["native"]
+    if "missing" in native:
+        console.print(f"Native  [red]{escape(native['missing'])}[/red]")
+    else:
+        cuda = f"CUDA {native['cuda']} for sm {native['cuda_archs']}" if native["cuda"] else "without CUDA"
+        avx2 = "AVX2" if native["avx2"] else "portable code (no AVX2 here)"
+        console.print(f"Native  {escape(native['file'])}: gcc {native['compiler']}, {avx2}, {cuda}")
+    console.print()
+    print_ops(facts["ops"], console)
+
+
+def print_ops(ops: dict[str, dict], console: Console) -> None:
+    """Table op x backend; a number in brackets refers to the reason below it."""
+    if not ops:
+        return
+    backends = list(next(iter(ops.values()))["backends"])
+    kinds = list(next(iter(ops.values()))["runs_on"])
+    table = Table("op", *backends, *[f"{k} tensors use" for k in kinds], title="Ops", title_justify="left")
+    reasons: dict[str, int] = {}
+    for name, op in ops.items():
+        cells = [
+            f"no ({reasons.setdefault(why, len(reasons) + 1)})" if why else "[green]yes[/green]"
+            for why in op["backends"].values()
+        ]
+        table.add_row(name, *cells, *op["runs_on"].values())
+    console.print(table)
+    for why, number in reasons.items():
+        console.print(f"  ({number}) {why}", highlight=False)
+
+
+def check_data(specs: Sequence[str], as_json: bool) -> int:
+    from chase_fast.data.doctor import check
+
+    reports = []
+    for spec in specs:
+        reports.append(check(spec, progress=not as_json))
+        if not as_json:
+            print(reports[-1])
+    if as_json:
+        print(json.dumps([dataclasses.asdict(r) | {"ok": r.ok} for r in reports], indent=2, default=str))
+    return 0 if all(r.ok for r in reports) else 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = tyro.cli(
+        Doctor,
+        prog="python -m chase_fast.doctor",
+        description=DESCRIPTION,
+        args=None if argv is None else list(argv),
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    if arguments.data:
+        try:
+            return check_data(arguments.data, arguments.json)
+        except ChaseError as e:
+            print(f"error: {e}", file=sys.stderr)
+            return 2
+    facts = collect()
+    if arguments.json:
+        print(json.dumps(facts, indent=2))
+    else:
+        console = Console()
+        print_facts(facts, console)
+    return 2 if facts["broken"] or "missing" in facts["native"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
