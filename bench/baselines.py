@@ -1,0 +1,57 @@
+"""Ops as a PyTorch user would write them (channels_last, torch's own modules); bench/ops.py times them."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from chase_fast.kernels.prroi_pool.reference import axis_weights
+
+IDENTITY, NORM_LRELU = 0, 2
+
+
+def ramp(like: Tensor) -> Tensor:
+    """A fixed incoming gradient in the layout of `like`; not constant, batch norm would swallow that."""
+    values = torch.arange(like.numel(), device=like.device) % 17 - 8.0
+    return torch.empty_like(like).copy_(values.view(like.shape))
+
+
+def node_sum(branches, weights, gamma, beta, mean, var, kinds, groups, training) -> tuple[Tensor, ...]:
+    """One F.batch_norm per branch and group, F.leaky_relu, then the weighted sum. Returns the node only."""
+    out = 0
+    for b, (y, kind) in enumerate(zip(branches, kinds)):
+        if kind != IDENTITY:
+            parts = y.chunk(groups) if training else (y,)
+            normed = [
+                F.batch_norm(
+                    p,
+                    None if training else mean[b],
+                    None if training else var[b],
+                    gamma[b],
+                    beta[b],
+                    training,
+                )
+                for p in parts
+            ]
+            y = torch.cat(normed) if len(normed) > 1 else normed[0]
+            if kind == NORM_LRELU:
+                y = F.leaky_relu(y, 0.01)
+        out = out + weights[b] * y
+    return (out,)
+
+
+def prroi_pool(features: Tensor, rois: Tensor, output_size, scale: float) -> Tensor:
+    """Two matrix products per image, for all of its boxes at once; differentiable by autograd."""
+    (rows, columns), (height, width) = output_size, features.shape[2:]
+    x0, y0, x1, y1 = (rois[:, 1:] * scale).unbind(1)
+    box_width, box_height = (x1 - x0).clamp(min=0), (y1 - y0).clamp(min=0)
+    area = box_width * box_height / (rows * columns)
+    per_area = torch.where(area == 0, 0.0, 1 / torch.where(area == 0, 1.0, area))
+    weights_y = axis_weights(y0, box_height, rows, height) * per_area[:, None, None]
+    weights_x = axis_weights(x0, box_width, columns, width)
+    pooled, order = [], []
+    for n, image in enumerate(features.contiguous()):
+        boxes = (rois[:, 0] == n).nonzero()[:, 0]
+        lines = torch.tensordot(weights_y[boxes], image, dims=([2], [1]))  # [R, rows, C, W]
+        pooled.append(torch.matmul(lines, weights_x[boxes, None].transpose(2, 3)).transpose(1, 2))
+        order.append(boxes)
+    return torch.cat(pooled)[torch.cat(order).argsort()]
