@@ -1,0 +1,40 @@
+"""docs/fidelity.md and the recipes must say the same."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+from chase_fast.recipes import SEARCH, SearchConfig, paper
+
+PAGE = (Path(__file__).parents[1] / "docs" / "fidelity.md").read_text(encoding="utf-8")
+ROWS = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", PAGE, re.MULTILINE))
+
+
+def written(name: str, value: object) -> str:
+    """`field=value` as it stands in the table, tuples with spaces."""
+    text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return f"`{name}={text}`"
+
+
+def test_every_recipe_states_exactly_what_it_changes():
+    reference = dataclasses.asdict(paper()) | {"recipe": None}
+    assert set(ROWS) == set(SEARCH)
+    for recipe, make in SEARCH.items():
+        changed = {k: v for k, v in dataclasses.asdict(make()).items() if k != "recipe" and v != reference[k]}
+        assert set(re.findall(r"`\w+=[^`]*`", ROWS[recipe])) == {written(*item) for item in changed.items()}
+
+
+def test_every_named_value_of_the_tables_is_that_of_paper():
+    tables = PAGE[: PAGE.index("## The recipes")]
+    values = re.findall(r"`(\w+)=([^`]+)`", tables)
+    assert len(values) > 20
+    for name, text in values:
+        value = getattr(paper(), name)
+        same = float(text) == value if isinstance(value, float) else text == str(value)
+        assert same or (name, text) == ("order", "1") or (name, text) == ("flavour", "darts"), (name, text)
+
+
+def test_no_flag_is_misspelt():
+    fields = {f.name for f in dataclasses.fields(SearchConfig)}
+    for name in re.findall(r"`([a-z0-9]+(?:_[a-z0-9]+)+)(?:=[^`]*)?`", PAGE):
+        assert name in fields | set(SEARCH), name

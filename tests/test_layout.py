@@ -1,0 +1,107 @@
+"""Who may import whom, and that every op has the same files and is named in README.md and CONTRIBUTING.md."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OPS = sorted(p.parent.name for p in (ROOT / "kernels").glob("*/__init__.py"))
+# part of chase_fast -> the parts it may import, beside itself, errors and _version
+MAY = {
+    "kernels": set(),
+    "nn": {"kernels"},
+    "data": {"kernels"},
+    "runs": set(),
+    "recipes": {"nn"},  # only nn.space, which needs no torch
+    "report": {"nn", "runs"},
+    "search": {"nn", "data", "kernels", "runs", "recipes", "report"},
+    "train": {"nn", "data", "kernels", "runs", "recipes", "report"},
+    "track": {"nn", "data", "kernels", "runs", "recipes", "report"},
+}
+
+
+def sources() -> list[tuple[str, Path]]:
+    """(dotted name, file) of every Python file of the package; kernels/ is chase_fast.kernels."""
+    files = [p for p in (ROOT / "chase_fast").rglob("*.py") if "kernels" not in p.relative_to(ROOT).parts]
+    named = [(p.relative_to(ROOT).with_suffix("").parts, p) for p in files]
+    named += [
+        (("chase_fast", *p.relative_to(ROOT).with_suffix("").parts), p) for p in ROOT.glob("kernels/**/*.py")
+    ]
+    return [(".".join(parts), p) for parts, p in named]
+
+
+def imports(name: str, node: ast.AST) -> list[str]:
+    """Absolute dotted names that an import statement of module `name` reaches."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    above = name.removesuffix(".__init__").split(".")
+    cut = len(above) - node.level + name.endswith(".__init__")
+    base = ".".join((above[:cut] if node.level else []) + ([node.module] if node.module else []))
+    return [f"{base}.{alias.name}" for alias in node.names]
+
+
+@pytest.mark.parametrize("part", MAY)
+def test_imports_point_downwards(part):
+    prefix = f"chase_fast.{part}"
+    for name, path in sources():
+        if not f"{name}.".startswith(f"{prefix}."):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for reached in imports(name, node):
+                package, _, rest = reached.partition(".")
+                allowed = MAY[part] | {part, "errors", "_version"}
+                if part == "kernels":
+                    allowed = {part, "_version"}
+                assert package != "chase_fast" or rest.split(".")[0] in allowed, f"{path}: imports {reached}"
+
+
+def test_only_commands_import_a_command():
+    commands = {"search", "train", "track", "evaluate"}
+    for name, path in sources():
+        own = name.split(".")[1]
+        if name in ("chase_fast.__main__",) or own in commands:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for reached in imports(name, node):
+                assert reached.split(".")[:2] not in [["chase_fast", c] for c in commands], (
+                    f"{path}: {reached}"
+                )
+
+
+def test_torchvision_is_imported_only_inside_functions_of_the_backbone():
+    for name, path in sources():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        everywhere = [n for n in ast.walk(tree) for m in imports(name, n) if m.split(".")[0] == "torchvision"]
+        inside = [
+            n
+            for function in ast.walk(tree)
+            if isinstance(function, ast.FunctionDef)
+            for n in ast.walk(function)
+            if n in everywhere
+        ]
+        assert name == "chase_fast.nn.backbone" or not everywhere, path
+        assert set(everywhere) == set(inside), f"{path}: torchvision at the top of the file"
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_every_op_has_the_same_files_and_is_named_in_the_documents(op):
+    for path in (f"kernels/{op}/reference.py", f"kernels/{op}/cases.py", f"tests/kernels/test_{op}.py"):
+        assert (ROOT / path).is_file(), f"{path} is missing"
+    for document in ("README.md", "CONTRIBUTING.md"):
+        assert f"`{op}`" in (ROOT / document).read_text(encoding="utf-8"), f"{document} does not name {op}"
+
+
+def test_the_rules_are_checked_at_all():
+    assert imports("chase_fast.kernels.x.__init__", ast.parse("from ... import nn").body[0]) == [
+        "chase_fast.nn"
+    ]
+    assert imports("chase_fast.kernels.x.reference", ast.parse("from .. import nn").body[0]) == [
+        "chase_fast.kernels.nn"
+    ]
+    assert imports("chase_fast.nn.a", ast.parse("from chase_fast.search import b").body[0]) == [
+        "chase_fast.search.b"
+    ]
+    assert len(OPS) >= 7 and len(sources()) > 40
