@@ -218,7 +218,7 @@ class SearchConfig:
 
 def paper() -> SearchConfig:
     """The paper's search: its text where explicit, the released code for what it leaves open. Needs --train
-    --val --holdout and 9 GiB of memory."""
+    --val --holdout and 10 GiB of memory."""
     return SearchConfig()
 
 
