@@ -80,7 +80,7 @@ def _is_gene_lists(nodes: Any) -> bool:
     )
 
 
-# released CHASE code (spec fact (c)): the active cell, and those of the ablations
+# released CHASE code: the active cell, and those of the ablations
 CHASE = Genotype(
     (
         (("avg_pool_3x3", 0), ("sep_conv_5x5", 1)),

@@ -2,9 +2,7 @@
 
 alpha is [E, K]: E edges in node-major order (intermediate node i reads the sources 0 .. i+1), K operations in
 the order of the search space. Ties keep the lower source and the lower operation, and softmax is taken in
-alpha's own
-dtype: saturated rows may tie in float32 and not in float64 (spec: golden cases huge_logits and
-    near_tie_1e-9).
+alpha's own dtype: saturated rows may tie in float32 and not in float64 (goldens huge_logits, near_tie_1e-9).
 """
 
 from collections.abc import Sequence
@@ -57,8 +55,7 @@ def derive(
         mixing: how alpha becomes mixing weights.
         rule: `top2`: per node the two edges whose best operation weighs most, in rank order (DARTS, CHASE);
             `threshold_sparse`: of those two the ones whose best weight reaches `threshold` (Fair-DARTS);
-            `threshold_edge`: on every edge the two best operations that reach it, the weaker first
-        (Fair-DARTS).
+            `threshold_edge`: of every edge the two best operations that reach it, weaker first (Fair-DARTS).
         none_counts: True as in the released CHASE code: `none` competes for edge and operation. False: it is
             left out (DARTS). Without a `none` column both are the same.
     """

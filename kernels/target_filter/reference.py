@@ -1,7 +1,8 @@
 """Target filter in plain torch: correlation, its adjoint and the two unrolled solvers (the definition).
 
 Correlation and adjoint are one matrix product each plus a small fold / unfold over the k x k taps:
-a grouped convolution with one output channel per sequence is an order of magnitude slower on a CPU.
+a grouped convolution with one output channel per sequence is several times slower on CPU
+(bench/RECORDS.md).
 """
 
 import torch
