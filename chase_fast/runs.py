@@ -2,6 +2,7 @@
 synced and renamed, so a reader (or a killed run) sees the old file or the new one, never half of one."""
 
 import errno
+import hashlib
 import importlib.metadata
 import io
 import json
@@ -35,6 +36,12 @@ _PACKAGES = (
     "simplejpeg",
     "safetensors",
 )
+
+
+def stream(seed: int, *parts: object) -> int:
+    """A seed of its own for every purpose, epoch and iteration: nothing random depends on what ran before."""
+    text = ":".join(map(str, (seed, *parts))).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
 
 
 def versions() -> dict[str, str]:

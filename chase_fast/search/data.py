@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from chase_fast.data import Batch, SampleRecipe, SampleSet, Source, loader, open_sources
 from chase_fast.recipes import SearchConfig
-from chase_fast.search.network import stream
+from chase_fast.runs import stream
 from chase_fast.search.progress import SearchProgress
 
 ROLES = ("train", "val", "holdout")

@@ -3,7 +3,6 @@
 The box branch is not part of it: frozen, its gradient to neck and alpha is zero, its loss a constant.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,16 +16,11 @@ from chase_fast.nn.neck import SearchNeck
 from chase_fast.nn.norm import MOMENTUM
 from chase_fast.nn.target_classifier import TargetClassifier
 from chase_fast.recipes import SearchConfig
+from chase_fast.runs import stream
 from chase_fast.search.bilevel import FlatParameters
 from chase_fast.search.fair import mixing_weights
 
 DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
-
-
-def stream(seed: int, *parts: object) -> int:
-    """A seed of its own for every purpose, epoch and iteration: nothing random depends on what ran before."""
-    text = ":".join(map(str, (seed, *parts))).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ import torch
 
 from chase_fast.data import Batch
 from chase_fast.recipes import SearchConfig
+from chase_fast.runs import stream
 from chase_fast.search.bilevel import Loss, first_order, second_order, weight_gradient
 from chase_fast.search.fair import zero_one_loss
-from chase_fast.search.network import Prepared, SearchNetwork, stream
+from chase_fast.search.network import Prepared, SearchNetwork
 from chase_fast.search.schedule import dropout_rate, learning_rate, train_mode, unroll_rate
 
 
