@@ -8,20 +8,17 @@ from chase_fast import __version__
 
 COMMANDS = {
     "search": "find a tracking cell in videos; writes cell.json and report.html",
-    "report": "write the report of a search again, or draw a cell",
+    "train": "train the tracker that a cell gives, or a plain one; writes best.safetensors",
+    "track": "follow a target through a video, a folder of frames or a camera",
+    "evaluate": "run trackers on a benchmark, score them by named protocols, pack the results",
+    "report": "the page of a run again, runs side by side, or the drawing of a cell",
+    "convert": "convert trackers from and to public PrDiMP, DiMP and CHASE checkpoints",
     "doctor": "what is installed, which backend runs each op and why not; check a dataset",
-}
-LATER = {
-    "train": "train the tracker that a found cell gives",
-    "track": "track a target in a video",
-    "evaluate": "run a tracker on a benchmark and score it",
-    "export": "write a trained tracker for other runtimes",
 }
 
 
 def usage() -> str:
     rows = [f"  {name:9} {text}" for name, text in COMMANDS.items()]
-    later = [f"  {name:9} {text}" for name, text in LATER.items()]
     return "\n".join(
         [
             "usage: chase-fast COMMAND [RECIPE] [flags]     (or: python -m chase_fast.COMMAND ...)",
@@ -30,9 +27,6 @@ def usage() -> str:
             "",
             "commands:",
             *rows,
-            "",
-            f"not in version {__version__} yet:",
-            *later,
             "",
             "chase-fast COMMAND --help explains a command and all its flags; start with",
             "  chase-fast search        (the demo: synthetic video, CPU, no download)",
@@ -53,14 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if name in COMMANDS:
         return importlib.import_module(f"chase_fast.{name}.__main__").main(rest)
-    if name in LATER:
-        print(
-            f"error: {name} is not in chase_fast {__version__} yet; there are {', '.join(COMMANDS)}",
-            file=sys.stderr,
-        )
-    else:
-        known = ", ".join((*COMMANDS, *LATER))
-        print(f"error: unknown command {name!r}, choose from {known}", file=sys.stderr)
+    print(f"error: unknown command {name!r}, choose from {', '.join(COMMANDS)}", file=sys.stderr)
     return 2
 
 

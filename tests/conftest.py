@@ -10,6 +10,12 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Indexes of the datasets of the tests do not go to the user's cache folder."""
+    os.environ["CHASE_FAST_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """`-m gpu` is every test of the cuda backend and, where there is a GPU to compile for, of triton."""

@@ -1,5 +1,6 @@
 """Backbone: weight files, errors a user can make, calibration of BatchNorm, folding."""
 
+import copy
 import importlib.abc
 import sys
 import urllib.error
@@ -10,8 +11,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from chase_fast.errors import ChaseError
-from chase_fast.nn.backbone import CHANNELS, build_backbone, calibrate, freeze
-from tests.tolerances import CALIBRATION, GOLDEN, KERNEL, assert_close
+from chase_fast.nn.backbone import CHANNELS, UNFOLDED, build_backbone, calibrate, freeze, is_folded, unfold
+from tests.tolerances import CALIBRATION, GOLDEN, KERNEL, assert_close, error
 
 
 def pictures(count=4, size=64, seed=0):
@@ -166,3 +167,73 @@ def test_freeze_keeps_the_features(name):
         for out, wanted in zip(freeze(backbone.float())(x), expected):
             assert_close(out, wanted, GOLDEN["float32_forward"])
             assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def folded(backbone):
+    """A copy whose BatchNorm is in its convolutions but for the shift, as a file of folded weights has it."""
+    backbone = copy.deepcopy(backbone)
+    modules = dict(backbone.named_modules())
+    for name, norm in modules.items():
+        if isinstance(norm, nn.BatchNorm2d):
+            before = name.replace("bn", "conv") if "bn" in name else name.removesuffix("1") + "0"
+            scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+            modules[before].weight.mul_(scale.view(-1, 1, 1, 1))
+            norm.bias.sub_(scale * norm.running_mean)
+            for tensor, value in (
+                (norm.weight, 1.0),
+                (norm.running_mean, 0.0),
+                (norm.running_var, 1 - norm.eps),
+            ):
+                tensor.fill_(value)
+    return backbone
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """BatchNorm constants as after training, one dead channel."""
+    backbone = build_backbone("resnet18", "random", seed=3).double()
+    calibrate(backbone, [pictures(8, 96).double()])
+    rng = torch.Generator().manual_seed(1)
+    for norm in backbone.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.uniform_(norm.weight, 0.3, 1.5, generator=rng)
+            nn.init.normal_(norm.bias, std=0.3, generator=rng)
+    backbone.conv1.weight.data[5] = 0
+    backbone.bn1.running_mean[5] = 0
+    return backbone.eval()
+
+
+def test_folded_weights_are_recognised(resnet18, trained, tmp_path):
+    assert not is_folded(resnet18) and not is_folded(trained) and not is_folded(freeze(trained))
+    weights = folded(trained).float()
+    path = tmp_path / "folded.safetensors"
+    save_file(weights.state_dict(), path)
+    assert is_folded(weights) and is_folded(weights.state_dict())
+    assert is_folded(build_backbone("resnet18", path))
+    weights.layer3[1].bn2.running_var[0] += 1e-3
+    assert not is_folded(weights)
+
+
+def test_unfolding_keeps_the_features_and_makes_batch_statistics_right(trained):
+    weights, images = folded(trained), pictures(8, 96, seed=7).double()
+    with torch.no_grad():
+        expected, wrong = trained(images), copy.deepcopy(weights).train()(images)
+        for out, wanted in zip(weights.eval()(images), expected):
+            assert_close(out, wanted, KERNEL[torch.float64])
+        assert all(error(out, wanted) > 0.3 for out, wanted in zip(wrong, expected))
+
+        single = copy.deepcopy(weights).float()
+        assert unfold(weights.train(), images.split(3)) == unfold(single, [images.float()]) == 8
+        assert weights.training and not is_folded(weights) and "8" in UNFOLDED.format(images=8)
+        for out, wanted in zip(weights.eval()(images), expected):
+            assert_close(out, wanted, KERNEL[torch.float64], "eval")
+        for out, wanted in zip(single.eval()(images.float()), expected):
+            assert_close(out, wanted, GOLDEN["float32_forward"], "eval, float32")
+        for out, wanted in zip(weights.train()(images), expected):
+            assert_close(out, wanted, CALIBRATION, "train")
+    for norm in weights.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            assert norm.weight.min() > 0 and norm.running_var.min() > 0 and norm.weight.isfinite().all()
+    with pytest.raises(ValueError, match="at least one image"):
+        unfold(weights, [])

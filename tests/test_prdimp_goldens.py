@@ -7,11 +7,13 @@ import functools
 import json
 import os
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 
+from chase_fast.checkpoint import load_tracker
 from chase_fast.kernels import target_filter
 from chase_fast.kernels.kl_loss import label_density
 from chase_fast.kernels.target_filter import reference
@@ -25,7 +27,7 @@ from chase_fast.nn.target_classifier import (
     score_centre,
 )
 from chase_fast.nn.tracker_net import TrackerNet, build_tracker, from_published, to_published
-from tests import golden, seeded
+from tests import golden, public_files, seeded
 from tests.tolerances import GOLDEN, assert_close
 
 FORWARD, GRADIENT = GOLDEN["forward"], GOLDEN["gradient"]
@@ -299,18 +301,30 @@ def test_lb_hinge_loss():
 
 
 def net_of(kind: str, depth: int) -> TrackerNet:
+    """The seeded net; one of 18 layers comes out of a checkpoint file as pytracking writes it."""
     net = build_tracker(kind, depth, backbone_weights="random")
-    seeded.fill(to_published(net.state_dict()))
-    return net.double()
+    weights = to_published(net.state_dict())
+    seeded.fill(weights)
+    if depth == 50:
+        return net.double()
+    weights = {k: weights.get(k, torch.zeros(()).expand(shape)) for k, shape in published_shapes(kind, depth)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = public_files.save(Path(folder) / f"{kind}{depth}.pth.tar", weights, legacy=kind == "dimp")
+        return load_tracker(path).net.double()
+
+
+def published_shapes(kind: str, depth: int) -> list[tuple[str, tuple[int, ...]]]:
+    root = Path(os.environ.get("CHASE_FAST_GOLDEN", golden.DATA))
+    listed = json.loads((root / f"prdimp/{kind}{depth}_state_dict.json").read_text())
+    return [(key, tuple(shape)) for key, shape in listed.items()]
 
 
 @pytest.mark.parametrize(("kind", "depth"), NETS)
 def test_state_dict_is_the_published_one(kind, depth):
     """Same names and shapes, but for layer4 and fc of the backbone, which never run and are left out."""
-    root = Path(os.environ.get("CHASE_FAST_GOLDEN", golden.DATA))
-    published = json.loads((root / f"prdimp/{kind}{depth}_state_dict.json").read_text())
+    published = dict(published_shapes(kind, depth))
     unused = ("feature_extractor.layer4.", "feature_extractor.fc.")
-    expected = {k: tuple(v) for k, v in published.items() if not k.startswith(unused)}
+    expected = {k: v for k, v in published.items() if not k.startswith(unused)}
     with torch.device("meta"):
         state = {k: torch.empty(v) for k, v in published.items()}
     net = build_tracker(kind, depth, backbone_weights="random")

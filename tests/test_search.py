@@ -414,10 +414,11 @@ def test_released_leaves_train_mode_after_its_first_holdout(tmp_path, monkeypatc
 def test_passes_of_an_iteration_share_their_masks(recipe, drawn, tmp_path, monkeypatch):
     """One mask for the train batch and one for the validation batch; the released code draws in each pass."""
     seeds, original = [], SearchNetwork.masks
-    monkeypatch.setattr(SearchNetwork, "masks", lambda self, *a: (seeds.append(a[-1]), original(self, *a))[1])
+    monkeypatch.setattr(SearchNetwork, "masks", lambda self, *a: (seeds.append(tuple(a[-1])), original(self, *a))[1])
     flags = ("--warmup-epochs", "0", "--epochs", "2", "--iterations", "1")
     assert search(tmp_path / "run", *flags, recipe=recipe) == 0
     first = seeds[:drawn]
+    assert len({seed for batch in first for seed in batch}) == 2 * drawn, "of their own for each sequence"
     assert len(set(first)) == drawn and len(seeds) == {"paper": 2, "released": 6}[recipe]
 
 

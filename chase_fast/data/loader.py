@@ -80,12 +80,19 @@ class _Epoch(Dataset):
     samples: SampleSet
     batch: int
     epoch: int
+    part: tuple[int, int] = (0, 1)
+
+    def indices(self, number: int) -> range:
+        """Samples of this rank's share of a batch."""
+        rank, world = self.part
+        share = self.batch // world
+        first = number * self.batch + rank * share
+        return range(first, first + share)
 
     def __getitem__(self, number: int) -> Batch | ChaseError:
         cv2.setNumThreads(1)
         try:
-            indices = range(number * self.batch, (number + 1) * self.batch)
-            made = [self.samples.sample(self.epoch, i) for i in indices]
+            made = [self.samples.sample(self.epoch, i) for i in self.indices(number)]
         except ChaseError as e:
             return e
         return collate(made, self.samples.recipe.train_frames)
@@ -119,8 +126,7 @@ def _from_threads(data: _Epoch, numbers: range, threads: int) -> Iterator[Batch]
     pool = ThreadPoolExecutor(threads, thread_name_prefix="chase_fast.data")
 
     def submit(number: int) -> list[Future]:
-        indices = range(number * data.batch, (number + 1) * data.batch)
-        return [pool.submit(data.samples.sample, data.epoch, i) for i in indices]
+        return [pool.submit(data.samples.sample, data.epoch, i) for i in data.indices(number)]
 
     try:
         waiting = iter(numbers)
@@ -141,25 +147,30 @@ def loader(
     workers: int = 0,
     fixed: bool = False,
     threads: int = 2,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """Batches of one epoch, the last incomplete one dropped; the same whatever `workers` and `threads` are.
 
     Args:
-        batch: sequences per batch.
+        batch: sequences per batch, over all ranks.
         epoch: changes the samples, unless `fixed` (hold-out: the same samples every epoch).
         start: first batch to yield, to resume in the middle of an epoch.
         workers: worker processes; 0 uses `threads` threads here (decoding and warping release the GIL).
+        part: (rank, world): yield the rank-th of `world` equal, consecutive parts of every batch.
 
     OpenCV's own threads are switched off in this process: one frame per thread is faster.
 
     Raises:
-        ChaseError: the epoch has less than one batch; while iterating, a frame cannot be decoded.
+        ChaseError: the epoch has less than one batch, or `world` does not divide it; while iterating, a frame
+            cannot be decoded.
     """
     count = samples.size // batch
     if count == 0:
         raise ChaseError(f"an epoch of {samples.size} samples holds no batch of {batch}")
+    if batch % part[1]:
+        raise ChaseError(f"a batch of {batch} cannot be split evenly over {part[1]} ranks; change --batch")
     cv2.setNumThreads(1)
-    data = _Epoch(samples, batch, 0 if fixed else epoch)
+    data = _Epoch(samples, batch, 0 if fixed else epoch, part)
     numbers = range(start, count)
     if workers > 0:
         return _from_processes(data, numbers, workers)

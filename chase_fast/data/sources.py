@@ -1,32 +1,45 @@
 """Dataset names on the command line, `kind:path[:split][*weight]`, opened as sources of sequences.
 
-Opening is cheap: annotations are parsed and frames counted; no frame is decoded. `doctor.check` decodes them
-all.
+Opening is cheap: annotations are parsed and frames counted, or taken from the index of an earlier reading; no
+frame is decoded. `doctor.check` decodes them all.
 """
 
 import math
 import re
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Many
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.progress import Progress
 
-from chase_fast.data import readers
+from chase_fast.data import index
+from chase_fast.data.annotations import has_size
 from chase_fast.data.decode import probe
-from chase_fast.data.sequences import FileSequence, Problem, Sequence, read_sequence
+from chase_fast.data.index import Found
+from chase_fast.data.readers import VIDEO, coco
+from chase_fast.data.readers.layout import Seen
+from chase_fast.data.sequences import FileSequence, Problem, Sequence
 from chase_fast.data.synthetic import SyntheticSequences
+from chase_fast.data.tables import StillTable, VideoTable
 from chase_fast.errors import ChaseError
 
 KINDS = {
     "got10k": "got10k:ROOT:SPLIT (train, val, test or a list file)",
+    "trackingnet": "trackingnet:ROOT:SPLIT (train, TRAIN_k, or sets such as 0-3 or 0,1,2)",
+    "lasot": "lasot:ROOT[:SPLIT] (train, test or a list file)",
+    "coco": "coco:ROOT:SPLIT (train2017, train2014, val2017, ...)",
     "folder": "folder:PATH[:SPLIT] (sequences with frames and groundtruth.txt)",
     "synthetic": "synthetic[:NAME] (procedural video, no files; every NAME is another set)",
 }
 THREADS = 8
 # opening every file of a larger set takes minutes on a slow disk; doctor --data does it on request
 PROBE_LIMIT = 20_000
+_BAR_FROM = 500  # sequences: fewer are read before a bar is seen
 
 
 @dataclass(frozen=True)
@@ -54,14 +67,22 @@ class Source:
     video: bool = True
     problems: tuple[Problem, ...] = field(default=(), repr=False)
     skip_bad: bool = False
+    notes: tuple[str, ...] = field(default=(), repr=False)
+
+    def keys(self) -> list[str]:
+        """What tells the sequences from those of other sources: their folders, or a synthetic set's name."""
+        if isinstance(self.sequences, VideoTable | StillTable):
+            return self.sequences.folders()
+        return [self.spec.split("*")[0]]
 
     def summary(self) -> str:
         """One line: size, and what was left out."""
         if self.kind == "synthetic":
             return f"{self.spec}: {len(self.sequences)} synthetic sequences"
-        frames = sum(len(s.visible) for s in self.sequences)
-        text = f"{self.spec}: {len(self.sequences)} sequences, {frames} frames"
-        if self.problems:
+        text = f"{self.spec}: {self.sequences.size}"
+        if self.problems and isinstance(self.sequences, StillTable):
+            text += f"; left out {len(self.problems)} images or annotations"
+        elif self.problems:
             sequences = sum(p.frame is None for p in self.problems)
             text += f"; left out {sequences} sequences and {len(self.problems) - sequences} frames"
         return text
@@ -98,6 +119,15 @@ def parse_spec(text: str) -> Spec:
     return Spec(text, kind, parts[0], (parts[1] if len(parts) > 1 else "") or None, weight)
 
 
+def _parallel(function: Callable[[Any], Any], items: Many[Any], what: str) -> list[Any]:
+    """function of every item, in threads; a bar on stderr where that is a terminal and there are many."""
+    console = Console(stderr=True)
+    show = console.is_terminal and len(items) >= _BAR_FROM
+    bar = Progress(console=console, disable=not show, transient=True)
+    with bar, ThreadPoolExecutor(THREADS) as pool:
+        return list(bar.track(pool.map(function, items), total=len(items), description=what))
+
+
 def _probe(sequence: FileSequence) -> tuple[FileSequence, list[Problem]]:
     """Frames whose file cannot be a whole image become problems and invisible."""
     problems, visible = [], sequence.visible.copy()
@@ -105,33 +135,68 @@ def _probe(sequence: FileSequence) -> tuple[FileSequence, list[Problem]]:
         if why := probe(sequence.path(i)):
             problems.append(Problem(sequence.name, why, i + 1, sequence.path(i)))
             visible[i] = False
-    if not problems:
-        return sequence, []
-    return FileSequence(sequence.name, sequence.folder, sequence.files, sequence.boxes, visible), problems
+    return (sequence.showing(visible) if problems else sequence), problems
 
 
-def read_source(spec: Spec, skip_bad: bool = False) -> Source:
+def _sizeless(table: VideoTable) -> list[str]:
+    """A note on boxes that are numbers but have no size."""
+    flat = np.flatnonzero(~has_size(table.boxes) & ~np.isnan(table.boxes).any(1))
+    if not len(flat):
+        return []
+    owners = np.unique(table.owner(flat))
+    first = table[int(owners[0])].name
+    where = f"{len(owners)} sequences (first {first})"
+    return [f"{len(flat)} boxes in {where} have no size and count as not visible"]
+
+
+def _read_videos(spec: Spec, seen: Seen) -> Found:
+    layout = VIDEO[spec.kind]
+    folders = layout.find(spec.path, spec.split, spec.text, seen)
+    if not folders:
+        raise ChaseError(f"{spec.text}: no sequence folders found; the dataset or its list is empty")
+    read = _parallel(lambda folder: layout.read(folder, seen), folders, "reading")
+    problems = [p for _, found in read for p in found]
+    sequences = [s for s, _ in read if s is not None]
+    if sum(len(s.visible) for s in sequences) <= PROBE_LIMIT:
+        probed = _parallel(_probe, sequences, "looking at files")
+        sequences = [s for s, _ in probed]
+        problems += [p for _, found in probed for p in found]
+    table = VideoTable.of(sequences)
+    return Found(table, tuple(problems), tuple(_sizeless(table)))
+
+
+def _read_stills(spec: Spec, seen: Seen) -> Found:
+    table, problems, notes = coco.read(spec.path, spec.split, spec.text, seen)
+    images = table.images()
+    if len(images) <= PROBE_LIMIT:
+        probed = _parallel(_probe, images, "looking at files")
+        broken = [replace(p, frame=None) for _, found in probed for p in found]
+        table = table.without({p.sequence for p in broken})
+        problems += broken
+    return Found(table, tuple(problems), tuple(notes))
+
+
+def read_source(spec: Spec, skip_bad: bool = False, anew: bool = False) -> Source:
     """Opens a dataset and collects everything that is wrong with it in `problems`.
+
+    Args:
+        anew: read it even if the index of an earlier reading is there.
 
     Raises:
         ChaseError: the dataset or its split does not exist, or holds no sequence at all.
     """
     if spec.kind == "synthetic":
         return Source(spec.text, spec.kind, spec.weight, SyntheticSequences(spec.split))
-    layout = {"got10k": readers.got10k, "folder": readers.folder}[spec.kind]
-    folders = layout(spec.path, spec.split, spec.text)
-    if not folders:
-        raise ChaseError(f"{spec.text}: no sequence folders found; the dataset or its list is empty")
-    with ThreadPoolExecutor(THREADS) as pool:
-        read = list(pool.map(lambda f: read_sequence(f, f.name), folders))
-        problems = [p for _, found in read for p in found]
-        sequences = [s for s, _ in read if s is not None]
-        if sum(len(s.visible) for s in sequences) <= PROBE_LIMIT:
-            probed = list(pool.map(_probe, sequences))
-            sequences = [s for s, _ in probed]
-            problems += [p for _, found in probed for p in found]
-    video = any(len(s.visible) > 1 for s in sequences)
-    return Source(spec.text, spec.kind, spec.weight, sequences, video, tuple(problems), skip_bad)
+    file = index.index_file(spec.kind, spec.path, spec.split)
+    found = None if anew else index.load(file)
+    if found is None:
+        started, seen = time.time(), Seen()
+        found = _read_stills(spec, seen) if spec.kind == "coco" else _read_videos(spec, seen)
+        index.save(file, found, seen, started)
+    video = isinstance(found.table, VideoTable) and found.table.longest > 1
+    return Source(
+        spec.text, spec.kind, spec.weight, found.table, video, found.problems, skip_bad, found.notes
+    )
 
 
 def open_sources(specs: str | Iterable[str], skip_bad: bool = False) -> list[Source]:

@@ -18,12 +18,14 @@ from chase_fast.errors import ChaseError
 DESCRIPTION = """Say what is installed, what can run here, and what is wrong.
 
 Without flags: versions, devices, what native code was built, and for every op which backend runs it (and why
-another one does not). With --data: reads a dataset as search would, decodes every frame and lists everything
-broken by sequence, frame and file.
+another one does not). With --data: reads a dataset as search and train do (anew, whatever was kept of an
+earlier reading), decodes every image once, in parallel, and lists everything broken by sequence, frame and
+file.
 
 Examples:
   python -m chase_fast.doctor
   python -m chase_fast.doctor --data got10k:/data/GOT-10k:train folder:/data/mine
+  python -m chase_fast.doctor --data trackingnet:/data/TrackingNet:0-3 coco:/data/coco:train2017
   CHASE_FAST_BACKEND=reference python -m chase_fast.search
       forces a backend; prroi_pool=cpu,node_sum=triton forces one per op
 
@@ -89,14 +91,20 @@ def print_ops(ops: dict[str, dict], console: Console) -> None:
 def check_data(specs: Sequence[str], as_json: bool) -> int:
     from chase_fast.data.doctor import check
 
-    reports = []
+    found = []
     for spec in specs:
-        reports.append(check(spec, progress=not as_json))
+        try:
+            report = check(spec, progress=not as_json)
+        except ChaseError as e:  # the other datasets are still checked
+            print(f"error: {e}", file=sys.stderr)
+            found.append({"spec": spec, "error": str(e), "ok": False})
+            continue
+        found.append(dataclasses.asdict(report) | {"ok": report.ok})
         if not as_json:
-            print(reports[-1])
+            print(report, flush=True)
     if as_json:
-        print(json.dumps([dataclasses.asdict(r) | {"ok": r.ok} for r in reports], indent=2, default=str))
-    return 0 if all(r.ok for r in reports) else 2
+        print(json.dumps(found, indent=2, default=str))
+    return 0 if all(f["ok"] for f in found) else 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,11 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config=(tyro.conf.FlagCreatePairsOff,),
     )
     if arguments.data:
-        try:
-            return check_data(arguments.data, arguments.json)
-        except ChaseError as e:
-            print(f"error: {e}", file=sys.stderr)
-            return 2
+        return check_data(arguments.data, arguments.json)
     facts = collect()
     if arguments.json:
         print(json.dumps(facts, indent=2))

@@ -6,7 +6,7 @@ torchvision is imported only when a backbone is built, so that the rest of the p
 
 import copy
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -18,6 +18,11 @@ from chase_fast.errors import ChaseError
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 CHANNELS = {"resnet18": (128, 256), "resnet50": (512, 1024)}  # of layer2, layer3
+UNFOLDED = (
+    "backbone: its BatchNorm was folded into the convolutions; un-folded with the statistics of {images} "
+    "training images, so that it can be trained (--freeze-backbone-bn keeps it folded)"
+)
+_EPS = 1e-5  # of BatchNorm
 _UNUSED = ("layer4.", "fc.")
 
 
@@ -66,6 +71,14 @@ def build_backbone(name: str, weights: str | Path = "imagenet", seed: int = 0) -
     return backbone
 
 
+def unused_shapes(name: str) -> dict[str, torch.Size]:
+    """Keys and shapes of the parts of a torchvision ResNet that no tracker runs: layer4 and fc."""
+    models = _torchvision_models()
+    with torch.device("meta"):
+        state = getattr(models, name)(weights=None).state_dict()
+    return {key: tensor.shape for key, tensor in state.items() if key.startswith(_UNUSED)}
+
+
 @torch.no_grad()
 def calibrate(backbone: Backbone, batches: Iterable[torch.Tensor]) -> None:
     """Sets the BatchNorm running statistics to the average over `batches` of images [B, 3, H, W], in place.
@@ -89,6 +102,77 @@ def calibrate(backbone: Backbone, batches: Iterable[torch.Tensor]) -> None:
         norm.momentum = momentum
     if count == 0:
         raise ValueError("calibrate needs at least one batch of images")
+
+
+def is_folded(backbone: nn.Module | Mapping[str, torch.Tensor]) -> bool:
+    """Whether every BatchNorm of a backbone (or of its state dict) has been folded into its convolution.
+
+    That is: weight 1, running_mean 0, running_var 1 - eps or 1 throughout, and a bias, the shift, somewhere.
+    Such a backbone is right in eval mode only: with batch statistics its layers lose their scales. A network
+    that has never been trained has the same constants, but no shift.
+    """
+    state = backbone.state_dict() if isinstance(backbone, nn.Module) else backbone
+    norms = [key.removesuffix("running_mean") for key in state if key.endswith("running_mean")]
+    constants = (("weight", 1.0), ("running_mean", 0.0), ("running_var", 1.0))
+    return any(bool(state[norm + "bias"].any()) for norm in norms) and all(
+        bool(((state[norm + name] - value).abs() <= 1.1 * _EPS).all())
+        for norm in norms
+        for name, value in constants
+    )
+
+
+@torch.no_grad()
+def unfold(backbone: Backbone, batches: Iterable[torch.Tensor]) -> int:
+    """Gives a folded backbone BatchNorm layers of its own again, in place.
+
+    With mean m and standard deviation s of what the convolution in front of a layer puts out for the images:
+    running_mean = m, running_var = s^2 - eps, weight = s, bias = shift + m. The output in eval mode stays as
+    it was, and on such images batch statistics change it little.
+    A channel that hardly varies takes s^2 = 2 eps, which keeps its output too.
+
+    Args:
+        batches: a few hundred images of training, normalised, in batches [B, 3, H, W].
+
+    Returns:
+        The number of images.
+
+    Raises:
+        ValueError: no image was given.
+    """
+    sums = {
+        norm: torch.zeros(2, norm.num_features, dtype=torch.float64, device=norm.weight.device)
+        for norm in backbone.modules()
+        if isinstance(norm, nn.BatchNorm2d)
+    }
+    counts = dict.fromkeys(sums, 0)
+
+    def measure(norm: nn.BatchNorm2d, inputs: tuple[torch.Tensor]) -> None:
+        values = inputs[0].double()
+        sums[norm] += torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))])
+        counts[norm] += values.numel() // values.shape[1]
+
+    hooks = [norm.register_forward_pre_hook(measure) for norm in sums]
+    training, images = backbone.training, 0
+    backbone.eval()
+    try:
+        for batch in batches:
+            backbone.forward(batch)  # not a compiled call: it would not see the hooks
+            images += len(batch)
+    finally:
+        backbone.train(training)
+        for hook in hooks:
+            hook.remove()
+    if not images:
+        raise ValueError("unfold needs at least one image")
+    for norm, (total, squares) in sums.items():
+        mean = total / counts[norm]
+        variance = (squares / counts[norm] - mean.square()).clamp(min=2 * norm.eps)
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        norm.bias += scale * (mean - norm.running_mean)
+        norm.weight.copy_(scale * variance.sqrt())
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance - norm.eps)
+    return images
 
 
 def freeze(backbone: Backbone) -> Backbone:

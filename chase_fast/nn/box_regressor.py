@@ -36,6 +36,11 @@ def rois(boxes: torch.Tensor) -> torch.Tensor:
     return torch.cat((index, boxes[..., :2], boxes[..., :2] + boxes[..., 2:]), -1).flatten(0, 1)
 
 
+def _pool(maps: torch.Tensor, roi: torch.Tensor, size: int, stride: int) -> torch.Tensor:
+    """PrRoIPool size x size on maps of a stride; 16-bit maps (autocast) are pooled in float32."""
+    return prroi_pool(maps.float() if maps.element_size() == 2 else maps, roi, (size, size), 1 / stride)
+
+
 class AtomIoUNet(nn.Module):
     """Box regressor on layer2 (stride 8) and layer3 (stride 16).
 
@@ -72,8 +77,8 @@ class AtomIoUNet(nn.Module):
     def modulation(self, layer2: torch.Tensor, layer3: torch.Tensor, boxes: torch.Tensor) -> Pair:
         """Target vectors of reference frames: layer2, layer3 [s, ...], boxes [s, 4] -> two [s, C, 1, 1]."""
         roi = rois(boxes.unsqueeze(1))
-        low = self.fc3_1r(prroi_pool(self.conv3_1r(layer2), roi, (3, 3), 1 / STRIDES[0]))
-        high = prroi_pool(self.conv4_1r(layer3), roi, (1, 1), 1 / STRIDES[1])
+        low = self.fc3_1r(_pool(self.conv3_1r(layer2), roi, 3, STRIDES[0]))
+        high = _pool(self.conv4_1r(layer3), roi, 1, STRIDES[1])
         both = torch.cat((low, high), 1)  # [s, 512, 1, 1]
         return self.fc34_3r(both), self.fc34_4r(both)
 
@@ -100,7 +105,7 @@ class AtomIoUNet(nn.Module):
         for target, maps, size, stride, head in zip(
             modulation, features, (5, 3), STRIDES, (self.fc3_rt, self.fc4_rt), strict=True
         ):
-            pooled = prroi_pool(maps, roi, (size, size), 1 / stride)  # [B P, C, size, size]
+            pooled = _pool(maps, roi, size, stride)  # [B P, C, size, size]
             per_box = target.repeat(b // target.shape[0], 1, 1, 1).repeat_interleave(p, 0)  # [B P, C, 1, 1]
             hidden.append(head(pooled * per_box))
         return self.iou_predictor(torch.cat(hidden, 1)).view(b, p)

@@ -36,7 +36,7 @@ class NormState(nn.Module):
     """Affine part and running statistics of a stack of batch norms, for kernels that normalise by themselves.
 
     All are [*rows, C]: weight, bias (parameters, or the constants 1 and 0 with affine=False), running_mean,
-    running_var.
+    running_var. `updates` counts the groups taken in; it is no part of the state_dict.
     """
 
     def __init__(self, *shape: int, affine: bool):
@@ -48,6 +48,7 @@ class NormState(nn.Module):
             self.register_buffer("bias", torch.zeros(shape), persistent=False)
         self.register_buffer("running_mean", torch.zeros(shape))
         self.register_buffer("running_var", torch.ones(shape))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long), persistent=False)
 
     @torch.no_grad()
     def update(self, mean: Tensor, var: Tensor, count: int) -> None:
@@ -61,3 +62,4 @@ class NormState(nn.Module):
         for m, v in zip(mean.unbind(-2), unbiased.unbind(-2)):
             self.running_mean.lerp_(m, MOMENTUM)
             self.running_var.lerp_(v, MOMENTUM)
+        self.updates += mean.shape[-2]

@@ -39,9 +39,12 @@ class SearchConfig:
     test_frames: int = 3
     """Frames per sequence the target is searched in. [PrDiMP]"""
     batch: int = 10
-    """Sequences per iteration. [paper]"""
+    """Sequences per iteration, over all ranks. [paper]"""
+    batch_groups: int = 0
+    """Equal parts of a batch with BatchNorm statistics of their own, train and test frames still apart; 0
+    makes one per rank. G parts in one process compute what G ranks compute. [paper: one]"""
     workers: int = 0
-    """Processes that load data; 0 loads in the main process. The samples do not depend on it."""
+    """Processes that load data, per rank; 0 loads in the main process. The samples do not depend on it."""
 
     # network
     backbone: Literal["resnet18", "resnet50"] = "resnet50"
@@ -141,7 +144,8 @@ class SearchConfig:
     seed: int = 0
     """Seed of samples, initial weights, alpha and dropout masks."""
     device: str = "auto"
-    """cpu, cuda, cuda:1, ... auto takes a CUDA device if there is one."""
+    """cpu, cuda, cuda:1, ... auto takes a CUDA device if there is one. Process k that torchrun starts on a
+    machine takes GPU k."""
     precision: Literal["fp32", "fp64"] = "fp32"
     """Type of every pass. Less precision destroys the finite difference (see docs/fidelity.md)."""
     threads: int = 0
@@ -171,6 +175,7 @@ class SearchConfig:
             ("train_frames", 1),
             ("test_frames", 1),
             ("batch", 1),
+            ("batch_groups", 0),
             ("workers", 0),
             ("channels", 1),
             ("nodes", 1),
@@ -195,6 +200,11 @@ class SearchConfig:
                 )
         if self.image_size < 32 or self.image_size % 16:
             raise ChaseError(f"--image-size is {self.image_size}, it must be a multiple of 16, at least 32")
+        if self.batch % max(self.batch_groups, 1):
+            raise ChaseError(
+                f"--batch {self.batch} cannot be split into {self.batch_groups} equal parts (one per rank, "
+                "or --batch-groups); change it"
+            )
         if not 0 <= self.dropout < 1:
             raise ChaseError(f"--dropout is {self.dropout}, it must be in [0, 1)")
         if not self.unroll_r > 0:
@@ -214,6 +224,20 @@ class SearchConfig:
                     f"recipe {self.recipe} needs video: give --{flag} kind:path[:split], or synthetic"
                 )
         return self
+
+    def on(self, world: int) -> "SearchConfig":
+        """Itself for this number of ranks: `batch_groups` is a number.
+
+        Raises:
+            ChaseError: the ranks cannot share the groups, or the batch, evenly.
+        """
+        config = replace(self, batch_groups=self.batch_groups or world)
+        if config.batch_groups % world:
+            raise ChaseError(
+                f"{world} ranks cannot share --batch-groups {config.batch_groups} evenly; start "
+                f"{config.batch_groups} ranks or a divisor of it"
+            )
+        return config.check()
 
 
 def paper() -> SearchConfig:

@@ -1,4 +1,4 @@
-"""Command line: `python -m chase_fast.report RUN`, or `... --cell CELL --svg OUT.svg` to draw a cell."""
+"""Command line: `python -m chase_fast.report RUN [RUN ...]`, or `... --cell CELL --svg OUT.svg`."""
 
 import sys
 from dataclasses import dataclass
@@ -9,13 +9,19 @@ import tyro
 
 from chase_fast.errors import ChaseError
 
-DESCRIPTION = """Write the report of a search again, or draw a cell.
+DESCRIPTION = """Write the report of a run again, set several runs side by side, or draw a cell.
 
-report.html is one page that needs no network: the cell, the mixing weights of every edge, the losses with the
-chosen epoch, diagnostics, time, memory, configuration and versions. A search writes it after every epoch.
+One RUN: its report.html, one page that needs no network: cell, losses, diagnostics, time, memory,
+configuration and versions. Searches and trainings write it after every epoch.
+
+Several RUNs: one comparison page: curves, cells, sizes and losses, mean and deviation over seeds, differences
+in units of that deviation. Each may be a search, a training, or a folder of seeds (seed_K). Losses that were
+measured on different data stand in groups of their own.
 
 Examples:
   python -m chase_fast.report runs/demo
+  python -m chase_fast.report runs/searched runs/random runs/plain --out comparison.html
+  python -m chase_fast.report runs/searched runs/plain --markdown
   python -m chase_fast.report --cell runs/demo/cell.json --svg cell.svg
   python -m chase_fast.report --cell chase --png cell.png
 """
@@ -25,8 +31,14 @@ Examples:
 class Report:
     """What to write."""
 
-    run: Annotated[Path | None, tyro.conf.Positional] = None
-    """Run folder (the --out of a search, also of several seeds); works while the run is in progress."""
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Run folders (the --out of a search or a training, also of several seeds); they may be in progress."""
+    out: Path | None = None
+    """Where to write the comparison page. Default: report_comparison.html where all run folders lie."""
+    names: tuple[str, ...] = ()
+    """What to call the runs of a comparison, one name for each. Default: their folders."""
+    markdown: bool = False
+    """Print the tables of the comparison as Markdown; writes a page only if --out is given."""
     cell: str | None = None
     """A cell.json, or the name of a published cell: chase, chase_fd, chase_wo."""
     svg: Path | None = None
@@ -64,11 +76,11 @@ def load_cell(name: str):
 
 
 def run(arguments: Report) -> None:
-    from chase_fast.report import save_png, save_svg, write_report
+    from chase_fast.report import markdown, save_png, save_svg, write_comparison, write_report
 
     if arguments.cell is not None:
-        if arguments.run is not None:
-            raise ChaseError("give either a run folder or --cell, not both")
+        if arguments.runs:
+            raise ChaseError("give either run folders or --cell, not both")
         if arguments.svg is None and arguments.png is None:
             raise ChaseError("--cell needs --svg OUT.svg or --png OUT.png")
         genotype = load_cell(arguments.cell)
@@ -81,9 +93,19 @@ def run(arguments: Report) -> None:
                 raise ChaseError(f"cannot write {path}: {e.strerror or e}") from None
             print(path)
         return
-    if arguments.run is None:
+    if arguments.svg is not None or arguments.png is not None:
+        raise ChaseError("--svg and --png draw a cell: give --cell as well")
+    if not arguments.runs:
         raise ChaseError("give a run folder, or --cell with --svg; see --help")
-    print(write_report(arguments.run))
+    runs, out, names = arguments.runs, arguments.out, arguments.names
+    if len(runs) == 1 and not (out or names or arguments.markdown):
+        print(write_report(runs[0]))
+        return
+    if arguments.markdown:
+        print(markdown(runs, names), end="")
+    if out is not None or not arguments.markdown:
+        page = write_comparison(runs, out, names)
+        print(page, file=sys.stderr if arguments.markdown else sys.stdout)
 
 
 def main(args: list[str] | None = None) -> int:

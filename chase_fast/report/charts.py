@@ -2,37 +2,52 @@
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from markupsafe import Markup
 
-from chase_fast.report.svg import element, line, rect, text
+from chase_fast.report.svg import element, line, points, rect, text
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line: (epoch, value) points, a CSS colour and an SVG dash pattern. Missing epochs are bridged."""
+    """One line: (epoch, value) points, a CSS colour and an SVG dash pattern. Missing epochs are bridged.
+
+    deviation: per epoch; drawn as a band of value - deviation .. value + deviation.
+    """
 
     name: str
     points: Sequence[tuple[int, float]]
     colour: str
     dash: str = ""
+    deviation: Mapping[int, float] = field(default_factory=dict)
+
+    def edges(self) -> list[tuple[int, float, float]]:
+        """(epoch, lower, upper) of the band; a point without a deviation has none."""
+        return [
+            (e, v - self.deviation[e], v + self.deviation[e]) for e, v in self.points if e in self.deviation
+        ]
+
+    def positive(self) -> "Series":
+        """Without the values that a logarithmic axis cannot show."""
+        return replace(self, points=[(e, v) for e, v in self.points if v > 0], deviation={})
 
 
 @dataclass(frozen=True)
 class Marks:
-    """What every chart of a run marks: the warm-up (epochs up to `warmup`) and the chosen epoch."""
+    """Epochs `first` to `last`; what to mark in them: the warm-up (up to `warmup`) and the chosen epoch."""
 
     last: int
     warmup: int = 0
     chosen: int | None = None
     words: str = "stop: cell of epoch"
+    first: int = 0
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Plot area in a view box, and the scales: epochs 0 .. end, values low .. high."""
+    """Plot area in a view box, and the scales: epochs start .. end, values (or their log10) low .. high."""
 
     width: int
     height: int
@@ -43,11 +58,14 @@ class Frame:
     end: int
     low: float
     high: float
+    logarithmic: bool = False
+    start: int = 0
 
     def x(self, epoch: float) -> float:
-        return self.left + (self.right - self.left) * epoch / self.end
+        return self.left + (self.right - self.left) * (epoch - self.start) / (self.end - self.start)
 
     def y(self, value: float) -> float:
+        value = math.log10(value) if self.logarithmic else value
         return self.top + (self.bottom - self.top) * (self.high - value) / (self.high - self.low)
 
 
@@ -60,6 +78,14 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(k * step, 12) for k in range(first, last + 1)]
 
 
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten between the two exponents; powers alone over more than two decades."""
+    steps = (1, 2, 5) if high - low < 2.2 else (1,)
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    marks = [m * 10.0**p for p in powers for m in steps]
+    return [v for v in marks if low <= math.log10(v) <= high]
+
+
 def label(value: float) -> str:
     """Four digits, whole numbers below ten million written out."""
     return f"{value:.0f}" if 1e4 <= abs(value) < 1e7 else f"{value:.4g}"
@@ -67,7 +93,7 @@ def label(value: float) -> str:
 
 def value_range(series: Sequence[Series], least: float = 0.0) -> tuple[float, float]:
     """Smallest and largest value with 6 % air, at least `least` and 1 % of the values apart."""
-    values = [v for s in series for _, v in s.points]
+    values = [v for s in series for _, v in s.points] + [v for s in series for e in s.edges() for v in e[1:]]
     if not values:
         return 0.0, 1.0
     low, high = min(values), max(values)
@@ -86,8 +112,9 @@ def chart(
     reference: float | None = None,
     whole: bool = False,
     small: bool = False,
+    logarithmic: bool = False,
 ) -> Markup:
-    """An SVG chart of all series over the epochs 0 .. marks.last.
+    """An SVG chart of all series over the epochs marks.first .. marks.last, where all points must lie.
 
     Args:
         title: accessible name.
@@ -98,19 +125,27 @@ def chart(
         reference: a dotted horizontal line (row 0, the uniform mixing weight).
         whole: integer y axis from 0 (counts).
         small: a small multiple: fewer ticks, no words on the marks.
+        logarithmic: logarithmic y axis; values that are not positive are left out.
     """
+    if logarithmic:
+        series = [s.positive() for s in series]
+        exponents = [replace(s, points=[(e, math.log10(v)) for e, v in s.points]) for s in series]
+        bounds = value_range(exponents, least=0.5)
     low, high = bounds or value_range(series)
     if whole:
         low, high = 0.0, max(math.ceil(high), 1) * 1.04
     if reference is not None:
         low, high = min(low, reference), max(high, reference)
     left, right, top, bottom = (40, 8, 8, 20) if small else (52, 14, 22, 30)
-    frame = Frame(*size, left, size[0] - right, top, size[1] - bottom, max(marks.last, 1), low, high)
+    place = (left, size[0] - right, top, size[1] - bottom)
+    end = max(marks.last, marks.first + 1)
+    frame = Frame(*size, *place, end, low, high, logarithmic, marks.first)
     parts = _axes(frame, marks, whole, small)
     if reference is not None:
         y = frame.y(reference)
         parts.append(line(frame.left, y, frame.right, y, class_="reference"))
     parts += _stop(frame, marks, small)
+    parts += [_band(frame, s) for s in series if s.deviation]
     for s in series:
         parts += _curve(frame, s, marks.chosen, small)
     if not any(s.points for s in series):
@@ -135,13 +170,14 @@ def _axes(frame: Frame, marks: Marks, whole: bool, small: bool) -> list[str]:
         room = marks.chosen is None or frame.x(marks.chosen) > x + 150
         if room and not small:
             parts.append(text("warm-up", x, frame.top - 8, class_="note"))
-    for value in ticks(frame.low, frame.high, 3 if small else 5):
+    values = ticks(frame.low, frame.high, 3 if small else 5)
+    for value in log_ticks(frame.low, frame.high) if frame.logarithmic else values:
         if whole and value != int(value):
             continue
         y = frame.y(value)
         parts.append(line(frame.left, y, frame.right, y, class_="grid"))
         parts.append(text(label(value), frame.left - 6, y + 3.5, class_="tick", text_anchor="end"))
-    for epoch in ticks(0, frame.end, 3 if small else 8):
+    for epoch in ticks(frame.start, frame.end, 3 if small else 8):
         if epoch == int(epoch):
             x = frame.x(epoch)
             parts.append(text(int(epoch), x, frame.bottom + 15, class_="tick", text_anchor="middle"))
@@ -165,13 +201,28 @@ def _stop(frame: Frame, marks: Marks, small: bool) -> list[str]:
     return parts
 
 
+def _band(frame: Frame, series: Series) -> str:
+    edges = series.edges()
+    outline = [(frame.x(e), frame.y(high)) for e, _, high in edges]
+    outline += [(frame.x(e), frame.y(low)) for e, low, _ in reversed(edges)]
+    return element("polygon", class_="spread", points=points(outline), style=f"fill:{series.colour}")
+
+
 def _curve(frame: Frame, series: Series, chosen: int | None, small: bool) -> list[str]:
     """The line, with a dot at the chosen epoch, or at its only point."""
     if not series.points:
         return []
     path = "L".join(f"{frame.x(e):.1f} {frame.y(v):.1f}" for e, v in series.points)
     stroke = f"stroke:{series.colour}"
-    parts = [element("path", class_="line", d=f"M{path}", style=stroke, stroke_dasharray=series.dash or None)]
+    parts = [
+        element(
+            "path",
+            class_="line",
+            d=f"M{path}",
+            style=stroke,
+            stroke_dasharray=series.dash or None,
+        )
+    ]
     dots = [(e, v) for e, v in series.points if len(series.points) == 1 or (e == chosen and not small)]
     for epoch, value in dots:
         place = {"cx": frame.x(epoch), "cy": frame.y(value), "r": 2.5 if small else 4.0}
@@ -181,6 +232,10 @@ def _curve(frame: Frame, series: Series, chosen: int | None, small: bool) -> lis
 
 def _hover(frame: Frame, series: Sequence[Series]) -> str:
     """What hover.js needs to name the values under the pointer."""
-    values = [[s.name, s.colour, [[e, label(v)] for e, v in s.points]] for s in series]
-    place = {k: getattr(frame, k) for k in ("left", "right", "top", "bottom", "end")}
+
+    def words(s: Series, epoch: int, value: float) -> str:
+        return f"{label(value)} ± {s.deviation[epoch]:.2g}" if epoch in s.deviation else label(value)
+
+    values = [[s.name, s.colour, [[e, words(s, e, v)] for e, v in s.points]] for s in series]
+    place = {k: getattr(frame, k) for k in ("left", "right", "top", "bottom", "start", "end")}
     return json.dumps(place | {"series": values}, separators=(",", ":"))

@@ -1,7 +1,8 @@
 """The picture of a derived cell: an arc diagram, as a stand-alone SVG or through matplotlib.
 
 States stand on one line (layer2, layer3, the nodes, the output). Every gene is an arc above the line that
-carries the name of its operation; the comb below is the concatenation.
+carries the name of its operation; the comb below is the concatenation. Upright, for a narrow place: the line
+runs down, the arcs lie on its right.
 """
 
 from html import escape
@@ -9,7 +10,18 @@ from pathlib import Path
 
 from chase_fast.nn.genotype import Genotype
 from chase_fast.report import palette
-from chase_fast.report.layout import BOX_H, BOX_W, INPUTS, PILL_H, Gene, Layout, Point, arrange, comb
+from chase_fast.report.layout import (
+    BOX_H,
+    BOX_W,
+    INPUTS,
+    PILL_H,
+    UPRIGHT_STEP,
+    Gene,
+    Layout,
+    Point,
+    arrange,
+    comb,
+)
 from chase_fast.report.svg import element, points, rect, text
 
 FONTS = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif"
@@ -22,14 +34,15 @@ def describe(genotype: Genotype) -> str:
     return " ".join(f"Node {i + 2} = {s}." for i, s in enumerate(sums))
 
 
-def draw_cell(genotype: Genotype, background: bool = False) -> str:
+def draw_cell(genotype: Genotype, background: bool = False, upright: bool = False) -> str:
     """The cell as SVG text that needs nothing else; follows the reader's light or dark scheme.
 
     Args:
         genotype: the derived cell.
         background: paint a surface behind it (for a file that is shown on an unknown page).
+        upright: the line of states runs down: narrow, to set cells side by side.
     """
-    layout = arrange(genotype)
+    layout = arrange(genotype, upright)
     words = describe(genotype)
     width, height = round(layout.width), round(layout.height)
     parts = [
@@ -40,13 +53,13 @@ def draw_cell(genotype: Genotype, background: bool = False) -> str:
         look = {"rx": 10, "fill": palette.SURFACE[0], "stroke": palette.LINE[0]}
         parts.append(rect(0.5, 0.5, width - 1, height - 1, class_="ground", **look))
     parts += _svg_comb(layout)
-    parts += [_svg_arc(gene) for gene in layout.genes]
+    parts += [_svg_arc(gene, layout.upright) for gene in layout.genes]
     parts += [_svg_label(gene) for gene in layout.genes]  # above all arcs
     parts += [_svg_state(layout, state) for state in range(len(layout.names))]
     return element(
         "svg",
         *parts,
-        class_="cell",
+        class_="cell upright" if upright else "cell",
         xmlns="http://www.w3.org/2000/svg",
         role="img",
         aria_label=words,
@@ -82,27 +95,33 @@ def _svg_comb(layout: Layout) -> list[str]:
     paths = comb(layout)
     x, y = paths[-1][-1]
     head = [(x - 5, y + 3), (x + 5, y + 3), (x, y - 6)]
-    words = {"class_": "quiet", "text_anchor": "end", "font_size": 12, "fill": palette.MUTED[0]}
+    place, words = (x - 10, y + 37), {"class_": "quiet", "font_size": 12, "fill": palette.MUTED[0]}
+    if layout.upright:
+        head = [(x - 3, y - 5), (x - 3, y + 5), (x + 6, y)]
+        place = (x - 26, layout.centres[-1] - UPRIGHT_STEP)
+        words["transform"] = f"rotate(-90 {place[0]:.1f} {place[1]:.1f})"
     return [
         *(element("polyline", class_="comb", points=points(path), **look) for path in paths),
         element("polygon", class_="combhead", points=points(head), fill=grey),
-        text("concatenation", x - 10, y + 37, **words),
+        text("concatenation", *place, text_anchor="middle" if layout.upright else "end", **words),
     ]
 
 
-def _head(gene: Gene) -> list[Point]:
+def _head(gene: Gene, upright: bool = False) -> list[Point]:
     x, y = gene.curve[3]
+    if upright:
+        return [(x + 4, y - 4.5), (x + 4, y + 4.5), (x - 5, y)]
     return [(x - 4.5, y - 4), (x + 4.5, y - 4), (x, y + 5)]
 
 
-def _svg_arc(gene: Gene) -> str:
+def _svg_arc(gene: Gene, upright: bool) -> str:
     start, *rest = (f"{x:.1f} {y:.1f}" for x, y in gene.curve)
     colour = palette.light(gene.colour)
     look = {"fill": "none", "stroke": colour, "stroke_width": 2.2}
     arc = element(
         "path", d=f"M{start}C{' '.join(rest)}", stroke_dasharray=palette.dash(gene.colour) or None, **look
     )
-    head = element("polygon", class_="head", points=points(_head(gene)), fill=colour)
+    head = element("polygon", class_="head", points=points(_head(gene, upright)), fill=colour)
     return element("g", arc, head, class_=f"op{gene.colour}")
 
 
@@ -123,14 +142,14 @@ def _svg_label(gene: Gene) -> str:
 
 
 def _svg_state(layout: Layout, state: int) -> str:
-    x = layout.centres[state]
+    x, y = layout.place(state)
     look = {"fill": palette.SURFACE[0], "stroke": palette.MUTED[0], "stroke_width": 1.8}
-    place = (x - BOX_W / 2, layout.axis - BOX_H / 2, BOX_W, BOX_H)
+    place = (x - BOX_W / 2, y - BOX_H / 2, BOX_W, BOX_H)
     words = {"text_anchor": "middle", "font_size": 14, "font_weight": 600, "fill": palette.INK[0]}
     return element(
         "g",
         rect(*place, class_="box", rx=layout.radius(state), **look),
-        text(layout.names[state], x, layout.axis + 5, **words),
+        text(layout.names[state], x, y + 5, **words),
         class_="state",
         data_state=state,
     )

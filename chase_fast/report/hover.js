@@ -13,8 +13,8 @@
     svg.addEventListener("pointermove", (event) => {
       const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
       const share = Math.min(1, Math.max(0, (at.x - chart.left) / (chart.right - chart.left)));
-      const epoch = Math.round(share * chart.end);
-      const x = chart.left + ((chart.right - chart.left) * epoch) / chart.end;
+      const epoch = Math.round(chart.start + share * (chart.end - chart.start));
+      const x = chart.left + ((chart.right - chart.left) * (epoch - chart.start)) / (chart.end - chart.start);
       if (!guide) {
         guide = document.createElementNS("http://www.w3.org/2000/svg", "line");
         guide.setAttribute("class", "guide");

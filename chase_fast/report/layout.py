@@ -1,4 +1,7 @@
-"""Geometry of the drawing of a cell: states on one line, every gene an arc above it that carries a label."""
+"""Geometry of the drawing of a cell: states on one line, every gene an arc beside it that carries a label.
+
+The line lies flat with the arcs above it; or it is upright, for a narrow place, with the arcs on its right.
+"""
 
 import dataclasses
 from dataclasses import dataclass
@@ -8,6 +11,7 @@ from chase_fast.report import palette
 
 STEP, BOX_W, BOX_H = 172, 84, 40  # px: distance of two states, size of a state's box
 LEVEL, PILL_H, MARGIN = 50, 24, 18  # px: height of one arc level, of an operation's label; outer margin
+UPRIGHT_STEP, UPRIGHT_LEVEL = 78, 58  # px: the same two of the upright drawing
 INPUTS = ("layer2", "layer3")
 Point = tuple[float, float]
 
@@ -29,40 +33,75 @@ class Gene:
 class Layout:
     width: float
     height: float
-    axis: float  # y of the line of states
-    centres: tuple[float, ...]  # x of every state, the output last
+    axis: float  # y of the line of states; x if it is upright
+    centres: tuple[float, ...]  # x of every state, the output last; y if upright
     names: tuple[str, ...]
     genes: tuple[Gene, ...]
+    upright: bool = False
+
+    def place(self, state: int) -> Point:
+        """Centre of a state's box."""
+        centre = self.centres[state]
+        return (self.axis, centre) if self.upright else (centre, self.axis)
 
     def radius(self, state: int) -> float:
         """Of the corners of a state's box: inputs are rectangles, all others round."""
         return 6.0 if state < len(INPUTS) else BOX_H / 2
 
 
-def arrange(genotype: Genotype) -> Layout:
-    """Positions of everything in the drawing, in px."""
+def _parts(genotype: Genotype) -> tuple[tuple[str, ...], list[tuple[str, int, int]], list[int], list[float]]:
+    """Names of the states; per gene (op, source, target), its level and the width of its label."""
     nodes = genotype.nodes
     names = INPUTS + tuple(f"node {i + 2}" for i in range(len(nodes))) + ("output",)
     pairs = [(op, source, i + 2) for i, genes in enumerate(nodes) for op, source in genes]
+    levels = _levels([(source, target) for _, source, target in pairs])
+    return names, pairs, levels, [6.9 * len(op) + 22 for op, _, _ in pairs]
+
+
+def _genes(pairs: list[tuple[str, int, int]], curves: list, widths: list[float], boxes: list[Point]) -> list:
     ops = tuple(dict.fromkeys(op for op, _, _ in pairs))
-    spans = [(source, target) for _, source, target in pairs]
-    levels = _levels(spans)
-    widths = [6.9 * len(op) + 22 for op, _, _ in pairs]
+    genes = [
+        Gene(op, source, target, palette.index(op, ops), curve, _bezier(curve, 0.5), width)
+        for (op, source, target), curve, width in zip(pairs, curves, widths)
+    ]
+    return _place_labels(genes, boxes)
+
+
+def arrange(genotype: Genotype, upright: bool = False) -> Layout:
+    """Positions of everything in the drawing, in px."""
+    return _arrange_upright(genotype) if upright else _arrange_flat(genotype)
+
+
+def _arrange_flat(genotype: Genotype) -> Layout:
+    names, pairs, levels, widths = _parts(genotype)
     step = max([STEP] + [w + 64 for w in widths])
     centres = tuple(MARGIN + BOX_W / 2 + step * i for i in range(len(names)))
     axis = MARGIN + LEVEL * max(levels, default=0) + PILL_H / 2 + BOX_H / 2 + 4
     top = axis - BOX_H / 2
-    genes = []
-    for (op, source, target), level, (x0, x1), width in zip(
-        pairs, levels, _ports(spans, levels, centres), widths
-    ):
+    curves = []
+    for level, (x0, x1) in zip(levels, _ports(pairs, levels, centres, BOX_W / 2 - 10)):
         rise = top - level * LEVEL * 4 / 3  # a cubic reaches 3/4 of its control height
         lean = 0.06 * (x1 - x0)
-        curve = ((x0, top), (x0 + lean, rise), (x1 - lean, rise), (x1, top - 5))
-        genes.append(Gene(op, source, target, palette.index(op, ops), curve, _bezier(curve, 0.5), width))
-    genes = _place_labels(genes, [(x, axis) for x in centres])
+        curves.append(((x0, top), (x0 + lean, rise), (x1 - lean, rise), (x1, top - 5)))
+    genes = _genes(pairs, curves, widths, [(x, axis) for x in centres])
     width, height = centres[-1] + BOX_W / 2 + MARGIN, axis + BOX_H / 2 + 52
     return Layout(width, height, axis, centres, names, tuple(genes))
+
+
+def _arrange_upright(genotype: Genotype) -> Layout:
+    names, pairs, levels, widths = _parts(genotype)
+    centres = tuple(MARGIN + BOX_H / 2 + UPRIGHT_STEP * i for i in range(len(names)))
+    axis = MARGIN + 42 + BOX_W / 2
+    side = axis + BOX_W / 2
+    curves = []
+    for level, (y0, y1) in zip(levels, _ports(pairs, levels, centres, BOX_H / 2 - 4)):
+        reach = side + (level * UPRIGHT_LEVEL + 16) * 4 / 3
+        lean = 0.06 * (y1 - y0)
+        curves.append(((side, y0), (reach, y0 + lean), (reach, y1 - lean), (side + 5, y1)))
+    genes = _genes(pairs, curves, widths, [(axis, y) for y in centres])
+    right = max((g.label[0] + g.label_width / 2 for g in genes), default=side)
+    right = max([right] + [_bezier(g.curve, 0.5)[0] for g in genes])
+    return Layout(right + MARGIN, centres[-1] + BOX_H / 2 + MARGIN, axis, centres, names, tuple(genes), True)
 
 
 def _levels(spans: list[tuple[int, int]]) -> list[int]:
@@ -76,15 +115,19 @@ def _levels(spans: list[tuple[int, int]]) -> list[int]:
     return levels
 
 
-def _ports(spans: list[tuple[int, int]], levels: list[int], centres: tuple[float, ...]) -> list[list[float]]:
-    """x where every arc leaves its source and lands on its target; higher arcs nearer the box's centre."""
+def _ports(
+    pairs: list[tuple[str, int, int]], levels: list[int], centres: tuple[float, ...], half: float
+) -> list[list[float]]:
+    """Where along the line every arc leaves its source and lands on its target, up to `half` from the middle
+    of the box; higher arcs nearer to it."""
+    spans = [(source, target) for _, source, target in pairs]
     ports = [[0.0, 0.0] for _ in spans]
     for end, side in ((0, 1), (1, -1)):
         for state, centre in enumerate(centres):
             arcs = sorted((g for g, s in enumerate(spans) if s[end] == state), key=lambda g: levels[g])
-            gap = min(11.0, (BOX_W / 2 - 12) / max(len(arcs), 1))
+            gap = min(11.0, (half - 2) / max(len(arcs), 1))
             for rank, g in enumerate(arcs):
-                ports[g][end] = centre + side * (BOX_W / 2 - 10 - gap * rank)
+                ports[g][end] = centre + side * (half - gap * rank)
     return ports
 
 
@@ -123,8 +166,10 @@ def _place_labels(genes: list[Gene], boxes: list[Point]) -> list[Gene]:
 
 
 def comb(layout: Layout) -> list[list[Point]]:
-    """The concatenation: from under every node along one bar up to the output."""
-    bottom, out = layout.axis + BOX_H / 2, layout.centres[-1]
-    bar = bottom + 24
-    nodes = layout.centres[len(INPUTS) : -1]
-    return [[(x, bottom), (x, bar)] for x in nodes] + [[(nodes[0], bar), (out, bar), (out, bottom + 5)]]
+    """The concatenation: from every node to one bar and along it to the output, on the side without arcs."""
+    away = -1 if layout.upright else 1
+    edge = layout.axis + away * (BOX_W if layout.upright else BOX_H) / 2
+    bar, out, nodes = edge + away * 24, layout.centres[-1], layout.centres[len(INPUTS) : -1]
+    lines = [[(c, edge), (c, bar)] for c in nodes]
+    lines.append([(nodes[0], bar), (out, bar), (out, edge + away * 5)])
+    return [[(y, x) for x, y in line] for line in lines] if layout.upright else lines

@@ -1,25 +1,26 @@
-"""Writes report.html: one page of a run, or an index over the seeds of a search."""
+"""Writes report.html: one page of a run, or an index over the seeds of one."""
 
-import functools
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from chase_fast._version import __version__
+from chase_fast.errors import ChaseError
 from chase_fast.report import palette, views
 from chase_fast.report.charts import Marks, Series, chart, label
 from chase_fast.report.drawing import draw_cell
-from chase_fast.report.read import Run, read_run, seed_runs
+from chase_fast.report.files import kind_of, seed_folders
+from chase_fast.report.read import Run, read_run
+from chase_fast.report.read_train import read_train_run
+from chase_fast.report.render import render
+from chase_fast.report.train_page import train_page, train_seeds_page
 from chase_fast.runs import write_atomic
 
-HERE = Path(__file__).parent
 REPORT = "report.html"
 WIDE = (1120, 360)  # px, view box of the loss chart
 
 
 def write_report(run_dir: str | Path) -> Path:
-    """Writes report.html into a run folder, and for a search over several seeds into every seed_K folder too.
+    """Writes report.html into the folder of a search or a training; of several seeds into every seed_K too.
 
     Works at any time: before the first epoch, in the middle of a run, after it.
 
@@ -30,40 +31,23 @@ def write_report(run_dir: str | Path) -> Path:
         ChaseError: `run_dir` is no run folder, or the page cannot be written.
     """
     path = Path(run_dir)
-    seeds = seed_runs(path) if path.is_dir() and not (path / "history.jsonl").exists() else []
+    seeds = seed_folders(path)
+    kinds = {kind_of(folder) for folder in seeds or [path]}
+    if len(kinds) > 1:
+        raise ChaseError(f"{path}: some seeds are searches and some trainings; give their folders one by one")
+    training = "train" in kinds
+    read, page = (read_train_run, train_page) if training else (read_run, _run_page)
     if not seeds:
-        return _write(path / REPORT, _run_page(read_run(path)))
-    runs = [read_run(seed) for seed in seeds]
+        return _write(path / REPORT, page(read(path)))
+    runs = [read(seed) for seed in seeds]
     for run in runs:
-        _write(run.path / REPORT, _run_page(run))
-    return _write(path / REPORT, _index_page(path, runs))
+        _write(run.path / REPORT, page(run))
+    return _write(path / REPORT, (train_seeds_page if training else _index_page)(path, runs))
 
 
 def _write(path: Path, page: str) -> Path:
     write_atomic(path, page.encode())
     return path
-
-
-@functools.cache
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _render(template: str, path: Path, **values) -> str:
-    frame = {
-        "version": __version__,
-        "path": str(path),
-        "palette_css": Markup(palette.css()),
-        "style": Markup((HERE / "style.css").read_text(encoding="utf-8")),
-        "script": Markup((HERE / "hover.js").read_text(encoding="utf-8")),
-    }
-    return _environment().get_template(template).render(frame | values)
 
 
 def _drawing(run: Run) -> Markup | None:
@@ -80,9 +64,9 @@ def _run_page(run: Run) -> str:
     at = f"epoch {run.chosen}" if run.chosen in run.alphas else "the last epoch"
     config, origin = views.facts(run)
     python, note, shell = views.next_steps(run)
-    return _render(
+    return render(
         "run.html.j2",
-        run.path,
+        [run.path],
         run=run,
         title=f"Cell search, recipe {recipe}" if recipe else "Cell search",
         subtitle=" · ".join([run.path.resolve().name, *known]),
@@ -110,17 +94,16 @@ def _run_page(run: Run) -> str:
 
 def _index_page(path: Path, runs: list[Run]) -> str:
     best = min((r for r in runs if views.best(r) is not None), key=views.best, default=None)
-    colours = [(f"var(--op{c})", palette.dash(c)) for c in (4, 6, 1, 3, 7, 5, 2)]
     lines = [
-        Series(r.path.name.replace("_", " "), r.series("holdout_loss"), *colours[i % len(colours)])
+        Series(r.path.name.replace("_", " "), r.series("holdout_loss"), *palette.run_look(i))
         for i, r in enumerate(runs)
     ]
     recipe = runs[0].setting("recipe")
     title = "Hold-out loss of every seed over the epochs"
     marks = Marks(max(r.last_epoch for r in runs), runs[0].warmup_end)
-    return _render(
+    return render(
         "index.html.j2",
-        path,
+        [path],
         title="Cell search over several seeds" + (f", recipe {recipe}" if recipe else ""),
         subtitle=path.resolve().name,
         summary=[("Best seed", best.path.name[5:], "by hold-out loss"), *views.summary(best)[:-1]]

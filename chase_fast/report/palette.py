@@ -15,6 +15,11 @@ DASH = ("1 4", "", "6 3", "", "", "6 3", "", "6 3")
 EXTRA_LIGHT = ("#6a3fb5", "#5c5c12", "#8a4b3c", "#33737f")
 EXTRA_DARK = ("#b79cff", "#cccc66", "#d9a08f", "#7fd0dd")
 
+# runs and seeds in a comparison; dashes tell the second seven from the first
+RUN_LIGHT = ("#0a5fb4", "#c2410c", "#0b7d5c", "#a3268f", "#806000", "#4a3fb0", "#5b626c")
+RUN_DARK = ("#6fb1ff", "#ff9a5c", "#3fd6a4", "#f191e0", "#e3c34a", "#b3a6ff", "#b4bac3")
+RUN_DASH = ("", "7 4", "2 3")
+
 INK = ("#1b1f24", "#e8eaed")  # (light, dark)
 MUTED = ("#5f6670", "#a4abb5")
 LINE = ("#c6cbd2", "#4a515b")
@@ -42,9 +47,18 @@ def dash(number: int) -> str:
     return (DASH + ("2 2",) * len(EXTRA_LIGHT))[number]
 
 
+def run_look(number: int) -> tuple[str, str]:
+    """(CSS colour, stroke-dasharray) of the number-th run of a comparison."""
+    cycle, place = divmod(number, len(RUN_LIGHT))
+    return f"var(--run{place})", RUN_DASH[cycle % len(RUN_DASH)]
+
+
 def css() -> str:
-    """Custom properties --op0 .. --op11 for a page, light with a dark override on screens."""
-    count = len(LIGHT) + len(EXTRA_LIGHT)
-    day = "".join(f"--op{i}:{light(i)};" for i in range(count))
-    night = "".join(f"--op{i}:{dark(i)};" for i in range(count))
+    """Custom properties --op0 .. --op11 and --run0 .. --run6, light with a dark override on screens."""
+
+    def rules(name: str, colours: tuple[str, ...]) -> str:
+        return "".join(f"--{name}{i}:{c};" for i, c in enumerate(colours))
+
+    day = rules("op", LIGHT + EXTRA_LIGHT) + rules("run", RUN_LIGHT)
+    night = rules("op", DARK + EXTRA_DARK) + rules("run", RUN_DARK)
     return f":root{{{day}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{night}}}}}\n"

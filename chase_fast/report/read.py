@@ -1,47 +1,22 @@
-"""Reads a run folder as far as it is written: in progress, killed or finished, with the same fields."""
+"""Reads the folder of a search as far as it is written: in progress, killed or finished."""
 
-import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from chase_fast.errors import ChaseError
 from chase_fast.nn.genotype import Genotype
 from chase_fast.nn.operations import OPS
+from chase_fast.report.files import Tables, is_number, read_json, read_rows, require_run
 
 
 @dataclass(frozen=True)
-class Run:
-    """One search run. `history` and `perf` map an epoch to its row; row 0 is the untrained net."""
+class Run(Tables):
+    """One search run."""
 
-    path: Path
-    config: dict
-    history: dict[int, dict]
     alphas: dict[int, list[list[float]]]  # epoch -> logits [edges][operations]
-    perf: dict[int, dict]
     cell: dict  # cell.json: genotype and provenance
     genotype: Genotype | None
-    problems: tuple[str, ...]  # files that could not be read, one line each
-
-    def setting(self, name: str, default=None):
-        """Value of a flag in config.json."""
-        flags = self.config.get("config")
-        return flags.get(name, default) if isinstance(flags, dict) else default
-
-    def series(self, key: str, rows: str = "history") -> list[tuple[int, float]]:
-        """(epoch, value) for every epoch that has a finite number under `key`."""
-        table = getattr(self, rows)
-        pairs = ((epoch, row.get(key)) for epoch, row in sorted(table.items()))
-        return [(epoch, float(v)) for epoch, v in pairs if is_number(v)]
-
-    @property
-    def last_epoch(self) -> int:
-        return max(self.history, default=0)
-
-    @property
-    def epochs_planned(self) -> int | None:
-        return self.setting("epochs")
 
     @property
     def ops(self) -> tuple[str, ...]:
@@ -106,10 +81,6 @@ class Run:
         return {epoch: [mix(row) for row in rows] for epoch, rows in sorted(self.alphas.items())}
 
 
-def is_number(v) -> bool:
-    return isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)
-
-
 def _softmax(row: list[float]) -> list[float]:
     top = max(row)
     powers = [math.exp(a - top) for a in row]
@@ -120,60 +91,9 @@ def _sigmoid(row: list[float]) -> list[float]:
     return [0.5 * (1 + math.tanh(0.5 * a)) for a in row]
 
 
-def flatten(tree: Mapping, prefix: str = "") -> dict[str, object]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
-    flat = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _json(path: Path, problems: list[str]) -> dict:
-    if not path.exists():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        problems.append(f"{path.name}: {e}")
-        return {}
-    if not isinstance(value, dict):
-        problems.append(f"{path.name}: not a JSON object")
-        return {}
-    return value
-
-
-def _rows(path: Path, problems: list[str]) -> dict[int, dict]:
-    """Rows of a .jsonl by epoch; the last row of an epoch counts, broken lines are left out and counted."""
-    rows, broken = {}, 0
-    if not path.exists():
-        return rows
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-            rows[int(row["epoch"])] = row
-        except (ValueError, KeyError, TypeError):
-            broken += bool(line.strip())
-    if broken:
-        problems.append(f"{path.name}: {broken} unreadable line{'s' if broken > 1 else ''} left out")
-    return rows
-
-
-def _table_shape(table) -> tuple[int, int] | None:
-    """(rows, columns) of a table of finite numbers, None for anything else."""
-    if not isinstance(table, list) or not all(isinstance(row, list) for row in table):
-        return None
-    widths = {len(row) for row in table}
-    if len(widths) != 1 or 0 in widths or not all(is_number(v) for row in table for v in row):
-        return None
-    return len(table), widths.pop()
-
-
 def _alphas(path: Path, problems: list[str]) -> dict[int, list[list[float]]]:
     alphas, shape = {}, None
-    for epoch, row in _rows(path, problems).items():
+    for epoch, row in read_rows(path, problems).items():
         table = row.get("alpha")
         ok = (
             isinstance(table, list)
@@ -198,37 +118,22 @@ def genotype_of(cell: dict) -> Genotype:
     return Genotype.from_json(value) if isinstance(value, str) else Genotype.from_data(value)
 
 
-def is_run(path: Path) -> bool:
-    return any((path / name).is_file() for name in ("config.json", "history.jsonl", "cell.json"))
-
-
-def seed_runs(path: Path) -> list[Path]:
-    """Run folders seed_K of a search over several seeds, in numeric order."""
-    found = [p for p in path.glob("seed_*") if p.name[5:].isdigit() and is_run(p)]
-    return sorted(found, key=lambda p: int(p.name[5:]))
-
-
 def read_run(path: str | Path) -> Run:
     """Everything a run folder holds so far.
 
     Raises:
-        ChaseError: the folder is missing or holds none of config.json, history.jsonl, cell.json.
+        ChaseError: the folder is missing or holds no file of a run.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise ChaseError(f"{path}: no such folder; give the folder that `--out` of a search named")
-    if not is_run(path):
-        raise ChaseError(
-            f"{path}: no run folder (no config.json, history.jsonl, cell.json); give the `--out` of a search"
-        )
+    require_run(path)
     problems: list[str] = []
-    cell = _json(path / "cell.json", problems)
+    cell = read_json(path / "cell.json", problems)
     genotype = None
     if "genotype" in cell:
         try:
             genotype = genotype_of(cell)
         except ChaseError as e:
             problems.append(f"cell.json: {e}")
-    config, history = _json(path / "config.json", problems), _rows(path / "history.jsonl", problems)
-    alphas, perf = _alphas(path / "alphas.jsonl", problems), _rows(path / "perf.jsonl", problems)
-    return Run(path, config, history, alphas, perf, cell, genotype, tuple(problems))
+    config, history = read_json(path / "config.json", problems), read_rows(path / "history.jsonl", problems)
+    alphas, perf = _alphas(path / "alphas.jsonl", problems), read_rows(path / "perf.jsonl", problems)
+    return Run(path, config, history, perf, tuple(problems), alphas, cell, genotype)

@@ -7,8 +7,9 @@ import statistics
 from chase_fast.nn.operations import WEIGHT_FREE
 from chase_fast.report import palette
 from chase_fast.report.charts import Marks, Series, chart, label, value_range
+from chase_fast.report.files import flatten, is_number
 from chase_fast.report.layout import INPUTS
-from chase_fast.report.read import Run, flatten, is_number
+from chase_fast.report.read import Run
 
 LOSSES = (
     ("training", "train_loss", "var(--train)", "2 3"),

@@ -1,172 +1,35 @@
 """Command line of the search: python -m chase_fast.search [RECIPE] [flags]."""
 
 import dataclasses
-import datetime
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import tyro
-
+from chase_fast.distributed import Elsewhere, Ranks, join, shutdown
 from chase_fast.errors import ChaseError
-from chase_fast.recipes import SEARCH, SearchConfig, search_recipe
-from chase_fast.runs import CHECKPOINT, CONFIG, RunFolder, git_commit, versions
-from chase_fast.search.progress import SearchProgress, duration
+from chase_fast.progress import duration
+from chase_fast.recipes import SearchConfig
+from chase_fast.runs import CHECKPOINT, CONFIG, RunFolder, versions
+from chase_fast.search import BEST, CELL
+from chase_fast.search.options import PROG, Options, describe, resolve_together
+from chase_fast.search.progress import SearchProgress
 
-PROG = "python -m chase_fast.search"
-# a resumed run may change these: they do not change the samples or the mathematics
-FREE_ON_RESUME = {
-    "workers",
-    "device",
-    "threads",
-    "patience",
-    "backbone_chunk",
-    "holdout_cache_mb",
-    "checkpoint_minutes",
-    "checkpoint_iterations",
-}
+if TYPE_CHECKING:
+    import torch
 
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What to do with a configuration."""
-
-    out: Path | None = None
-    """Run folder to make: config.json, history.jsonl, cell.json (the result), report.html, checkpoints.
-    Default: runs/RECIPE_DATE_TIME."""
-    resume: bool = False
-    """Continue the run in --out from its last checkpoint (or its beginning) with its own configuration. The
-    result is the same as that of a run that was never stopped."""
-    seeds: tuple[int, ...] = ()
-    """Search once with each of these seeds, in OUT/seed_K, and take the cell with the smallest hold-out loss,
-    e.g. --seeds 0 1 2. [paper: three seeds]"""
-    quiet: bool = False
-    """Print nothing but errors and warnings."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Arguments:
-    config: SearchConfig
-    options: Options
-
-
-def description() -> str:
-    recipes = "\n".join(f"  {name}: {' '.join((f.__doc__ or '').split())}" for name, f in SEARCH.items())
-    three = " ".join(f"--{name} got10k:/data/GOT-10k:{name}.txt" for name in ("train", "val", "holdout"))
-    return (
-        "Search a tracking cell. The first word names a recipe (demo if left out), "
-        "flags change its values.\n\n"
-        f"{recipes}\n\n"
-        "Examples:\n"
-        f"  {PROG}\n"
-        f"  {PROG} demo --out runs/mine --epochs 20 --channels 32\n"
-        f"  {PROG} paper {three} --seeds 0 1 2\n"
-        f"  {PROG} --out runs/mine --resume"
-    )
-
-
-def parse(argv: Sequence[str], default: SearchConfig) -> Arguments:
-    """Flags over a default configuration. A wrong flag ends the process with exit code 2."""
-    return tyro.cli(
-        Arguments,
-        args=list(argv),
-        default=Arguments(default, Options()),
-        prog=f"{PROG} [RECIPE]",
-        description=description(),
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
-    )
-
-
-def resolve(argv: Sequence[str]) -> tuple[SearchConfig, Options, RunFolder, dict[str, Any]]:
-    """Command line -> configuration, options, run folder (new, or opened for --resume) and its config.json.
-
-    Raises:
-        ChaseError: unknown recipe, senseless values, unusable folder, a flag that a resumed run cannot
-            change.
-    """
-    named = bool(argv) and not argv[0].startswith("-")
-    flags = argv[1:] if named else argv
-    default = search_recipe(argv[0] if named else "demo")
-    arguments = parse(flags, default)
-    options = arguments.options
-    if not options.resume or (
-        options.out is not None and options.out.is_dir() and not any(options.out.iterdir())
-    ):
-        config = arguments.config.check()
-        if len(set(options.seeds)) != len(options.seeds) or any(seed < 0 for seed in options.seeds):
-            raise ChaseError("--seeds must be different numbers, 0 or more")
-        now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        out = options.out or Path("runs") / f"{config.recipe}_{now}"
-        about = describe(config, options.seeds)
-        return config, options, RunFolder.create(out, about), about
-    if options.out is None:
-        raise ChaseError("--resume needs --out DIR, the run folder to continue")
-    folder, about = RunFolder.open(options.out)
-    stored, seeds = stored_config(folder, about)
-    arguments = parse(flags, stored)
-    if named and argv[0] != stored.recipe:
-        raise ChaseError(
-            f"{options.out} is a run of recipe {stored.recipe}, not {argv[0]}; leave out the name to resume"
-        )
-    changed = [
-        f.name
-        for f in dataclasses.fields(SearchConfig)
-        if f.name not in FREE_ON_RESUME and getattr(arguments.config, f.name) != getattr(stored, f.name)
-    ]
-    if changed or arguments.options.seeds not in ((), seeds):
-        flag = changed[0].replace("_", "-") if changed else "seeds"
-        raise ChaseError(
-            f"--resume cannot change --{flag} of the run in {options.out}; leave it out, or start a new run"
-        )
-    return arguments.config.check(), dataclasses.replace(arguments.options, seeds=seeds), folder, about
-
-
-def describe(config: SearchConfig, seeds: Sequence[int] = ()) -> dict[str, Any]:
-    """Content of config.json."""
-    return {
-        "command": "search",
-        "config": dataclasses.asdict(config),
-        "seeds": list(seeds),  # empty: one search, with the seed of the configuration
-        "versions": versions(),
-        "commit": git_commit(),
-    }
-
-
-def stored_config(folder: RunFolder, about: dict[str, Any]) -> tuple[SearchConfig, tuple[int, ...]]:
-    """Configuration and seeds (empty for a single search) of a run folder.
-
-    Raises:
-        ChaseError: they are not those of a search of this version.
-    """
-    try:
-        values = about["config"]
-        known = {f.name: f for f in dataclasses.fields(SearchConfig)}
-        if unknown := sorted(set(values) - set(known)):
-            raise ValueError(f"unknown field {unknown[0]}")
-        if missing := sorted(set(known) - set(values)):
-            raise ValueError(f"field {missing[0]} is missing")
-        config = SearchConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-        for name in known:
-            if type(getattr(config, name)) is not type(getattr(SearchConfig(), name)):
-                number = isinstance(getattr(SearchConfig(), name), float) and isinstance(values[name], int)
-                if not number:
-                    raise ValueError(f"field {name} is {values[name]!r}")
-        seeds = tuple(about["seeds"])
-        if any(type(seed) is not int for seed in seeds):
-            raise ValueError(f"seeds are {about['seeds']!r}")
-        return config, seeds
-    except (KeyError, TypeError, ValueError) as e:
-        raise ChaseError(
-            f"{folder / CONFIG} is not the configuration of a search ({e}): start a new run"
-        ) from None
+LONGEST = 24 * 90  # hours that rank 0 waits for the slowest seed
 
 
 def search_once(
-    config: SearchConfig, folder: RunFolder, about: dict[str, Any], progress: SearchProgress
-) -> dict:
-    """One search in one folder; content of its cell.json."""
+    config: SearchConfig,
+    folder: RunFolder,
+    about: dict[str, Any],
+    progress: SearchProgress,
+    ranks: Ranks,
+    device: "torch.device",
+) -> None:
+    """One search in one folder."""
     import torch
 
     from chase_fast.search.loop import Search
@@ -179,15 +42,15 @@ def search_once(
         "versions": about["versions"],
         "commit": about["commit"],
     }
-    search = Search(
-        config, folder, provenance | {"threads": config.threads or torch.get_num_threads()}, progress
-    )
+    provenance["threads"] = config.threads or torch.get_num_threads()
+    search = Search(config, folder, provenance, progress, ranks, device)
 
     def stop(number, frame):
-        if search.interrupted:
+        alone = ranks.world == 1  # torchrun passes on signals, and may repeat them
+        if search.interrupted and alone:
             raise KeyboardInterrupt
         search.interrupted = True
-        progress.say("stopping after this iteration ... (once more: at once)")
+        progress.say(f"stopping after this iteration ...{' (once more: at once)' if alone else ''}")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -195,8 +58,8 @@ def search_once(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    progress.say(summary(search, cell))
-    return cell
+    if ranks.main:
+        progress.say(summary(search, cell))
 
 
 def summary(search, cell: dict[str, Any]) -> str:
@@ -213,61 +76,85 @@ def summary(search, cell: dict[str, Any]) -> str:
         f"hold-out loss {cell['holdout_loss']:.4f}, untrained network {history[0]['holdout_loss']:.4f}",
         f"{duration(sum(p['seconds'] for p in perf))} in all; {iteration:.0f} ms per iteration with alpha, "
         f"{wait:.0%} of it waiting for data; peak memory {peak / 1024:.2f} GiB",
-        f"cell: {search.folder / 'cell.json'}, report: {search.folder / 'report.html'}",
+        f"cell: {search.folder / CELL}, report: {search.folder / 'report.html'}",
     ]
     return "\n".join(lines)
 
 
 def search_seeds(
-    config: SearchConfig, seeds: Sequence[int], folder: RunFolder, progress: SearchProgress, resume: bool
+    config: SearchConfig,
+    options: Options,
+    folder: RunFolder,
+    progress: SearchProgress,
+    ranks: Ranks,
+    device: "torch.device",
 ) -> None:
-    """One search per seed in seed_K; the best cell by hold-out loss is copied to the folder."""
+    """One search per seed in seed_K; the best cell by hold-out loss is copied to the folder.
+
+    All ranks share each search, or, with --seed-per-rank, rank k makes every W-th one from the k-th on alone.
+    """
     from chase_fast.report import write_report
 
-    cells = {}
-    for seed in seeds:
+    seeds, sharing = options.seeds, ranks
+    if options.seed_per_rank:
+        seeds, sharing = seeds[ranks.rank :: ranks.world], Ranks()
+    for number, seed in enumerate(seeds, 1):
         one = dataclasses.replace(config, seed=seed)
         path = folder / f"seed_{seed}"
-        progress.say(f"seed {seed} ({len(cells) + 1} of {len(seeds)})")
-        if resume and (path / CONFIG).is_file():
+        progress.say(f"seed {seed} ({number} of {len(seeds)})")
+        child, about = RunFolder(path), describe(one)
+        if sharing.main and options.resume and (path / CONFIG).is_file():
             child, about = RunFolder.open(path)
-        else:
-            about = describe(one)
+        elif sharing.main:
             child = RunFolder.create(path, about)
         try:
-            cells[seed] = search_once(one, child, about, progress)
+            search_once(one, child, about, progress, sharing, device)
         except ChaseError:
-            child.discard_unstarted()
+            if sharing.main:
+                child.discard_unstarted()
             raise
+    if options.seed_per_rank:
+        ranks.barrier(hours=LONGEST)
+    if not ranks.main:
+        return
+    cells = {seed: RunFolder(folder / f"seed_{seed}").read_json(CELL) for seed in options.seeds}
     best = min(cells, key=lambda seed: cells[seed]["holdout_loss"])
     losses = {str(seed): cell["holdout_loss"] for seed, cell in cells.items()}
-    folder.write_bytes("best.safetensors", (folder / f"seed_{best}" / "best.safetensors").read_bytes())
-    folder.write_json("cell.json", cells[best] | {"holdout_loss_of_seeds": losses})
+    folder.write_bytes(BEST, (folder / f"seed_{best}" / BEST).read_bytes())
+    folder.write_json(CELL, cells[best] | {"holdout_loss_of_seeds": losses})
     write_report(folder.path)
-    progress.say(f"best of {len(seeds)} seeds: {best}, hold-out loss {losses[str(best)]:.4f}")
-    progress.say(f"cell: {folder / 'cell.json'}")
+    progress.say(f"best of {len(cells)} seeds: {best}, hold-out loss {losses[str(best)]:.4f}")
+    progress.say(f"cell: {folder / CELL}")
 
 
 def run(argv: Sequence[str]) -> int:
-    config, options, folder, about = resolve(argv)
-    progress = SearchProgress(options.quiet)
+    ranks = join()
+    config, options, folder, about = resolve_together(argv, ranks)
+    progress = SearchProgress(options.quiet, silent=not ranks.main)
     progress.say(f"recipe {config.recipe}, run folder {folder.path}")
+    if ranks.world > 1:
+        share = "one seed each" if options.seed_per_rank else f"{config.batch // ranks.world} sequences each"
+        progress.say(f"{ranks.world} ranks, {share}")
     if options.resume and about["versions"] != (now := versions()):
         other = sorted(k for k in about["versions"].keys() | now if about["versions"].get(k) != now.get(k))
         progress.warn(f"versions differ from the start of this run ({', '.join(other)}): digits may differ")
     try:
+        device = ranks.device(config.device)
         if options.seeds:
-            search_seeds(config, options.seeds, folder, progress, options.resume)
+            search_seeds(config, options, folder, progress, ranks, device)
         else:
-            search_once(config, folder, about, progress)
+            search_once(config, folder, about, progress, ranks, device)
     except ChaseError:
-        if not options.resume:
+        if not options.resume and ranks.main:
             folder.discard_unstarted()
         raise
     except KeyboardInterrupt:
-        state = "its last checkpoint" if any(folder.path.rglob(CHECKPOINT)) else "the beginning"
-        print(f"stopped; continue from {state} with: {PROG} --out {folder.path} --resume", file=sys.stderr)
+        if ranks.main:
+            state = "its last checkpoint" if any(folder.path.rglob(CHECKPOINT)) else "the beginning"
+            command = f"{PROG} --out {folder.path} --resume"
+            print(f"stopped; continue from {state} with: {command}", file=sys.stderr)
         return 130
+    shutdown()
     return 0
 
 
@@ -275,6 +162,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line. Returns the exit code: 2, after one line on standard error, for a user error."""
     try:
         return run(list(sys.argv[1:] if argv is None else argv))
+    except Elsewhere:
+        return 2
     except ChaseError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2

@@ -9,6 +9,10 @@ at the time of the call, and updates BatchNorm running statistics only if told s
 same batch and the same dropout masks in every call: a difference of two passes with different masks would be
 mask noise divided by 2R. Everything here is fp32 or fp64; R v is about 4e-6 per weight at C = 256,
 below the resolution of TF32 and bf16.
+
+Several processes, each with its part of the batch, pass `reduce(*tensors)`, which averages in place over
+them: every gradient is averaged as soon as it is there, so w', R and the result are the same in all of them.
+The losses that are returned are those of the part.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +23,11 @@ import torch
 from torch import Tensor
 
 Loss = Callable[[bool], Tensor]
+Reduce = Callable[..., None]
+
+
+def alone(*tensors: Tensor) -> None:
+    """The average over one process."""
 
 
 class FlatParameters:
@@ -95,7 +104,11 @@ class AlphaGradient:
 
 
 def weight_gradient(
-    loss: Loss, alpha: Tensor, *groups: FlatParameters, update_statistics: bool = True
+    loss: Loss,
+    alpha: Tensor,
+    *groups: FlatParameters,
+    update_statistics: bool = True,
+    reduce: Reduce = alone,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Loss and its gradient [P] for each group of weights; no gradient to alpha is computed."""
     parameters = [p for group in groups for p in group.parameters]
@@ -106,28 +119,38 @@ def weight_gradient(
     for group in groups:
         flat.append(group.gather(gradients[start : start + len(group.parameters)]))
         start += len(group.parameters)
+    reduce(*flat)
     return value.detach(), tuple(flat)
 
 
 def alpha_gradient(
-    loss: Loss, alpha: Tensor, weights: FlatParameters, update_statistics: bool = False
+    loss: Loss,
+    alpha: Tensor,
+    weights: FlatParameters,
+    update_statistics: bool = False,
+    reduce: Reduce = alone,
 ) -> tuple[Tensor, Tensor]:
     """Loss and d loss / d alpha at the present weights; no weight gradient is computed."""
     with differentiating(on=[alpha], off=weights.parameters):
         value = loss(update_statistics)
         (gradient,) = torch.autograd.grad(value, [alpha])
+    reduce(gradient)
     return value.detach(), gradient
 
 
 def first_order(
-    loss_val: Loss, alpha: Tensor, weights: FlatParameters, every_pass_updates: bool = False
+    loss_val: Loss,
+    alpha: Tensor,
+    weights: FlatParameters,
+    every_pass_updates: bool = False,
+    reduce: Reduce = alone,
 ) -> AlphaGradient:
     """First-order DARTS: d L_val(w, alpha) / d alpha.
 
     Args:
         every_pass_updates: the pass updates BatchNorm running statistics, as in the public code.
     """
-    value, gradient = alpha_gradient(loss_val, alpha, weights, every_pass_updates)
+    value, gradient = alpha_gradient(loss_val, alpha, weights, every_pass_updates, reduce)
     return AlphaGradient(galpha=gradient, loss_val=value)
 
 
@@ -142,6 +165,7 @@ def second_order(
     momentum_buffer: Tensor | None = None,
     r: float = 0.01,
     every_pass_updates: bool = False,
+    reduce: Reduce = alone,
 ) -> AlphaGradient:
     """Second-order DARTS (Liu et al. 2019, eq. 7-8), with the values of the public code.
 
@@ -161,7 +185,9 @@ def second_order(
             thrown away).
     """
     w = weights.values.clone()
-    train, (step,) = weight_gradient(loss_train, alpha, weights, update_statistics=every_pass_updates)
+    train, (step,) = weight_gradient(
+        loss_train, alpha, weights, update_statistics=every_pass_updates, reduce=reduce
+    )
     step.add_(w, alpha=weight_decay)
     if momentum_buffer is not None:
         step.add_(momentum_buffer, alpha=momentum)
@@ -173,11 +199,12 @@ def second_order(
             dalpha, *gradients = torch.autograd.grad(value, [alpha, *weights.parameters], allow_unused=True)
         v = weights.gather(gradients)
         del gradients
+        reduce(v, dalpha)
         radius = r / v.norm().clamp_min(torch.finfo(v.dtype).tiny)
         weights.values.copy_(w + radius * v)
-        _, plus = alpha_gradient(loss_train, alpha, weights, every_pass_updates)
+        _, plus = alpha_gradient(loss_train, alpha, weights, every_pass_updates, reduce)
         weights.values.copy_(w - radius * v)
-        _, minus = alpha_gradient(loss_train, alpha, weights, every_pass_updates)
+        _, minus = alpha_gradient(loss_train, alpha, weights, every_pass_updates, reduce)
     finally:
         weights.values.copy_(w)
     implicit = (plus - minus) / (2 * radius)

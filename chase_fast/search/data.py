@@ -22,12 +22,15 @@ def _keys(source: Source) -> list[str]:
 class SearchData:
     """Opens the sources, says what they hold, and warns if two roles share a sequence.
 
+    Args:
+        part: (rank, world): the share of every batch that this process reads.
+
     Raises:
         ChaseError: a source is unknown, missing, empty, broken or too short.
     """
 
-    def __init__(self, config: SearchConfig, progress: SearchProgress):
-        self._config = config
+    def __init__(self, config: SearchConfig, progress: SearchProgress, part: tuple[int, int] = (0, 1)):
+        self._config, self._part = config, part
         self._sets = {name: self._open(name) for name in ROLES}
         seen: dict[str, str] = {}
         for name, samples in self._sets.items():
@@ -56,13 +59,22 @@ class SearchData:
             augment=not holdout,
         )
 
-    def batches(self, name: str, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Batches of one epoch from batch `start` on; those of `holdout` are the same in every epoch."""
+    def batches(self, name: str, epoch: int, start: int = 0, whole: bool = False) -> Iterator[Batch]:
+        """Batches of one epoch from batch `start` on, this process's part of them unless `whole`; those of
+        `holdout` are the same in every epoch."""
         config = self._config
-        fixed = name == "holdout"
-        samples = self._sets[name]
-        return iter(loader(samples, config.batch, epoch, start=start, workers=config.workers, fixed=fixed))
+        return iter(
+            loader(
+                self._sets[name],
+                config.batch,
+                epoch,
+                start=start,
+                workers=config.workers,
+                fixed=name == "holdout",
+                part=(0, 1) if whole else self._part,
+            )
+        )
 
-    def calibration(self) -> Iterator[Batch]:
+    def calibration(self, whole: bool = False) -> Iterator[Batch]:
         """Training batches of epoch 0, which no step uses."""
-        return itertools.islice(self.batches("train", 0), self._config.calibration_batches)
+        return itertools.islice(self.batches("train", 0, whole=whole), self._config.calibration_batches)

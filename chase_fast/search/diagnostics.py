@@ -9,7 +9,7 @@ from torch import Tensor
 
 from chase_fast.nn.genotype import Genotype
 from chase_fast.nn.operations import WEIGHT_FREE
-from chase_fast.search.bilevel import Loss, differentiating
+from chase_fast.search.bilevel import Loss, Reduce, alone, differentiating
 
 
 def cell_counts(genotype: Genotype) -> dict[str, int]:
@@ -42,6 +42,7 @@ def dominant_eigenvalue(
     iterations: int = 20,
     tolerance: float = 1e-3,
     seed: int = 0,
+    reduce: Reduce = alone,
 ) -> float:
     """Eigenvalue of largest magnitude of d2 loss / d alpha2, by power iteration on exact Hessian-vector
     products.
@@ -50,6 +51,7 @@ def dominant_eigenvalue(
         loss: twice differentiable (see `reference_backend`); it is evaluated once.
         weights: tensors kept out of the graph.
         tolerance: relative change of the estimate at which the iteration ends.
+        reduce: averages over processes, each with its part of the batch (see `bilevel`).
     """
     generator = torch.Generator().manual_seed(seed)
     v = torch.randn(alpha.shape, generator=generator, dtype=torch.float64).to(alpha)
@@ -61,6 +63,7 @@ def dominant_eigenvalue(
             return 0.0
         for _ in range(iterations):
             (product,) = torch.autograd.grad(gradient, [alpha], grad_outputs=v, retain_graph=True)
+            reduce(product)
             previous, estimate = estimate, float((v * product).sum())
             length = product.norm()
             if length == 0 or abs(estimate - previous) <= tolerance * abs(estimate):

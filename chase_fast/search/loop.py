@@ -1,10 +1,12 @@
 """The search loop: steps, hold-out evaluation at the end of each epoch, early stop, files.
 
 Every sample, mask and initial value comes from (seed, purpose, epoch, index), so a run continues from a
-checkpoint exactly: the state is the weights, alpha, the two optimizers and the tables written so far.
+checkpoint exactly: the state is the weights, alpha, the two optimizers and the tables written so far. All
+ranks hold the same state; rank 0 writes it.
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import time
@@ -15,11 +17,13 @@ import torch
 from safetensors.torch import save as to_safetensors
 
 from chase_fast.data import Batch
+from chase_fast.distributed import Ranks, resolve_device
 from chase_fast.errors import ChaseError
 from chase_fast.nn.genotype import Genotype
 from chase_fast.recipes import SearchConfig
 from chase_fast.report import write_report
 from chase_fast.runs import ALPHAS, CHECKPOINT, HISTORY, PERF, EventFile, RunFolder, peak_memory_mb
+from chase_fast.search import BEST, CELL
 from chase_fast.search.data import SearchData
 from chase_fast.search.derive import derive, mixing_entropy
 from chase_fast.search.diagnostics import cell_counts, dominant_eigenvalue, reference_backend
@@ -36,29 +40,10 @@ from chase_fast.search.schedule import (
 from chase_fast.search.step import SearchStep
 
 FORMAT = 1  # of the checkpoint
-CELL, BEST = "cell.json", "best.safetensors"
 
 
 class Interrupted(KeyboardInterrupt):
     """The user asked to stop; a checkpoint of this very iteration was written."""
-
-
-def resolve_device(name: str) -> torch.device:
-    """auto, cpu, cuda, cuda:1 -> device.
-
-    Raises:
-        ChaseError: there is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as e:
-        raise ChaseError(
-            f"--device {name} cannot be used ({str(e).splitlines()[0]}); try cpu, cuda or auto"
-        ) from None
-    return device
 
 
 class Search:
@@ -66,42 +51,55 @@ class Search:
 
     Args:
         provenance: written into cell.json beside the genotype (recipe, seed, versions, commit, ...).
+        ranks: this process among all, which must use the same folder.
+        device: of this process; None: that of the configuration.
 
     Raises:
         ChaseError: unusable data, weights, device or checkpoint.
     """
 
     def __init__(
-        self, config: SearchConfig, folder: RunFolder, provenance: dict[str, Any], progress: SearchProgress
+        self,
+        config: SearchConfig,
+        folder: RunFolder,
+        provenance: dict[str, Any],
+        progress: SearchProgress,
+        ranks: Ranks | None = None,
+        device: torch.device | None = None,
     ):
-        self.config, self.folder, self.progress = config.check(), folder, progress
+        self.ranks = ranks or Ranks()
+        self.config, self.folder, self.progress = config.on(self.ranks.world), folder, progress
         self.provenance = provenance
         self.interrupted = False
         self.history: list[dict[str, Any]] = []
         self.alphas: list[dict[str, Any]] = []
         self.perf: list[dict[str, Any]] = []
-        self.device = resolve_device(config.device)
+        self.device = device or resolve_device(config.device)
         if config.threads:
             torch.set_num_threads(config.threads)
         if self.device.type == "cuda":  # see bilevel: the finite difference needs full fp32
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
             torch.backends.cudnn.deterministic = True
-        self._data = SearchData(config, progress)
+        self._data = SearchData(self.config, progress, self.ranks.part)
         state = folder.load_checkpoint()
-        self.network = SearchNetwork(config, self.device)
+        groups = self.config.batch_groups // self.ranks.world
+        self.network = SearchNetwork(self.config, self.device, groups)
         if config.backbone_weights == "random":
-            self.network.calibrate_backbone(self._data.calibration())
+            self.network.calibrate_backbone(self._data.calibration(whole=True))
             progress.say(
                 "backbone: random weights, BatchNorm calibrated on training batches; cells found on random "
                 "features show the method, not the best tracker"
             )
-        self._step = SearchStep(config, self.network)
+        self._step = SearchStep(self.config, self.network, self.ranks)
         self._epoch = 1
         self._begin_epoch()
         self._holdout_cache: list[Prepared] | None = None
         self._last_checkpoint = time.monotonic()
         if state is not None:
             self._restore(state)
+        self.ranks.agree(self._epoch + self._iteration / self.config.iterations, "the checkpoint in --out")
+        weights = self.network.neck_weights.values, self.network.classifier_weights.values
+        self.ranks.broadcast_(self.network.alpha, *weights, *self.network.buffers())
 
     # the run
 
@@ -109,15 +107,15 @@ class Search:
         """Searches until the last epoch or the early stop.
 
         Returns:
-            The content of cell.json.
+            The content of cell.json; on other ranks than 0 nothing.
 
         Raises:
             Interrupted: `interrupted` was set; the state is in the checkpoint.
             ChaseError: a loss is not finite, the disk is full, ...
         """
-        self._events = EventFile(self.folder)
+        self._events = EventFile(self.folder) if self.ranks.main else None
         for row in self.history:
-            self._events.add(row["epoch"], row)
+            self._add_event(row["epoch"], row)
         self._write_tables()
         work = [iteration_cost(self.config, e) for e in range(1, self.config.epochs + 1)]
         done = sum(work[: self._epoch - 1]) * self.config.iterations
@@ -132,7 +130,7 @@ class Search:
                 self._run_epoch()
         finally:
             self.progress.stop()
-        return self.folder.read_json(CELL)
+        return self.folder.read_json(CELL) if self.ranks.main else {}
 
     def _finished(self) -> bool:
         return self._epoch > self.config.epochs or should_stop(self.history, self.config.patience)
@@ -144,7 +142,7 @@ class Search:
 
     def _untrained_row(self) -> None:
         """Row 0: the untrained network, the statistics of its neck calibrated on training batches."""
-        self.network.calibrate_neck(self._data.calibration())
+        self.network.calibrate_neck(self._data.calibration(), self.ranks)
         self._add_row(0, train_loss=None, val_loss=None)
         self._write_tables()
         self._save()
@@ -154,9 +152,9 @@ class Search:
         train = self._data.batches("train", epoch, self._iteration)
         val = self._data.batches("val", epoch, self._iteration) if active else None
         while self._iteration < config.iterations:
-            self._run_iteration(epoch, train, val)
-            if self.interrupted:
+            if self._run_iteration(epoch, train, val):
                 self._save()
+                self.ranks.barrier()  # torchrun ends all ranks with the first
                 raise Interrupted
             if self._iteration < config.iterations and self._checkpoint_due():
                 self._save()
@@ -170,15 +168,20 @@ class Search:
         self._write_tables()
         self._report()
 
-    def _run_iteration(self, epoch: int, train: Iterator[Batch], val: Iterator[Batch] | None) -> None:
+    def _run_iteration(self, epoch: int, train: Iterator[Batch], val: Iterator[Batch] | None) -> bool:
+        """One step; whether a rank was asked to stop."""
         start = time.perf_counter()
         batch, val_batch = next(train), next(val) if val is not None else None
         loaded = time.perf_counter()
         losses = self._step(epoch, self._iteration, batch, val_batch)
+        means = torch.tensor([*losses.values(), float(self.interrupted)], dtype=torch.float64)
+        self.ranks.mean_(means)
+        *values, stop = means.tolist()
+        losses = dict(zip(losses, values))
         self._iteration += 1
         for name, value in losses.items():
             if not math.isfinite(value):
-                raise ChaseError(
+                raise self.ranks.error(
                     f"{name} loss is {value} in epoch {epoch}, iteration {self._iteration}: try a smaller "
                     "--lr or --alpha-lr, or another --seed; the last checkpoint is unharmed"
                 )
@@ -188,6 +191,7 @@ class Search:
         self._timing["steps"] += 1
         shown = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
         self.progress.iteration(epoch, self.config.epochs, iteration_cost(self.config, epoch), shown)
+        return stop > 0
 
     def _checkpoint_due(self) -> bool:
         config = self.config
@@ -206,7 +210,7 @@ class Search:
         for data in self._holdout_data():
             total += float(self.network.loss(data, None, seed=0, training=False))
             count += 1
-        return total / count
+        return self.ranks.sum(total / count) / self.ranks.world
 
     def _holdout_data(self) -> Iterator[Prepared]:
         """Prepared hold-out batches; kept in memory if all of them fit and the backbone does not change."""
@@ -228,7 +232,9 @@ class Search:
         data = network.prepare(next(self._data.batches("val", epoch)))
         weights = (*network.neck_weights.parameters, *network.classifier_weights.parameters)
         with reference_backend():
-            return dominant_eigenvalue(lambda _: network.loss(data, None, seed=0), network.alpha, weights)
+            return dominant_eigenvalue(
+                lambda _: network.loss(data, None, seed=0), network.alpha, weights, reduce=self.ranks.mean_
+            )
 
     def genotype(self) -> Genotype:
         """The cell the present alpha stands for."""
@@ -239,16 +245,19 @@ class Search:
         """Evaluates the state after an epoch and appends a row to each table.
 
         Raises:
-            ChaseError: the hold-out loss is not finite.
+            ChaseError: the hold-out loss is not finite, or the ranks do not agree.
         """
         config, alpha = self.config, self.network.alpha.detach().cpu()
         start = time.perf_counter()
         holdout = self._holdout_loss()
         if not math.isfinite(holdout):
-            raise ChaseError(
+            raise self.ranks.error(
                 f"hold-out loss is {holdout} after epoch {epoch}: try a smaller --lr, or another --seed"
             )
         genotype = self.genotype()
+        text = f"{holdout!r} {genotype.to_json()} {alpha.tolist()}"
+        digest = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest())
+        self.ranks.agree(digest, f"hold-out loss, cell and alpha after epoch {epoch}")
         row = {
             "epoch": epoch,
             "train_loss": train_loss,
@@ -265,7 +274,7 @@ class Search:
             row["hessian_eigenvalue"] = self._hessian(epoch)
         self.history.append(row)
         self.alphas.append({"epoch": epoch, "alpha": alpha.double().tolist()})
-        self._events.add(epoch, row)
+        self._add_event(epoch, row)
         seconds = self._timing["seconds"] + time.perf_counter() - start
         if epoch:
             perf = {
@@ -276,18 +285,26 @@ class Search:
                 "peak_memory_mb": peak_memory_mb(str(self.device)),
             }
             self.perf.append(perf)
-            self._events.add(epoch, {f"perf/{k}": v for k, v in perf.items() if k != "epoch"})
+            self._add_event(epoch, {f"perf/{k}": v for k, v in perf.items() if k != "epoch"})
         self.progress.epoch(row, config.epochs, seconds)
 
-    # files
+    # files, of rank 0
+
+    def _add_event(self, step: int, row: dict[str, Any]) -> None:
+        if self._events is not None:
+            self._events.add(step, row)
 
     def _write_tables(self) -> None:
+        if not self.ranks.main:
+            return
         self.folder.write_rows(HISTORY, self.history)
         self.folder.write_rows(ALPHAS, self.alphas)
         self.folder.write_rows(PERF, self.perf)
 
     def _report(self) -> None:
         """report.html; a run worth days does not end because its page cannot be drawn."""
+        if not self.ranks.main:
+            return
         try:
             write_report(self.folder.path)
         except ChaseError:
@@ -297,6 +314,8 @@ class Search:
 
     def _write_best(self) -> None:
         """cell.json and best.safetensors of the epoch just finished."""
+        if not self.ranks.main:
+            return
         row = self.history[-1]
         network = self.network
         tensors = {
@@ -317,6 +336,8 @@ class Search:
         self.folder.write_json(CELL, cell | self.provenance)
 
     def _save(self) -> None:
+        if not self.ranks.main:
+            return
         network = self.network
         state = {
             "format": FORMAT,
@@ -334,7 +355,7 @@ class Search:
             "timing": self._timing,
         }
         if self.config.backbone_train_mode:
-            state["backbone"] = network.backbone_state
+            state["backbone"] = network.backbone.state_dict()
         self.folder.save_checkpoint(state)
         self._last_checkpoint = time.monotonic()
 
@@ -349,7 +370,7 @@ class Search:
                 network.alpha.copy_(state["alpha"])
             self._step.load_state_dict(state["optimizers"])
             if self.config.backbone_train_mode:
-                network.load_backbone_state(state["backbone"])
+                network.backbone.load_state_dict(state["backbone"])
             self._epoch, self._iteration, self._sums = state["epoch"], state["iteration"], state["sums"]
             self.history, self.alphas, self.perf = state["history"], state["alphas"], state["perf"]
             self._timing = state["timing"]

@@ -3,17 +3,20 @@
 The box branch is not part of it: frozen, its gradient to neck and alpha is zero, its loss a constant.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from chase_fast.data import Batch
+from chase_fast.distributed import Ranks, statistics
 from chase_fast.nn.backbone import build_backbone, calibrate, freeze
 from chase_fast.nn.losses import dimp_loss, prdimp_loss
 from chase_fast.nn.neck import SearchNeck
 from chase_fast.nn.norm import MOMENTUM
+from chase_fast.nn.search_cell import SkipMasks
 from chase_fast.nn.target_classifier import TargetClassifier
 from chase_fast.recipes import SearchConfig
 from chase_fast.runs import stream
@@ -25,13 +28,17 @@ DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
 
 @dataclass(frozen=True)
 class Prepared:
-    """A batch after the backbone. N = (n_train + n_test) s frames, train frames first, image-major.
+    """A batch after the backbone: s sequences in G equal groups, in order; N = (n_train + n_test) s frames.
+
+    Frames are ordered by group, in it train frames first, then by image, then by sequence, so that the frames
+    which share BatchNorm statistics lie together.
 
     Attributes:
         layer2 [N, c2, h2, w2], layer3 [N, c3, h, w]: frozen features, no gradient.
         boxes [n_train, s, 4]: target boxes of the train frames, x y w h in crop pixels.
         labels [n_test, s, S, S]: label density (prdimp) or label (dimp) of the test frames.
         frames: (n_train, n_test).
+        groups: G.
     """
 
     layer2: Tensor
@@ -39,16 +46,18 @@ class Prepared:
     boxes: Tensor
     labels: Tensor
     frames: tuple[int, int]
+    groups: int
 
     @property
-    def groups(self) -> list[tuple[slice, int]]:
+    def calls(self) -> list[tuple[slice, int]]:
         """Frames per neck call and its BatchNorm groups: train and test frames never share statistics."""
         train, test = self.frames
         total = self.layer3.shape[0]
         if train == test:
-            return [(slice(0, total), 2)]
-        cut = total * train // (train + test)
-        return [(slice(0, cut), 1), (slice(cut, total), 1)]
+            return [(slice(0, total), 2 * self.groups)]
+        sizes = [n * total // (train + test) // self.groups for n in self.frames] * self.groups
+        ends = list(itertools.accumulate(sizes))
+        return [(slice(end - size, end), 1) for end, size in zip(ends, sizes)]
 
     @property
     def bytes(self) -> int:
@@ -58,20 +67,24 @@ class Prepared:
 class SearchNetwork(nn.Module):
     """Everything a search optimises, and the frozen backbone before it.
 
+    Args:
+        groups: parts of each batch with BatchNorm statistics of their own in train mode.
+
     Attributes:
+        backbone: frozen; its BatchNorm statistics change in a search only with `backbone_train_mode`.
         neck, classifier: the modules whose weights are trained.
         alpha [E, K]: architecture parameters (a leaf, not among `parameters()` of neck or classifier).
         neck_weights, classifier_weights: their parameters as flat buffers.
     """
 
-    def __init__(self, config: SearchConfig, device: torch.device):
+    def __init__(self, config: SearchConfig, device: torch.device, groups: int = 1):
         super().__init__()
-        self.config, self.device = config, device
+        self.config, self.device, self._groups = config, device, groups
         self.dtype = DTYPES[config.precision]
         # random weights are the same for every seed: --seeds compares cells, not backbones
         backbone = build_backbone(config.backbone, config.backbone_weights, stream(0, "backbone") % 2**31)
-        self._backbone = backbone.requires_grad_(False).eval().to(device, self.dtype)
-        self._backbone.to(memory_format=torch.channels_last)
+        self.backbone = backbone.requires_grad_(False).eval().to(device, self.dtype)
+        self.backbone.to(memory_format=torch.channels_last)
         self._frozen = None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(config.seed, "weights"))
@@ -93,11 +106,11 @@ class SearchNetwork(nn.Module):
     def calibrate_backbone(self, batches: Iterator[Batch]) -> None:
         """Sets the BatchNorm statistics of a random backbone from the images of these batches."""
         calibrate(
-            self._backbone, (images.to(self.device, self.dtype) for b in batches for images in _frames(b))
+            self.backbone, (images.to(self.device, self.dtype) for b in batches for images in _frames(b, 1))
         )
 
     @torch.no_grad()
-    def calibrate_neck(self, batches: Iterator[Batch]) -> None:
+    def calibrate_neck(self, batches: Iterator[Batch], ranks: Ranks) -> None:
         """Sets the BatchNorm statistics of the untrained neck to a running average over these batches.
 
         The share that the initial values (mean 0, variance 1) still have in such an average is taken out.
@@ -105,22 +118,16 @@ class SearchNetwork(nn.Module):
         count = 0
         for batch in batches:
             data = self.prepare(batch)
+            before = statistics(self.neck)
             self.loss(data, None, seed=0, update_statistics=True)
-            count += 2  # train and test frames
+            ranks.merge_statistics_(before, self.neck)
+            count += 2 * self._groups * ranks.world  # train and test frames
         for module in self.neck.modules():
             momentum = getattr(module, "momentum", MOMENTUM)
             if getattr(module, "running_mean", None) is not None and momentum is not None:
                 left = (1 - momentum) ** count
                 module.running_mean.div_(1 - left)
                 module.running_var.sub_(left).div_(1 - left)
-
-    @property
-    def backbone_state(self) -> dict[str, Tensor]:
-        """Backbone state; it changes in a search only with `backbone_train_mode`."""
-        return self._backbone.state_dict()
-
-    def load_backbone_state(self, state: dict[str, Tensor]) -> None:
-        self._backbone.load_state_dict(state)
 
     @torch.no_grad()
     def prepare(self, batch: Batch, batch_statistics: bool = False, updates: int = 0) -> Prepared:
@@ -131,16 +138,15 @@ class SearchNetwork(nn.Module):
                 (`backbone_train_mode`), train and test frames apart.
             updates: how many times its running statistics take these statistics in.
         """
+        frames = _frames(batch, self._groups)
         if batch_statistics:
-            maps = [
-                self._with_batch_statistics(x.to(self.device, self.dtype), updates) for x in _frames(batch)
-            ]
+            maps = [self._with_batch_statistics(x.to(self.device, self.dtype), updates) for x in frames]
         else:
             if self.config.backbone_train_mode:
-                run = self._backbone.eval()
+                run = self.backbone.eval()
             else:
-                self._frozen = run = self._frozen or freeze(self._backbone)
-            images = torch.cat(_frames(batch))
+                self._frozen = run = self._frozen or freeze(self.backbone)
+            images = torch.cat(frames)
             chunks = images.split(self.config.backbone_chunk)
             maps = [run(x.to(self.device, self.dtype, memory_format=torch.channels_last)) for x in chunks]
         layer2, layer3 = (torch.cat(parts) for parts in zip(*maps))
@@ -151,29 +157,46 @@ class SearchNetwork(nn.Module):
             boxes=batch.train_boxes.to(self.device, self.dtype),
             labels=labels.to(self.device, self.dtype),
             frames=(batch.train_images.shape[0], batch.test_images.shape[0]),
+            groups=self._groups,
         )
 
     def _with_batch_statistics(self, images: Tensor, updates: int) -> tuple[Tensor, Tensor]:
         """Backbone in train mode. n updates of momentum m are one of momentum 1 - (1 - m)^n."""
-        norms = [m for m in self._backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+        norms = [m for m in self.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
         momenta = [m.momentum for m in norms]
         for norm, momentum in zip(norms, momenta):
             norm.momentum = 1 - (1 - momentum) ** updates
-        self._backbone.train()
-        maps = self._backbone(images.contiguous(memory_format=torch.channels_last))
-        self._backbone.eval()
+        self.backbone.train()
+        maps = self.backbone(images.contiguous(memory_format=torch.channels_last))
+        self.backbone.eval()
         for norm, momentum in zip(norms, momenta):
             norm.momentum = momentum
+            norm.num_batches_tracked += updates - 1
         return maps
 
-    def masks(self, data: Prepared, rate: float, seed: int) -> list:
-        """Dropout masks of the skip connections for one pass, one entry per neck call."""
-        generator = torch.Generator(self.device).manual_seed(seed)
+    def masks(self, data: Prepared, rate: float, seeds: Sequence[int]) -> list[SkipMasks | None]:
+        """Dropout masks of the skip connections for one pass, one entry per neck call.
+
+        Args:
+            seeds: one per sequence, so a sequence has the same masks in whichever group or process it is.
+        """
+        (train, test), groups = data.frames, data.groups
         h, w = data.layer3.shape[-2:]
-        return [
-            self.neck.sample_masks(frames.stop - frames.start, h, w, rate, generator)
-            for frames, _ in data.groups
-        ]
+        keep, scale = None, 1.0
+        for k, seed in enumerate(seeds):
+            generator = torch.Generator(self.device).manual_seed(seed)
+            masks = self.neck.sample_masks(train + test, h, w, rate, generator)
+            if masks is None:
+                return [None] * len(data.calls)
+            drawn, scale = masks.keep.movedim(2, -1), masks.scale  # [edges, frames, h, w, C]
+            if keep is None:
+                keep = drawn.new_empty(
+                    drawn.shape[0], groups, train + test, len(seeds) // groups, *drawn.shape[2:]
+                )
+            group, place = divmod(k, len(seeds) // groups)
+            keep[:, group, :, place] = drawn
+        keep = keep.flatten(1, 3).movedim(-1, 2)
+        return [SkipMasks(keep[:, frames], scale) for frames, _ in data.calls]
 
     def loss(
         self,
@@ -195,7 +218,7 @@ class SearchNetwork(nn.Module):
         self.neck.train(training)
         mixing = mixing_weights(self.alpha, self.config.mixing)
         outputs = []
-        for k, (frames, groups) in enumerate(data.groups):
+        for k, (frames, groups) in enumerate(data.calls):
             mask = masks[k] if masks is not None else None
             maps = data.layer2[frames], data.layer3[frames]
             outputs.append(
@@ -205,12 +228,14 @@ class SearchNetwork(nn.Module):
             )
         train, test = data.frames
         features = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
-        features = features.unflatten(0, (train + test, -1))  # [n_train + n_test, s, nodes C, h, w]
+        features = features.unflatten(0, (data.groups, train + test, -1)).movedim(0, 1)
+        features = features.flatten(1, 2)  # [n_train + n_test, s, nodes C, h, w]
         scores = self.classifier(features[:train], features[train:], data.boxes)
         total = prdimp_loss if self.config.classifier == "prdimp" else dimp_loss
         return total(scores, data.labels)["total"]
 
 
-def _frames(batch: Batch) -> list[Tensor]:
-    """Train images and test images, each [n s, 3, H, W]."""
-    return [batch.train_images.flatten(0, 1), batch.test_images.flatten(0, 1)]
+def _frames(batch: Batch, groups: int) -> list[Tensor]:
+    """Train images and test images of each group of sequences in turn, [n s / groups, 3, H, W] each."""
+    images = batch.train_images.chunk(groups, 1), batch.test_images.chunk(groups, 1)
+    return [part.flatten(0, 1) for pair in zip(*images) for part in pair]

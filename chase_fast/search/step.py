@@ -1,11 +1,14 @@
 """One iteration of a search: architect step on alpha, then weight step on the same training batch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 
 from chase_fast.data import Batch
+from chase_fast.distributed import Ranks, statistics
 from chase_fast.recipes import SearchConfig
 from chase_fast.runs import stream
 from chase_fast.search.bilevel import Loss, first_order, second_order, weight_gradient
@@ -15,10 +18,14 @@ from chase_fast.search.schedule import dropout_rate, learning_rate, train_mode, 
 
 
 class SearchStep:
-    """The two optimizers (Adam on the flat weights, Adam on alpha) and what one iteration does with them."""
+    """The two optimizers (Adam on the flat weights, Adam on alpha) and what one iteration does with them.
 
-    def __init__(self, config: SearchConfig, network: SearchNetwork):
-        self._config, self._network = config, network
+    Each rank has its part of the batches; gradients are averaged and running statistics merged, so weights,
+    alpha and statistics stay the same on all ranks.
+    """
+
+    def __init__(self, config: SearchConfig, network: SearchNetwork, ranks: Ranks):
+        self._config, self._network, self._ranks = config, network, ranks
         weights = [network.neck_weights.values, network.classifier_weights.values]
         self._weight_optimizer = torch.optim.Adam(weights, lr=config.lr, foreach=False)
         self._alpha_optimizer = torch.optim.Adam(
@@ -35,36 +42,50 @@ class SearchStep:
         """Updates alpha (if there is a validation batch) and the weights.
 
         Returns:
-            `train` and, with a validation batch, `val`: the losses, without the zero-one term.
+            `train` and, with a validation batch, `val`: the losses on this rank's part, without the zero-one
+            term.
         """
         config, network = self._config, self._network
         training = train_mode(config, epoch)
         train_passes = 4 if val_batch is not None and config.order == 2 else 1
-        data = network.prepare(batch, config.backbone_train_mode and training, train_passes)
+        data = self._prepare(batch, config.backbone_train_mode and training, train_passes)
         train_loss = self._loss(data, epoch, iteration, "train", training)
         losses = {}
         if val_batch is not None:
             # the released code evaluates w' in a new module, which is always in train mode
             val_training = training or config.order == 2
-            val_data = network.prepare(val_batch, config.backbone_train_mode and val_training)
+            val_data = self._prepare(val_batch, config.backbone_train_mode and val_training)
             val_loss = self._loss(val_data, epoch, iteration, "val", val_training)
             losses["val"] = self._architect(epoch, train_loss, val_loss)
             del val_data, val_loss
         for group in self._weight_optimizer.param_groups:
             group["lr"] = learning_rate(config, epoch)
         groups = network.neck_weights, network.classifier_weights
-        value, gradients = weight_gradient(train_loss, network.alpha, *groups)
+        value, gradients = weight_gradient(train_loss, network.alpha, *groups, reduce=self._ranks.mean_)
         for group, gradient in zip(groups, gradients):
             group.values.grad = gradient
         self._weight_optimizer.step()
         return {"train": float(value)} | losses
+
+    def _prepare(self, batch: Batch, batch_statistics: bool, updates: int = 0) -> Prepared:
+        if not (batch_statistics and updates):
+            return self._network.prepare(batch, batch_statistics, updates)
+        with self._merged(self._network.backbone):
+            return self._network.prepare(batch, batch_statistics, updates)
+
+    @contextmanager
+    def _merged(self, module: nn.Module) -> Iterator[None]:
+        """Within, the ranks update the running statistics of a module; afterwards they are merged."""
+        before = statistics(module) if self._ranks.world > 1 else {}
+        yield
+        self._ranks.merge_statistics_(before, module)
 
     def _architect(self, epoch: int, train_loss: Loss, val_loss: Loss) -> float:
         """One Adam step on alpha; the validation loss."""
         config, network = self._config, self._network
         alpha, weights, every = network.alpha, network.neck_weights, config.every_pass_updates
         if config.order == 1:
-            result = first_order(val_loss, alpha, weights, every_pass_updates=every)
+            result = first_order(val_loss, alpha, weights, every_pass_updates=every, reduce=self._ranks.mean_)
         else:
             result = second_order(
                 train_loss,
@@ -75,6 +96,7 @@ class SearchStep:
                 weight_decay=config.unroll_weight_decay,
                 r=config.unroll_r,
                 every_pass_updates=every,
+                reduce=self._ranks.mean_,
             )
         alpha.grad = result.galpha
         if config.zero_one_weight:  # depends on alpha alone, so its gradient just adds
@@ -90,17 +112,23 @@ class SearchStep:
         rate = dropout_rate(config, epoch) if training else 0.0
         passes, kept = 0, None
 
+        first = self._ranks.rank * data.boxes.shape[1]  # number of this rank's first sequence in the batch
+        sequences = range(first, first + data.boxes.shape[1])
+
         def loss(update_statistics: bool) -> torch.Tensor:
             nonlocal passes, kept
-            seed = stream(config.seed, "masks", name, epoch, iteration, passes)
+            seeds = [stream(config.seed, "masks", name, epoch, iteration, passes, k) for k in sequences]
             masks = kept
             if masks is None and rate > 0:
-                masks = network.masks(data, rate, seed)
+                masks = network.masks(data, rate, seeds)
             if config.fresh_masks:
                 passes += 1
             else:
                 kept = masks
-            return network.loss(data, masks, seed, training, update_statistics)
+            if not update_statistics:
+                return network.loss(data, masks, seeds[0], training)
+            with self._merged(network.neck):
+                return network.loss(data, masks, seeds[0], training, update_statistics)
 
         return loss
 

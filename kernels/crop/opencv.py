@@ -21,8 +21,8 @@ def can_run(device: torch.device, dtype: torch.dtype) -> str | None:
     return None
 
 
-def resize_window(frame: np.ndarray, window: Sequence[int], size: int) -> np.ndarray:
-    """[size, size, 3] of the frame's dtype."""
+def window_pixels(frame: np.ndarray, window: Sequence[int]) -> np.ndarray:
+    """[height, width, 3]: the window of the frame, a view where it lies inside."""
     x0, y0, width, height = window
     rows, columns = frame.shape[:2]
     part = frame[max(y0, 0) : max(y0 + height, 0), max(x0, 0) : max(x0 + width, 0)]
@@ -34,7 +34,12 @@ def resize_window(frame: np.ndarray, window: Sequence[int], size: int) -> np.nda
         top, left = max(0, -y0), max(0, -x0)
         bottom, right = height - top - part.shape[0], width - left - part.shape[1]
         part = cv2.copyMakeBorder(part, top, bottom, left, right, cv2.BORDER_REPLICATE)
-    return cv2.resize(part, (size, size), interpolation=cv2.INTER_LINEAR)
+    return part
+
+
+def resize_window(frame: np.ndarray, window: Sequence[int], size: int) -> np.ndarray:
+    """[size, size, 3] of the frame's dtype."""
+    return cv2.resize(window_pixels(frame, window), (size, size), interpolation=cv2.INTER_LINEAR)
 
 
 @functools.lru_cache(maxsize=16)

@@ -19,7 +19,7 @@ KEEP: dict[str, list[str]] = {
     # the gradients of the features are large: one case of each solver keeps them
     "prdimp/classifier_prdimp": [r"pr_alt_", r"pr_(train|online)_(?!grad_(train|test)_feat)"],
     "prdimp/classifier_dimp": [r"default_", r"di_alt_", r"di_(train|online)_(?!grad_(train|test)_feat)"],
-    # weights are remade from their names; refinement belongs to no test yet
+    # weights are remade from their names
     "prdimp/iounet": [
         r"feat",
         "bb_ref",
@@ -28,6 +28,7 @@ KEEP: dict[str, list[str]] = {
         "(eval|train)(gradnorm|_out|_grad_proposals|_modulation)",
         "eval_iou_feat3",
         "eval_grad_feat3",
+        "refine_",
     ],
     "prdimp/losses": ["."],
     "prdimp/net_prdimp18": ["."],
@@ -74,13 +75,19 @@ KEEP: dict[str, list[str]] = {
     "nas/chase_genotype": ["."],
     "nas/fair_genotype": [r"c(00|01|02|05|10|15|18|19)/", "primitives"],
     "prdimp/prroi_pool": ["."],
-    # every third training crop: all modes, factors and boxes occur; the tracker crops belong to no op yet
+    # every third training crop, every fifth tracker crop: all modes, factors, sizes and boxes occur
     "prdimp/crops": [
         "image_",
         "boxes",
         "train_meta_json",
         r"train(0|3|6|9|12|15|18|21|24|27|30|33|36|39|42|45|48|51|54)_",
+        "track_meta_json",
+        r"track\d?[05]_",
     ],
+    "prdimp/crops_legacy_track": ["track_meta_json", r"track\d?[05]_"],
+    "prdimp/augment": ["."],
+    "prdimp/tracker_logic": ["."],
+    **{f"prdimp/e2e_{net}": [r"boxes_", "flags", "max_score", "init_"] for net in ("prdimp50", "dimp50")},
     "prdimp/labels_proposals": ["."],
 }
 COPIED = [f"prdimp/{net}_state_dict.json" for net in ("prdimp18", "prdimp50", "dimp18", "dimp50")]

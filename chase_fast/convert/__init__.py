@@ -1,0 +1,1 @@
+"""Converts trained trackers between our files and those of pytracking's family."""

@@ -1,0 +1,44 @@
+"""OTB-100: ROOT/NAME/img/0001.jpg and groundtruth_rect.txt; some folders hold two targets.
+
+Frame ranges of five sequences: as the benchmark's page states them (and the toolkits use them).
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from chase_fast.data.evaluation.listing import chosen, open_root, subfolders
+from chase_fast.data.evaluation.types import EvaluationSequence, annotation, image_files, make, numbered
+from chase_fast.errors import ChaseError
+
+RANGES = {
+    "David": (300, 770),
+    "Diving": (1, 215),
+    "Football1": (1, 74),
+    "Freeman3": (1, 460),
+    "Freeman4": (1, 283),
+}
+
+
+def _targets(root: Path) -> Iterator[tuple[str, Path]]:
+    """(name, annotation); two annotations make NAME.1 and NAME.2; empty files do not count (Human4)."""
+    for folder in subfolders(root):
+        files = sorted((root / folder).glob("groundtruth_rect*.txt"))
+        files = [f for f in files if f.read_bytes().strip()]
+        for number, file in enumerate(files, 1):
+            yield (folder if len(files) == 1 else f"{folder}.{number}"), file
+
+
+def otb(path: str, split: str | None, spec: str) -> dict[str, Callable[[], EvaluationSequence]]:
+    """All sequences, or those of a list file (names as Jogging.1)."""
+    root = open_root(path, spec)
+    targets = dict(_targets(root))
+    if not targets:
+        raise ChaseError(f"{spec}: no folder with img/ and groundtruth_rect.txt under {root}")
+    return {n: lambda n=n: _read(n, targets[n]) for n in chosen(list(targets), root, split, spec)}
+
+
+def _read(name: str, file: Path) -> EvaluationSequence:
+    boxes, frames = annotation(file), image_files(file.parent)
+    if len(frames) != len(boxes) and file.parent.name in RANGES:
+        frames = numbered(frames, *RANGES[file.parent.name])
+    return make(name, frames, boxes, file)

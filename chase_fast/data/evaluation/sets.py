@@ -1,0 +1,73 @@
+"""Benchmark names on the command line, `kind:path[:split]`, opened for evaluation."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from chase_fast.data.evaluation.got10k import folder, got10k, trackingnet
+from chase_fast.data.evaluation.lasot import lasot
+from chase_fast.data.evaluation.otb import otb
+from chase_fast.data.evaluation.types import EvaluationSequence, EvaluationSet, Unusable
+from chase_fast.data.evaluation.uav123 import uav123
+from chase_fast.data.evaluation.visdrone import visdrone
+from chase_fast.data.evaluation.vot import vot
+from chase_fast.errors import ChaseError
+
+LAYOUTS = {
+    "got10k": got10k,
+    "trackingnet": trackingnet,
+    "lasot": lasot,
+    "uav123": uav123,
+    "otb": otb,
+    "visdrone": visdrone,
+    "vot": vot,
+    "folder": folder,
+}
+KINDS = {
+    "got10k": "got10k:ROOT:SPLIT (train, val, test or a list file)",
+    "trackingnet": "trackingnet:ROOT[:TEST]",
+    "lasot": "lasot:ROOT[:SPLIT] (test, all or a list file)",
+    "uav123": "uav123:ROOT[:SPLIT] (UAV123, UAV20L or a list file)",
+    "otb": "otb:ROOT[:LIST]",
+    "visdrone": "visdrone:ROOT[:SPLIT] (a subfolder or a list file)",
+    "vot": "vot:ROOT[:LIST]",
+    "folder": "folder:PATH[:SPLIT] (sequences with frames and groundtruth.txt)",
+}
+THREADS = 8
+
+
+def open_evaluation(spec: str) -> EvaluationSet:
+    """Opens a benchmark: annotations are read and checked against the frames on disk, no frame is decoded.
+
+    Args:
+        spec: `kind:path[:split]`, kinds and splits as in KINDS.
+
+    Raises:
+        ChaseError: unknown kind, missing folder or list, no sequences, or sequences whose files do not fit
+            together (the first is named and the others counted).
+    """
+    kind, *parts = spec.strip().split(":")
+    if kind not in KINDS:
+        raise ChaseError(f"{spec}: unknown dataset kind {kind!r}; known are {'; '.join(KINDS.values())}")
+    if not parts or not parts[0]:
+        raise ChaseError(f"{spec}: the path is missing: {KINDS[kind]}")
+    if len(parts) > 2:
+        raise ChaseError(
+            f"{spec}: more than kind:path:split; a path with ':' in it cannot be named, link to it"
+        )
+    split = parts[1] if len(parts) > 1 and parts[1] else None
+    readers = LAYOUTS[kind](parts[0], split, spec)
+    if not readers:
+        raise ChaseError(f"{spec}: no sequences found; the dataset or its list is empty")
+
+    def read(item) -> EvaluationSequence | str:
+        name, reader = item
+        try:
+            return reader()
+        except Unusable as e:
+            return f"sequence {name}: {e}"
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(read, readers.items()))
+    if problems := [f for f in found if isinstance(f, str)]:
+        more = f" (and {len(problems) - 1} more such sequences)" if len(problems) > 1 else ""
+        raise ChaseError(f"{spec}: {problems[0]}{more}; repair them, or name the others in a list file")
+    return EvaluationSet(spec, kind, found)

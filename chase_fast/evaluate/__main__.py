@@ -1,0 +1,66 @@
+"""Command line: python -m chase_fast.evaluate --data KIND:PATH[:SPLIT] --checkpoint FILE [flags]."""
+
+import sys
+from collections.abc import Sequence
+
+import tyro
+from rich.console import Console
+
+from chase_fast.errors import ChaseError
+from chase_fast.evaluate.options import Evaluate
+
+PROG = "python -m chase_fast.evaluate"
+
+
+def description() -> str:
+    from chase_fast.data.evaluation import KINDS
+    from chase_fast.evaluate.protocols import PROTOCOLS
+    from chase_fast.evaluate.scoring import DEFAULT_PROTOCOLS
+
+    kinds = "\n".join(
+        f"  {text}; scored by {', '.join(DEFAULT_PROTOCOLS[kind])}" for kind, text in KINDS.items()
+    )
+    protocols = "\n".join(f"  {p.name}: {p.toolkit}" for p in PROTOCOLS.values())
+    return (
+        "Run trackers over a benchmark and score them as the benchmarks' own toolkits do.\n\n"
+        f"Benchmarks:\n{kinds}\n\n"
+        f"Protocols (numbers of different protocols cannot be compared):\n{protocols}\n\n"
+        "Examples:\n"
+        f"  {PROG} --data got10k:/data/GOT-10k:val --checkpoint runs/mine/best.safetensors\n"
+        f"  {PROG} --data got10k:/data/GOT-10k:val --results CSRT=/data/csrt --out runs/csrt\n"
+        f"  {PROG} --data uav123:/data/UAV123 --checkpoint best.safetensors --opencv mil\n"
+        f"  {PROG} --data got10k:/data/GOT-10k:test --checkpoint best.safetensors --pack got10k\n"
+        f"  torchrun --nproc-per-node 4 {PROG[7:]} --data lasot:/data/LaSOT --checkpoint FILE\n\n"
+        "A test set that only its server can score is tracked, and packed on request. Exit code: 0; 1 if a\n"
+        "sequence could not be tracked; 2 for a wrong command or unusable data."
+    )
+
+
+def parse(argv: Sequence[str] | None) -> Evaluate:
+    return tyro.cli(
+        Evaluate,
+        args=None if argv is None else list(argv),
+        prog=PROG,
+        description=description(),
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line. Returns the exit code: 2, after one line on standard error, for a user error."""
+    options = parse(argv)
+    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    try:
+        from chase_fast.evaluate.contest import hold
+
+        return hold(options, console)
+    except ChaseError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; finished sequences are kept, the same command continues after them", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""One evaluation from beginning to end: run the trackers, read everyone's result files, score, write."""
+
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from chase_fast.data.evaluation import EvaluationSet, open_evaluation
+from chase_fast.distributed import resolve_device
+from chase_fast.errors import ChaseError
+from chase_fast.evaluate.options import Evaluate
+from chase_fast.evaluate.pack import pack
+from chase_fast.evaluate.pack_check import KINDS, validate
+from chase_fast.evaluate.page import write_page
+from chase_fast.evaluate.peers import parse_peer
+from chase_fast.evaluate.protocols import UNKNOWN
+from chase_fast.evaluate.ranks import together
+from chase_fast.evaluate.results import read_results
+from chase_fast.evaluate.runner import limit_threads
+from chase_fast.evaluate.running import RunOnDisk, spread
+from chase_fast.evaluate.scoring import Board, Outcome, known_protocols, rate
+from chase_fast.evaluate.tables import print_board, write_scores
+from chase_fast.evaluate.trackers import Checkpoint, Entrant
+
+GENERIC = {"best", "last", "checkpoint", "tracker", "model"}  # file names that say nothing
+
+
+def split_name(text: str) -> tuple[str, str]:
+    """`NAME=PATH` -> both; without NAME that of the file, or of its folder if the file is called best."""
+    name, sign, path = text.partition("=")
+    if sign and name and os.sep not in name:
+        return name, path
+    stem = Path(text).resolve().name.removesuffix(".safetensors")
+    stem = stem.removesuffix(".pth").removesuffix(".tar").removesuffix(".pth")
+    return (Path(text).resolve().parent.name if stem in GENERIC else stem) or stem, text
+
+
+def _device(name: str) -> str:
+    """`auto` and `cuda` under torchrun: the GPU of this rank."""
+    if name in ("auto", "cuda") and (local := os.environ.get("LOCAL_RANK")) is not None:
+        import torch
+
+        if torch.cuda.is_available():
+            return f"cuda:{local}"
+    return name
+
+
+def _field(options: Evaluate) -> tuple[dict[str, Entrant], dict[str, Path]]:
+    """The trackers to run and the folders of results to read, by name.
+
+    Raises:
+        ChaseError: none at all, one name twice, or unusable files.
+    """
+    entrants: dict[str, Entrant] = {}
+    folders: dict[str, Path] = {}
+
+    def new(name: str) -> str:
+        if name in entrants or name in folders:
+            raise ChaseError(f"two trackers are called {name}: write NAME=PATH to tell them apart")
+        if not name or "/" in name or name.startswith("."):
+            raise ChaseError(f"{name!r} cannot be the name of a tracker: write NAME=PATH")
+        return name
+
+    for text in options.checkpoint:
+        name, path = split_name(text)
+        if not Path(path).is_file():
+            raise ChaseError(f"--checkpoint {path}: there is no such file; the train command makes one")
+        entrant = Checkpoint(path, options.preset, _device(options.device))
+        entrant.check()
+        entrants[new(name)] = entrant
+    for text in options.opencv:
+        name, peer = parse_peer(text)
+        entrants[new(name)] = peer
+    for text in options.results:
+        name, path = split_name(text)
+        if not Path(path).is_dir():
+            raise ChaseError(f"--results {path}: there is no such folder")
+        folders[new(name)] = Path(path)
+    if not entrants and not folders:
+        raise ChaseError("no tracker: give --checkpoint FILE, --opencv NAME or --results DIR")
+    return entrants, folders
+
+
+def _check(options: Evaluate) -> None:
+    if options.unknown not in UNKNOWN:
+        raise ChaseError(f"--unknown {options.unknown}: choose from {', '.join(UNKNOWN)}")
+    if options.pack is not None and options.pack not in KINDS:
+        raise ChaseError(f"--pack {options.pack}: choose from {', '.join(KINDS)}")
+    for name, least in (("workers", 0), ("threads", 1), ("pictures", 0), ("seed", 0)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise ChaseError(f"--{name} {value}: must be {least} or more")
+
+
+def hold(options: Evaluate, console: Console) -> int:
+    """Runs an evaluation (see Evaluate); returns the exit code 0, or 1 if sequences could not be tracked.
+
+    Raises:
+        ChaseError: wrong options, unusable data, or results that do not fit it.
+    """
+    _check(options)
+    kind = options.data.split(":")[0]
+    data = open_evaluation(options.data)
+    protocols = known_protocols(options.protocol, kind)
+    entrants, folders = _field(options)
+    say = (lambda text: None) if options.quiet else (lambda text: console.print(text, markup=False))
+    gpu = bool(options.checkpoint) and resolve_device(_device(options.device)).type == "cuda"
+    effort = spread(options.workers, options.threads, gpu, len(data.sequences))
+    if effort.workers == 0 and options.threads:
+        limit_threads(effort.threads)
+    if effort.rank == 0:
+        say(data.summary())
+    # before hours of tracking: unusable results of others
+    others = [_outcome(name, folder, data, "its own result files") for name, folder in folders.items()]
+    with together(effort) as meet:
+        runs = [
+            RunOnDisk(options.out, name, data, entrant, options.seed, effort.rank == 0)
+            for name, entrant in entrants.items()
+        ]
+        failures = [f for run in runs for f in run.track(data.sequences, effort, console, options.quiet)]
+        meet()
+    open_ends = {s.name for run in runs for s in data.sequences if not run.finished(s)}
+    if open_ends:
+        for reason in failures:
+            print(f"error: {reason}", file=sys.stderr)
+        if effort.rank == 0:
+            print(
+                f"error: {len(open_ends)} of {len(data.sequences)} sequences could not be tracked, so nothing"
+                " is scored; the others are kept, the same command tries again",
+                file=sys.stderr,
+            )
+        return 1
+    if effort.rank == 0:
+        ours = [_outcome(run.name, run.folder, data, run.note) for run in runs]
+        board = rate(data, ours + others, protocols, options.unknown)
+        _write(options, board, console, say)
+        folders |= {run.name: run.folder for run in runs}
+        if options.pack:
+            for outcome in board.outcomes:
+                say(f"submission: {_pack(options, outcome.name, folders[outcome.name], data)}")
+    return 0
+
+
+def _outcome(name: str, folder: Path, data: EvaluationSet, note: str) -> Outcome:
+    """Result files; target 2 of a video X may be called X.2, X-2 or X_2, as three toolkits do."""
+    found = {}
+    for sequence in (s.name for s in data.sequences):
+        stem, dot, target = sequence.rpartition(".")
+        several = dot and target.isdecimal()
+        spellings = [sequence, f"{stem}-{target}", f"{stem}_{target}"] if several else [sequence]
+        there = [s for s in spellings if (folder / f"{s}.txt").is_file() or (folder / s).is_dir()]
+        found[(there or [sequence])[0]] = sequence
+    boxes, times = read_results(folder, list(found))
+    return Outcome(
+        name, {found[n]: b for n, b in boxes.items()}, {found[n]: t for n, t in times.items()}, note
+    )
+
+
+def _write(options: Evaluate, board: Board, console: Console, say: Callable[[str], None]) -> None:
+    """The scores on the console, in OUT and on a page."""
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise ChaseError(f"cannot make the folder {options.out}: {e.strerror}") from e
+    if not options.quiet:
+        print_board(board, console)
+    for protocol, scores in board.scores.items():
+        first = next(iter(next(iter(scores.values())).metrics))
+        if any(math.isnan(s.metrics[first]) for s in scores.values()):
+            say(
+                f"{first} ({protocol}) is not a number: this toolkit does not expect frames without"
+                " a known box; see --unknown"
+            )
+    if not board.scores:
+        say("nothing to score: only the first frames are annotated; --pack makes an archive for the server")
+    write_scores(board, options.out, options.unknown)
+    page = write_page(board, options.out, options.pictures)
+    say(f"scores: {options.out / 'scores.json'}, page: {page}")
+
+
+def _pack(options: Evaluate, name: str, folder: Path, data: EvaluationSet) -> Path:
+    names, lengths = [s.name for s in data.sequences], {s.name: len(s.frames) for s in data.sequences}
+    archive = options.out / f"{name}_{options.pack}.zip"
+    pack(options.pack, folder, archive, names, lengths)
+    if problems := validate(options.pack, archive, names, lengths):
+        raise ChaseError(f"{archive}: {problems[0]} ({len(problems)} problems)")
+    return archive

@@ -1,0 +1,82 @@
+"""GOT-10k: average overlap and success rate over frames."""
+
+import numpy as np
+
+from chase_fast.errors import ChaseError
+from chase_fast.evaluate.protocols.curves import overlap, share_above
+from chase_fast.evaluate.protocols.ope import fit_length
+from chase_fast.evaluate.protocols.types import Protocol, Scores, Truth
+
+THRESHOLDS = np.linspace(0, 1, 101)
+
+
+def inside(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Boxes [T, 4] bounded by a picture as the toolkit does it: corner first, then size by the moved corner.
+
+    A box that begins left of the picture is therefore moved to x = 0 with its full width, not cropped.
+    """
+    limit = np.asarray(size, np.float64)
+    corner = np.clip(boxes[:, :2], 0, limit)
+    return np.concatenate([corner, np.clip(boxes[:, 2:], 0, limit - corner)], axis=1)
+
+
+def score(truths: list[Truth], predictions: dict[str, np.ndarray]) -> Scores:
+    """The report of the got10k toolkit (ExperimentGOT10k).
+
+    Rules: the first frame is left out; both boxes are bounded by the picture (see `inside`); overlap is
+    continuous; frames with cover 0 are not scored, without cover flags every frame is; absence flags are not
+    read. The frames of all sequences and repetitions are put end to end, so a long sequence weighs more:
+    AO = mean overlap, SR50 and SR75 = part of the frames with an overlap > 0.5, > 0.75, AUC101 = mean of the
+    success curve at 101 thresholds. AO_seqmean and SR50_seqmean weigh every sequence the same. A frame
+    without a known box but with cover > 0 makes AO NaN, as in the toolkit.
+
+    Args:
+        predictions: sequence -> boxes [T, 4], or [R, T, 4] of R repetitions.
+
+    Raises:
+        ChaseError: a sequence has no picture size, or not one box per frame.
+    """
+    frames = {}
+    for truth in truths:
+        runs = predictions[truth.name]
+        runs = runs[None] if runs.ndim == 2 else runs
+        frames[truth.name] = np.concatenate([_overlaps(truth, boxes) for boxes in runs])
+    per_sequence = {name: _numbers(overlaps) for name, overlaps in frames.items()}
+    together = np.concatenate(list(frames.values()))
+    metrics = _numbers(together)
+    for name in ("AO", "SR50"):
+        metrics[f"{name}_seqmean"] = float(np.mean([numbers[name] for numbers in per_sequence.values()]))
+    curves = {"success": (THRESHOLDS, share_above(together, THRESHOLDS))}
+    return Scores("got10k", metrics, per_sequence, curves)
+
+
+def _overlaps(truth: Truth, boxes: np.ndarray) -> np.ndarray:
+    if truth.size is None:
+        raise ChaseError(
+            f"sequence {truth.name} has no picture size, which protocol got10k needs: give its frames or "
+            "choose another protocol"
+        )
+    boxes = fit_length("got10k", truth, boxes)
+    overlaps = overlap(inside(boxes[1:], truth.size), inside(truth.boxes[1:], truth.size))
+    return overlaps if truth.cover is None else overlaps[np.asarray(truth.cover)[1:] > 0]
+
+
+def _numbers(overlaps: np.ndarray) -> dict[str, float]:
+    count = len(overlaps)
+    return {
+        "AO": float(overlaps.mean()) if count else float("nan"),
+        "SR50": float((overlaps > 0.5).mean()) if count else float("nan"),
+        "SR75": float((overlaps > 0.75).mean()) if count else float("nan"),
+        "AUC101": float(share_above(overlaps, THRESHOLDS).mean()),
+        "frames_scored": float(count),
+    }
+
+
+PROTOCOLS = [
+    Protocol(
+        "got10k",
+        "got10k toolkit, ExperimentGOT10k",
+        "all frames together but first ones and those with cover 0, boxes bounded by the picture",
+        score,
+    )
+]

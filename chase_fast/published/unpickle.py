@@ -1,0 +1,233 @@
+"""Reads torch checkpoint files of unknown origin without running anything they contain.
+
+A pickle names classes and functions and says what to call with what. Here dictionaries, storages and tensors
+become inert records, every other name becomes a stand-in that keeps nothing and does nothing. Real code is
+thus never within reach of the file; it may still ask for more memory than there is. Both formats of
+torch.save are read: the zip archive (since torch 1.6) and the stream of pickles before it.
+"""
+
+import pickle
+import struct
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from chase_fast.errors import ChaseError
+
+_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # at the head of the older format
+_COUNT = struct.Struct("<q")  # elements, in front of every storage of the older format
+_DTYPES = {
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
+
+
+class Inert:
+    """Stands for any class, function or object: takes every call and every content, keeps nothing."""
+
+    __slots__ = ()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Inert":
+        return object.__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        pass
+
+    def __call__(self, *args: Any, **kwargs: Any) -> "Inert":
+        return self
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, value: Any) -> None:
+        pass
+
+    extend = add = append
+
+
+class Mapping(dict):
+    """Stands for an OrderedDict; the attributes that a file sets on it (torch's `_metadata`) are dropped."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class StorageType(Inert):
+    """Stands for torch.FloatStorage and the like."""
+
+    __slots__ = ("dtype",)
+
+    def __init__(self, dtype: torch.dtype):
+        self.dtype = dtype
+
+
+class Storage(Inert):
+    """A storage whose data is read from the file when it is asked for."""
+
+    __slots__ = ("_data", "_read", "count", "dtype", "key")
+
+    def __init__(self, key: str, dtype: torch.dtype, count: int, read: "Callable[[Storage], bytes]"):
+        self.key, self.dtype, self.count, self._read, self._data = key, dtype, count, read, None
+
+    @property
+    def nbytes(self) -> int:
+        return self.count * self.dtype.itemsize
+
+    def data(self) -> torch.Tensor:
+        """[count], on the CPU."""
+        if self._data is None:
+            content = bytearray(self._read(self))
+            self._data = torch.frombuffer(content, dtype=self.dtype) if content else torch.empty(0)
+        return self._data
+
+
+class TensorRecord(Inert):
+    """What torch's function that rebuilds a tensor is called with; sizes in elements."""
+
+    __slots__ = ("offset", "size", "storage", "stride")
+
+    def __init__(self, storage: Any, offset: Any, size: Any, stride: Any, *rest: Any):
+        self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
+
+    def tensor(self) -> torch.Tensor:
+        """The tensor on the CPU.
+
+        Raises:
+            ValueError, TypeError, RuntimeError: the record is senseless, or the file lacks its data.
+        """
+        if not isinstance(self.storage, Storage):
+            raise ValueError("a tensor without storage")
+        return self.storage.data().as_strided(self.size, self.stride, self.offset)  # checks the bounds
+
+
+class Parameter(Inert):
+    """torch.nn.Parameter(data, ...) is its data."""
+
+    __slots__ = ()
+
+    def __new__(cls, data: Any, *rest: Any) -> Any:
+        return data
+
+
+_KNOWN: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): Mapping,
+    ("torch._utils", "_rebuild_tensor"): TensorRecord,
+    ("torch._utils", "_rebuild_tensor_v2"): TensorRecord,
+    ("torch._utils", "_rebuild_parameter"): Parameter,
+    ("torch.nn.parameter", "Parameter"): Parameter,
+    **{("torch", name): StorageType(dtype) for name, dtype in _DTYPES.items()},
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    """`read(storage)` gives the bytes of a storage, later."""
+
+    def __init__(self, file: BinaryIO, read: Callable[[Storage], bytes] | None = None):
+        super().__init__(file, encoding="latin1")
+        self._read = read
+        self.storages: dict[str, Storage] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        return _KNOWN.get((module, name), Inert)
+
+    def persistent_load(self, pid: Any) -> Any:
+        """('storage', type, key, device, count), with None behind in the older format; or a class."""
+        if type(pid) is not tuple or not pid or pid[0] != "storage":
+            return Inert
+        _, kind, key, _, count, *view = pid
+        if not isinstance(kind, StorageType) or type(key) is not str or type(count) is not int or count < 0:
+            raise ValueError("a storage of an unknown kind")
+        if view not in ([], [None]):
+            raise ValueError("a storage that is part of another one")
+        return self.storages.setdefault(key, Storage(key, kind.dtype, count, self._read))
+
+
+@contextmanager
+def open_checkpoint(path: Path) -> Iterator[Any]:
+    """What a file of torch.save holds, with records for tensors; `TensorRecord.tensor()` works inside the
+    `with` block.
+
+    Raises:
+        ChaseError: it is no such file, or damaged; errors inside the block that damage explains, too.
+    """
+    try:
+        with open(path, "rb") as file:
+            if file.read(2) == b"PK":
+                with zipfile.ZipFile(file) as archive:
+                    yield _load_archive(archive)
+            else:
+                file.seek(0)
+                yield _load_stream(file, path.stat().st_size)
+    except ChaseError:
+        raise
+    except Exception as e:  # damaged pickles and archives fail in a dozen ways
+        reason = (str(e).strip() or type(e).__name__).splitlines()[0][:100]
+        raise ChaseError(
+            f"checkpoint {path}: cannot be read ({reason}): it is no file of torch.save, or incomplete; get "
+            "it again"
+        ) from None
+
+
+def _load_archive(archive: zipfile.ZipFile) -> Any:
+    pickles = [name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl"]
+    if len(pickles) != 1:
+        raise ValueError("an archive without data.pkl")
+    root = pickles[0].removesuffix("data.pkl")
+    if f"{root}byteorder" in archive.namelist():
+        _check_byte_order(archive.read(f"{root}byteorder") == b"little")
+
+    def read(storage: Storage) -> bytes:
+        entry = archive.getinfo(f"{root}data/{storage.key}")
+        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != storage.nbytes:
+            raise ValueError(f"storage {storage.key} has another size")
+        return archive.read(entry)
+
+    with archive.open(pickles[0]) as file:
+        return _Unpickler(file, read).load()
+
+
+def _load_stream(file: BinaryIO, size: int) -> Any:
+    if _Unpickler(file).load() != _MAGIC or _Unpickler(file).load() != _PROTOCOL:
+        raise ValueError("no header of torch")
+    _check_byte_order(_Unpickler(file).load()["little_endian"])
+    offsets: dict[str, int] = {}
+
+    def read(storage: Storage) -> bytes:
+        file.seek(offsets[storage.key])
+        return file.read(storage.nbytes)
+
+    unpickler = _Unpickler(file, read)
+    content = unpickler.load()
+    keys = _Unpickler(file).load()
+    start = file.tell()
+    for key in keys:
+        storage = unpickler.storages[key]
+        file.seek(start)
+        (count,) = _COUNT.unpack(file.read(_COUNT.size))
+        offsets[key], start = start + _COUNT.size, start + _COUNT.size + storage.nbytes
+        if count != storage.count or start > size:
+            raise ValueError(f"the data of storage {key} is cut off")
+    return content
+
+
+def _check_byte_order(little: bool) -> None:
+    if little != (sys.byteorder == "little"):
+        raise ValueError("written on a machine of the other byte order")

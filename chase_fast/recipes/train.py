@@ -1,0 +1,299 @@
+"""Training recipes: functions that return a complete, frozen configuration. A command line takes one and
+changes fields by flags.
+
+Sources in brackets: [PrDiMP], [DiMP] the published training settings of those trackers, [released] the
+released CHASE code, [ours] our choice. docs/fidelity.md gives the reasons.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import tyro
+
+from chase_fast.errors import ChaseError
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the result of a training. The defaults are PrDiMP-50's published values."""
+
+    recipe: Annotated[str, tyro.conf.Fixed, tyro.conf.Suppress] = "prdimp50"
+    """Name of the recipe these values come from; a label, written into every run folder."""
+
+    # data
+    train: tuple[str, ...] = ()
+    """Data for the weights: kind:path[:split][*weight] ..., e.g. got10k:/data/GOT-10k:vottrain
+    trackingnet:/data/TrackingNet:0-3 lasot:/data/LaSOT:train*0.25 coco:/data/COCO, or synthetic. [PrDiMP:
+    those four, weights 1, 1, 0.25, 1]"""
+    val: tuple[str, ...] = ()
+    """Data for the validation loss, which chooses the epoch; disjoint from --train. [PrDiMP: GOT-10k
+    votval]"""
+    skip_bad: bool = False
+    """Leave out (and count) sequences with missing or broken frames instead of stopping with an error."""
+    image_size: int = 288
+    """Side of the square crops in pixels, a multiple of 16. [PrDiMP]"""
+    train_frames: int = 3
+    """Frames per sequence the target filter is learned from. [PrDiMP]"""
+    test_frames: int = 3
+    """Frames per sequence the target is searched in. [PrDiMP]"""
+    max_gap: int = 200
+    """Frames between the first train frame of a sample and its others, at most. [PrDiMP; DiMP: 30]"""
+    batch: int = 10
+    """Sequences per iteration, over all ranks. [PrDiMP-50; 26 for the 18-layer networks]"""
+    workers: int = 0
+    """Processes that load data, per rank; 0 loads in the main process. The samples do not depend on it."""
+
+    # network
+    classifier: Literal["prdimp", "dimp"] = "prdimp"
+    """Target classifier and its losses: KL with Newton steps and a box density (PrDiMP), or hinge with
+    Gauss-Newton steps and box IoU (DiMP)."""
+    filter_iterations: int = 5
+    """Unrolled iterations of the target filter. [PrDiMP]"""
+    backbone: Literal["resnet18", "resnet50"] = "resnet50"
+    """Feature extractor; layer2 and layer3 are used. [PrDiMP-50]"""
+    backbone_weights: str = "imagenet"
+    """imagenet (downloaded once by torchvision), random, or a file with torchvision's key names
+    (.safetensors, .pth). [PrDiMP: ImageNet]"""
+    freeze_backbone_bn: bool = False
+    """BatchNorm of the backbone keeps its statistics and weights. Else it is trained and normalises with the
+    statistics of each batch, train and test frames apart. [PrDiMP: trained]"""
+    freeze_backbone: bool = False
+    """The whole backbone, its BatchNorm included, stays as it is: several times faster. [PrDiMP: trained]"""
+    cell: str = "plain"
+    """What stands between backbone and classifier: plain (the block of PrDiMP and DiMP), a published cell
+    (chase, chase_fd, chase_wo), the cell.json of a search, random (drawn from --seed) or random:K (drawn from
+    K)."""
+    flavour: Literal["auto", "chase", "darts"] = "auto"
+    """Kind of operations in the cell; auto takes that of the cell.json, and chase for every other cell."""
+    channels: int = 0
+    """C, channels of each node of the cell; 0 takes those of the cell.json, and 256 for every other cell.
+    [released: 256]"""
+    init: str = ""
+    """A checkpoint (best.safetensors of a run, or a public PrDiMP or DiMP file) whose weights are the start;
+    its architecture must be the same."""
+
+    # optimisation
+    epochs: int = 50
+    """Epochs, an epoch being --iterations steps. [PrDiMP; released: 70]"""
+    iterations: int = 2600
+    """Steps per epoch. [PrDiMP-50: 26 000 samples in batches of 10]"""
+    val_batches: int = 500
+    """Batches of the validation, always the same ones. [PrDiMP: 5 000 samples]"""
+    val_every: int = 5
+    """Epochs between two validations; the last epoch is always validated. [PrDiMP]"""
+    lr: float = 1e-3
+    """Learning rate (Adam, betas 0.9 and 0.999, no weight decay) of the cell or plain block, and of the
+    classifier unless the next two say otherwise. [PrDiMP; DiMP: 5e-5 for the plain block]"""
+    lr_filter_initializer: float = 0.0
+    """Learning rate of the classifier's filter initializer; 0 takes --lr. [DiMP: 5e-5]"""
+    lr_filter_optimizer: float = 0.0
+    """Learning rate of the learned constants of the filter solver; 0 takes --lr. [DiMP: 5e-4]"""
+    lr_box: float = 1e-3
+    """Learning rate of the box regressor. [PrDiMP; DiMP-50: 2e-4]"""
+    lr_backbone: float = 2e-5
+    """Learning rate of the backbone. [PrDiMP-50, DiMP-50; 18 layers: 2e-4]"""
+    lr_step: int = 15
+    """Epochs between two drops of all learning rates. [PrDiMP]"""
+    lr_gamma: float = 0.2
+    """Factor of each drop. [PrDiMP]"""
+    accumulate: int = 1
+    """Micro-batches per iteration, whose gradients are added up: less memory. BatchNorm sees one micro-batch
+    at a time, so G micro-batches give what G ranks give."""
+    clip_norm: float = 0.0
+    """Largest norm of the whole gradient; 0 does not clip. [PrDiMP: none]"""
+    ema: float = 0.0
+    """Decay of an exponential moving average of the weights, which is then what is validated and saved; 0
+    turns it off. In step t it is at most (1 + t) / (10 + t). [PrDiMP: none]"""
+
+    # run
+    seed: int = 0
+    """Seed of samples and initial weights; the validation samples do not depend on it."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ... auto takes a CUDA device if there is one."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: convolutions and linear layers in bfloat16 (autocast); filter solver, pooling, normalisation,
+    losses and weights stay in fp32."""
+    channels_last: bool = True
+    """Memory layout of the convolutions' weights and maps: the fast one on GPUs and CPUs."""
+    compile: bool = False
+    """torch.compile the backbone; needs a compiler (GPU: Triton). Digits may differ from an eager run."""
+    threads: int = 0
+    """CPU threads; 0 leaves torch's choice. Equal results to the last digit need equal thread counts."""
+    calibration_batches: int = 10
+    """Training batches that set the BatchNorm statistics of the untrained network (row 0)."""
+    checkpoint_minutes: float = 10.0
+    """Minutes between checkpoints inside an epoch (one is always written at its end); 0 turns them off."""
+    checkpoint_iterations: int = 0
+    """Iterations between checkpoints inside an epoch, beside --checkpoint-minutes; 0 turns them off."""
+
+    def check(self) -> "TrainConfig":
+        """Itself, if the values make sense together.
+
+        Raises:
+            ChaseError: names the flag and what it may be.
+        """
+        for flag, least in (
+            ("train_frames", 1),
+            ("test_frames", 1),
+            ("max_gap", 1),
+            ("batch", 1),
+            ("workers", 0),
+            ("filter_iterations", 1),
+            ("channels", 0),
+            ("epochs", 1),
+            ("iterations", 1),
+            ("val_batches", 1),
+            ("val_every", 1),
+            ("lr", 0),
+            ("lr_filter_initializer", 0),
+            ("lr_filter_optimizer", 0),
+            ("lr_box", 0),
+            ("lr_backbone", 0),
+            ("lr_step", 1),
+            ("lr_gamma", 0),
+            ("accumulate", 1),
+            ("clip_norm", 0),
+            ("seed", 0),
+            ("threads", 0),
+            ("calibration_batches", 1),
+            ("checkpoint_minutes", 0),
+            ("checkpoint_iterations", 0),
+        ):
+            if not getattr(self, flag) >= least:
+                raise ChaseError(
+                    f"--{flag.replace('_', '-')} is {getattr(self, flag)}, it must be at least {least}"
+                )
+        if self.image_size < 32 or self.image_size % 16:
+            raise ChaseError(f"--image-size is {self.image_size}, it must be a multiple of 16, at least 32")
+        if not 0 <= self.ema < 1:
+            raise ChaseError(f"--ema is {self.ema}, it must be in [0, 1)")
+        if self.batch % self.accumulate:
+            raise ChaseError(
+                f"--batch {self.batch} cannot be split into {self.accumulate} equal micro-batches; change "
+                "--batch or --accumulate"
+            )
+        for flag in ("train", "val"):
+            if not getattr(self, flag):
+                raise ChaseError(
+                    f"recipe {self.recipe} needs data: give --{flag} kind:path[:split], or synthetic"
+                )
+        return self
+
+
+def prdimp50() -> TrainConfig:
+    """PrDiMP-50 as published. Needs --train, --val."""
+    return TrainConfig()
+
+
+def dimp50() -> TrainConfig:
+    """DiMP-50 as published. Needs --train, --val."""
+    return replace(
+        prdimp50(),
+        recipe="dimp50",
+        classifier="dimp",
+        max_gap=30,
+        lr=5e-5,
+        lr_filter_initializer=5e-5,
+        lr_filter_optimizer=5e-4,
+        lr_box=2e-4,
+    )
+
+
+def prdimp18() -> TrainConfig:
+    """PrDiMP-18 as published. Needs --train, --val."""
+    return replace(
+        prdimp50(),
+        recipe="prdimp18",
+        backbone="resnet18",
+        batch=26,
+        iterations=1000,
+        val_batches=192,
+        lr_backbone=2e-4,
+    )
+
+
+def dimp18() -> TrainConfig:
+    """DiMP-18 as published. Needs --train, --val."""
+    return replace(
+        dimp50(),
+        recipe="dimp18",
+        backbone="resnet18",
+        batch=26,
+        iterations=1000,
+        val_batches=192,
+        lr_backbone=2e-4,
+        lr_box=1e-3,
+    )
+
+
+def chase_prdimp() -> TrainConfig:
+    """CHASE-PrDiMP: PrDiMP-50 with a cell, the published one or that of --cell. [released] Needs --train,
+    --val."""
+    return replace(prdimp50(), recipe="chase_prdimp", cell="chase", epochs=70)
+
+
+def chase_dimp() -> TrainConfig:
+    """CHASE-DiMP: DiMP-50 with a cell, the published one or that of --cell; the cell's learning rate is that
+    of CHASE-PrDiMP. Needs --train, --val."""
+    return replace(dimp50(), recipe="chase_dimp", cell="chase", epochs=70, lr=1e-3)
+
+
+def small() -> TrainConfig:
+    """A tracker for two CPU cores, trained in about an hour: frozen ResNet-18, a cell of 4 x 64 channels.
+    [ours] Needs --train, --val."""
+    return replace(
+        prdimp50(),
+        recipe="small",
+        image_size=224,
+        train_frames=2,
+        test_frames=2,
+        max_gap=50,
+        batch=8,
+        backbone="resnet18",
+        freeze_backbone=True,
+        cell="chase",
+        channels=64,
+        epochs=20,
+        iterations=60,
+        val_batches=16,
+        val_every=1,
+        lr_step=8,
+    )
+
+
+def demo() -> TrainConfig:
+    """A whole training in minutes on two CPU cores: synthetic video, ResNet-18 from scratch, a narrow cell.
+    [ours]"""
+    return replace(
+        small(),
+        recipe="demo",
+        train=("synthetic",),
+        val=("synthetic",),
+        image_size=128,
+        batch=4,
+        backbone_weights="random",
+        freeze_backbone=False,
+        channels=16,
+        epochs=8,
+        iterations=25,
+        val_batches=10,
+        lr_backbone=1e-3,
+        lr_step=6,
+    )
+
+
+TRAIN: dict[str, Callable[[], TrainConfig]] = {
+    f.__name__: f for f in (demo, small, chase_prdimp, chase_dimp, prdimp50, prdimp18, dimp50, dimp18)
+}
+
+
+def train_recipe(name: str) -> TrainConfig:
+    """The training recipe of that name.
+
+    Raises:
+        ChaseError: there is none.
+    """
+    if name not in TRAIN:
+        raise ChaseError(f"unknown training recipe {name!r}, choose from {', '.join(TRAIN)}")
+    return TRAIN[name]()

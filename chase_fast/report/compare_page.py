@@ -1,0 +1,174 @@
+"""The comparison page: runs side by side, in groups whose losses compare."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from markupsafe import Markup
+
+from chase_fast.errors import ChaseError
+from chase_fast.report import compare_tables
+from chase_fast.report.charts import Marks, Series, chart
+from chase_fast.report.compare import Entry, Group, groups, open_entries
+from chase_fast.report.read_train import TERMS
+from chase_fast.report.render import render
+from chase_fast.report.spread import curve
+from chase_fast.report.strip import strip
+from chase_fast.report.tables import Table
+from chase_fast.report.train_page import cells
+from chase_fast.report.train_views import TITLES
+from chase_fast.report.views import legend
+from chase_fast.runs import write_atomic
+
+PAGE = "report_comparison.html"
+WIDE = (1120, 380)  # px
+LATE = 6  # epochs, below which the second half gets no chart of its own
+
+
+def write_comparison(
+    paths: Sequence[str | Path], out: str | Path | None = None, names: Sequence[str] = ()
+) -> Path:
+    """Writes the page that sets searches and trainings side by side, and nothing else.
+
+    Args:
+        paths: folders of runs or of seeds (seed_K).
+        out: the page, *.html; None: report_comparison.html in the deepest folder that holds all runs.
+        names: what to call the runs; none: by their folders.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        ChaseError: a run cannot be compared (see `open_entries`), or the page cannot be written.
+    """
+    paths = [Path(path) for path in paths]
+    entries = open_entries(paths, names)
+    if out is not None and Path(out).suffix.lower() not in (".html", ".htm"):
+        raise ChaseError(f"--out {out}: the page is HTML; give a name that ends in .html")
+    page = Path(out) if out is not None else _common(paths) / PAGE
+    write_atomic(page, _page(entries, _arguments(paths, out, names)).encode())
+    return page
+
+
+def markdown(paths: Sequence[str | Path], names: Sequence[str] = ()) -> str:
+    """The tables of the comparison page as Markdown.
+
+    Raises:
+        ChaseError: a run cannot be compared (see `open_entries`).
+    """
+    entries = open_entries([Path(path) for path in paths], names)
+    found = groups(entries)
+    parts = [f"> {line}" for line in compare_tables.warnings(entries, found)]
+    parts = ["\n>\n".join(parts)] if parts else []
+    for group in found:
+        if len(found) > 1:
+            parts.append(f"#### {_heading(group)}")
+        parts += [table.markdown() for table in _tables(group)]
+    for table in _common_tables(entries):
+        parts.append(table.markdown())
+    return "\n\n".join(parts) + "\n"
+
+
+def _common(paths: Sequence[Path]) -> Path:
+    resolved = [path.resolve() for path in paths]
+    return resolved[0].parent if len(resolved) == 1 else Path(os.path.commonpath(resolved))
+
+
+def _arguments(paths: Sequence[Path], out: str | Path | None, names: Sequence[str]) -> list[str]:
+    words = [str(path) for path in paths]
+    words += ["--out", str(out)] if out is not None else []
+    return words + (["--names", *names] if names else [])
+
+
+def _heading(group: Group) -> str:
+    return f"{'Trainings' if group.kind == 'train' else 'Searches'}, measured on {group.title}"
+
+
+def _tables(group: Group) -> list[Table]:
+    if group.kind == "search":
+        found = [compare_tables.searches(group)]
+    else:
+        found = [compare_tables.losses(group), compare_tables.losses(group, last=True)]
+    pairs = compare_tables.pairs(group)
+    return found + ([pairs] if pairs else [])
+
+
+def _common_tables(entries: Sequence[Entry]) -> list[Table]:
+    """Sizes of the trainings, and the settings that differ, by command."""
+    trainings = [entry for entry in entries if entry.kind == "train"]
+    found = [compare_tables.sizes(trainings)] if trainings else []
+    for kind in ("train", "search"):
+        same = [entry for entry in entries if entry.kind == kind]
+        if len(same) > 1 and (table := compare_tables.conditions(same)):
+            found.append(table)
+    return found
+
+
+def _page(entries: Sequence[Entry], arguments: list[str]) -> str:
+    found = groups(entries)
+    return render(
+        "compare.html.j2",
+        arguments,
+        title=f"{len(entries)} runs compared" if len(entries) > 1 else "One run",
+        subtitle=" · ".join(entry.name for entry in entries),
+        warnings=compare_tables.warnings(entries, found),
+        groups=[_section(group) for group in found],
+        cells=cells(entries),
+        tables=_common_tables(entries),
+        runs=[
+            (entry, compare_tables.seeds(entry), ", ".join(dict.fromkeys(run.status for run in entry.runs)))
+            for entry in entries
+        ],
+    )
+
+
+def _section(group: Group) -> dict:
+    """Charts and tables of a group."""
+    key, what = (
+        ("holdout_loss", "Hold-out loss") if group.kind == "search" else ("val_loss", "Validation loss")
+    )
+    lines = _lines(group, key)
+    seeds = [(e.name, e.look[0], compare_tables.losses_of(e, key)) for e in group.entries]
+    seeds = [(name, colour, [v for v in values if v is not None]) for name, colour, values in seeds]
+    small = []
+    if group.kind == "train":
+        keys = [(f"val_{term}", f"{TITLES[term]}, validation") for term in TERMS]
+        for name, title in [*keys, ("train_loss", "Total loss, training")]:
+            drawn = _lines(group, name)
+            if any(line.points for line in drawn):
+                small.append({"title": title, "legend": [], "chart": chart(title, drawn, _marks(group))})
+    return {
+        "heading": _heading(group),
+        "search": group.kind == "search",
+        "what": what,
+        "legend": legend(lines),
+        "chart": chart(f"{what} over the epochs", lines, _marks(group), WIDE),
+        "late": _late(group, lines, what),
+        "strip": strip(f"{what} of every seed", seeds),
+        "small": small,
+        "tables": _tables(group),
+    }
+
+
+def _late(group: Group, lines: Sequence[Series], what: str) -> Markup | None:
+    """The second half of the epochs on a scale of its own; None for a few epochs."""
+    last = _marks(group).last
+    first = last - last // 2
+    if last < LATE:
+        return None
+    parts = [replace(line, points=[p for p in line.points if p[0] >= first]) for line in lines]
+    return chart(f"{what} over the last epochs", parts, Marks(last, first=first), WIDE)
+
+
+def _marks(group: Group) -> Marks:
+    return Marks(max(run.last_epoch for entry in group.entries for run in entry.runs))
+
+
+def _lines(group: Group, key: str) -> list[Series]:
+    """Mean and deviation over the seeds; without row 0, whose height would hide the differences."""
+    lines = []
+    for entry in group.entries:
+        points, deviation = curve(entry.runs, key)
+        lines.append(Series(entry.name, [p for p in points if p[0] > 0], *entry.look, deviation))
+    return lines

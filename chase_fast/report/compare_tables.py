@@ -1,0 +1,227 @@
+"""The tables of a comparison: losses, differences of pairs, sizes and speed, conditions that differ."""
+
+import itertools
+import math
+import statistics
+from collections.abc import Callable, Sequence
+
+from chase_fast.report import views
+from chase_fast.report.charts import label
+from chase_fast.report.compare import Entry, Group, differences
+from chase_fast.report.read_train import TERMS
+from chase_fast.report.spread import Difference, Spread, difference, spread
+from chase_fast.report.tables import Table
+from chase_fast.report.train_views import WORDS, big, memory, neck
+
+LOWEST, LAST, CHOSEN = "lowest validation loss", "last epoch", "chosen epoch"
+
+
+def digits(value: float | None) -> str:
+    """Four significant digits, zeros at the end too."""
+    if value is None:
+        return "–"
+    return label(value) if abs(value) >= 1000 else f"{value:#.4g}"
+
+
+def with_deviation(value: Spread | None) -> str:
+    """mean ± deviation, both to the second digit of the deviation; the mean alone for one seed."""
+    if value is None or not value.deviation:
+        return digits(value and value.mean) + (" ± 0" if value and value.deviation == 0 else "")
+    places = max(0, 1 - math.floor(math.log10(value.deviation)))
+    return f"{value.mean:.{places}f} ± {value.deviation:.{places}f}"
+
+
+def losses_of(entry: Entry, key: str, last: bool = False) -> list[float | None]:
+    """Value of every seed in its chosen epoch, or in the last one that was validated."""
+    if entry.kind == "search":
+        return [dict(run.series(key)).get(run.chosen) for run in entry.runs]
+    return [run.at(max(run.evaluated, default=None) if last else run.chosen, key) for run in entry.runs]
+
+
+def measured(entry: Entry, last: bool = False) -> Spread | None:
+    """The loss that runs are compared by, over the seeds."""
+    return spread(losses_of(entry, "holdout_loss" if entry.kind == "search" else "val_loss", last))
+
+
+def lowest(group: Group) -> int | None:
+    """Place of the finished entry with the lowest mean, None if there are none to rank."""
+    finished = [(i, e) for i, e in enumerate(group.entries) if not e.unfinished]
+    means = {i: found.mean for i, e in finished if (found := measured(e))}
+    return min(means, key=means.get) if len(means) > 1 else None
+
+
+def losses(group: Group, last: bool = False) -> Table:
+    """Losses of a group of trainings; the lowest mean stands out."""
+    terms = ("loss", *TERMS)
+    best = None if last else lowest(group)
+    rows = []
+    for entry in group.entries:
+        epochs = sorted({max(r.evaluated, default=0) if last else r.chosen or 0 for r in entry.runs})
+        values = [with_deviation(spread(losses_of(entry, f"val_{t}", last))) for t in terms]
+        rows.append([entry.name, seeds(entry), span(epochs), *values])
+        if not last:
+            rows[-1].append(against(group, entry, best))
+    head = ["run", "seeds", "epoch", *(WORDS[t] for t in terms)] + ([] if last else ["to the lowest mean"])
+    also = frozenset() if last else frozenset({len(head) - 1})
+    looks = [entry.look for entry in group.entries]
+    title = f"Validation losses, {'last validated epoch' if last else 'epoch of the lowest'}"
+    return Table(title, "", head, rows, also=also, looks=looks, strong=best)
+
+
+def searches(group: Group) -> Table:
+    """Hold-out losses of a group of searches."""
+    best, rows = lowest(group), []
+    for entry in group.entries:
+        counts = [views.counts(run) for run in entry.runs if run.genotype]
+        free = span(sorted({f for _, f, _ in counts})) + f" of {span(sorted({g for *_, g in counts}))}"
+        rows.append(
+            [
+                entry.name,
+                seeds(entry),
+                span(sorted({run.chosen for run in entry.runs if run.chosen is not None})),
+                with_deviation(spread(views.row0(run) for run in entry.runs)),
+                with_deviation(measured(entry)),
+                free if counts else "–",
+                against(group, entry, best),
+            ]
+        )
+    head = ["run", "seeds", "epoch", "row 0", "hold-out loss", "weight-free", "to the lowest mean"]
+    looks = [entry.look for entry in group.entries]
+    title = "Hold-out losses in the epoch the cell was taken from"
+    return Table(title, "", head, rows, also=frozenset({6}), looks=looks, strong=best)
+
+
+def against(group: Group, entry: Entry, best: int | None) -> str:
+    """One phrase on the distance of an entry to the best one of its group."""
+    if entry.unfinished:
+        return "not finished"
+    found = measured(entry)
+    if best is None or found is None:
+        return "–"
+    if group.entries[best] is entry:
+        return "lowest"
+    gap = difference(found, measured(group.entries[best]))
+    if gap.half_width is None:
+        return f"{gap.value:+.3g}, one seed each"
+    return f"{gap.value:+.3g}, {'beyond' if gap.beyond else 'within'} seed noise"
+
+
+def pairs(group: Group) -> Table | None:
+    """Difference of the means of every pair, in the chosen and (trainings) in the last epoch."""
+    stages = [(CHOSEN, False)] if group.kind == "search" else [(LOWEST, False), (LAST, True)]
+    rows = []
+    for a, b in itertools.combinations(group.entries, 2):
+        for words, last in stages:
+            first, second = measured(a, last), measured(b, last)
+            if first is None or second is None:
+                continue
+            gap = difference(first, second)
+            known = gap.half_width is not None
+            value = f"{gap.value:+.3g}"
+            interval = (
+                f"{gap.value - gap.half_width:+.3g} .. {gap.value + gap.half_width:+.3g}" if known else "–"
+            )
+            pooled = f"{gap.pooled:+.2f}" if gap.pooled is not None else "–"
+            rows.append([f"{a.name} − {b.name}", words, value, interval, pooled, reading(a, b, gap)])
+    head = ["pair", "taken at", "difference", "95 % interval", "in pooled deviations", "reading"]
+    note = (
+        "Difference of the means over the seeds. Within seed noise: the 95 % interval (Student, equal "
+        "deviations, seeds unpaired, no correction for the number of pairs) contains 0. With few seeds only "
+        "large differences can stand out."
+    )
+    return Table("Differences between pairs", note, head, rows, 2, frozenset({5})) if rows else None
+
+
+def reading(a: Entry, b: Entry, gap: Difference) -> str:
+    """What a difference lets one say, and what it does not."""
+    if a.unfinished or b.unfinished:
+        return "none: not finished"
+    lower = a.name if gap.value < 0 else b.name
+    words = f"beyond seed noise: {lower} is lower" if gap.beyond else gap.verdict
+    return words + ("; but settings differ" if budget([a, b]) else "")
+
+
+def budget(entries: Sequence[Entry]) -> list[str]:
+    """Names of the settings that differ, without versions and commit."""
+    return [k for k, _ in differences(entries) if k != "commit" and not k.startswith("version of ")]
+
+
+def sizes(entries: Sequence[Entry]) -> Table:
+    """Parameters, MACs, speed and memory of trainings, ranges over the seeds."""
+    rows = []
+    for entry in entries:
+        sizes = [
+            amount(entry, lambda run, what=what, part=part: run.size(what, part))
+            for what in ("parameters", "macs")
+            for part in ("neck", "total")
+        ]
+        between = " / ".join(dict.fromkeys(neck(run) for run in entry.runs))
+        rate, peak = perf(entry, "samples_per_second", statistics.median), perf(entry, "peak_memory_mb", max)
+        fast = [label(round(rate, 2)) if rate is not None else "–", memory(peak) if peak is not None else "–"]
+        rows.append([entry.name, between, *sizes, *fast])
+    head = [
+        "run",
+        "between backbone and classifier",
+        "parameters there",
+        "in all",
+        "MACs there",
+        "in all",
+        "samples/s",
+        "peak memory",
+    ]
+    note = "MACs: multiply-accumulates for one frame. Samples per second: median over epochs and seeds."
+    looks = [entry.look for entry in entries]
+    return Table("Size, cost and speed", note, head, rows, 2, looks=looks)
+
+
+def amount(entry: Entry, size: Callable) -> str:
+    values = sorted({v for run in entry.runs if (v := size(run)) is not None})
+    return " to ".join(dict.fromkeys(big(v) for v in (values[0], values[-1]))) if values else "–"
+
+
+def perf(entry: Entry, key: str, over: Callable) -> float | None:
+    values = [v for run in entry.runs for epoch, v in run.series(key, "perf") if epoch > 0]
+    return over(values) if values else None
+
+
+def seeds(entry: Entry, word: str = "") -> str:
+    """3, or 2 of 3; with a word behind it, in its plural where needed."""
+    n = len(entry.runs)
+    text = str(n) if n == entry.planned else f"{n} of {entry.planned}"
+    return text + (f" {word}" + "s" * (text != "1") if word else "")
+
+
+def span(values: Sequence) -> str:
+    """The only value, or the smallest and the largest."""
+    return "–" if not values else " to ".join(dict.fromkeys((str(values[0]), str(values[-1]))))
+
+
+def conditions(entries: Sequence[Entry]) -> Table | None:
+    """Flags in which the entries differ, None if they agree."""
+    rows = [[key, *values] for key, values in differences(entries)]
+    head = ["setting", *(entry.name for entry in entries)]
+    return Table("Settings that differ", "", head, rows, words=len(head)) if rows else None
+
+
+def warnings(entries: Sequence[Entry], groups: Sequence[Group]) -> list[str]:
+    """What a reader must know before comparing, one sentence each."""
+    lines = []
+    for kind, words in (("train", "trainings"), ("search", "searches")):
+        count = sum(group.kind == kind for group in groups)
+        if count > 1:
+            lines.append(
+                f"The {words} fall into {count} groups with different validation data or measures; losses of "
+                "different groups do not compare and are not ranked against each other."
+            )
+        same = [e for e in entries if e.kind == kind]
+        if len(same) > 1 and (keys := [key for key, _ in differences(same)]):
+            lines.append(f"The {words} differ in more than what is compared: {', '.join(keys)}.")
+    for entry in entries:
+        if entry.unfinished:
+            states = ", ".join(dict.fromkeys(run.status for run in entry.runs))
+            lines.append(
+                f"{entry.name} is not finished ({seeds(entry, 'seed')}; {states}): its numbers may change."
+            )
+        if any(not run.config for run in entry.runs):
+            lines.append(f"{entry.name} has no config.json: under which conditions it ran is unknown.")
+    return lines

@@ -1,0 +1,205 @@
+"""Flags of the search, and what they mean together with a run folder: a new run, or one to resume."""
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from chase_fast.distributed import Ranks
+from chase_fast.errors import ChaseError
+from chase_fast.recipes import SEARCH, SearchConfig, search_recipe
+from chase_fast.runs import CONFIG, RunFolder, git_commit, versions
+
+PROG = "python -m chase_fast.search"
+# a resumed run may change these: they do not change the samples or the mathematics
+FREE_ON_RESUME = {
+    "workers",
+    "device",
+    "threads",
+    "patience",
+    "backbone_chunk",
+    "holdout_cache_mb",
+    "checkpoint_minutes",
+    "checkpoint_iterations",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to do with a configuration."""
+
+    out: Path | None = None
+    """Run folder to make: config.json, history.jsonl, cell.json (the result), report.html, checkpoints.
+    Default: runs/RECIPE_DATE_TIME."""
+    resume: bool = False
+    """Continue the run in --out from its last checkpoint (or its beginning) with its own configuration. The
+    result is the same as that of a run that was never stopped."""
+    seeds: tuple[int, ...] = ()
+    """Search once with each of these seeds, in OUT/seed_K, and take the cell with the smallest hold-out loss,
+    e.g. --seeds 0 1 2. [paper: three seeds]"""
+    seed_per_rank: bool = False
+    """With torchrun and --seeds: each rank searches seeds of its own on its own GPU, by itself, instead of
+    sharing every search with the others."""
+    quiet: bool = False
+    """Print nothing but errors and warnings."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    config: SearchConfig
+    options: Options
+
+
+def description() -> str:
+    recipes = "\n".join(f"  {name}: {' '.join((f.__doc__ or '').split())}" for name, f in SEARCH.items())
+    three = " ".join(f"--{name} got10k:/data/GOT-10k:{name}.txt" for name in ("train", "val", "holdout"))
+    return (
+        "Search a tracking cell. The first word names a recipe (demo if left out), "
+        "flags change its values.\n\n"
+        f"{recipes}\n\n"
+        "Examples:\n"
+        f"  {PROG}\n"
+        f"  {PROG} demo --out runs/mine --epochs 20 --channels 32\n"
+        f"  {PROG} paper {three} --seeds 0 1 2\n"
+        f"  {PROG} --out runs/mine --resume\n"
+        f"  torchrun --nproc_per_node 8 -m chase_fast.search paper {three} --batch 80"
+    )
+
+
+def parse(argv: Sequence[str], default: SearchConfig) -> Arguments:
+    """Flags over a default configuration. A wrong flag ends the process with exit code 2."""
+    return tyro.cli(
+        Arguments,
+        args=list(argv),
+        default=Arguments(default, Options()),
+        prog=f"{PROG} [RECIPE]",
+        description=description(),
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+    )
+
+
+def resolve(argv: Sequence[str], world: int = 1) -> tuple[SearchConfig, Options, RunFolder, dict[str, Any]]:
+    """Command line -> configuration, options, run folder (new, or opened for --resume) and its config.json.
+
+    Args:
+        world: number of ranks that share each search.
+
+    Raises:
+        ChaseError: unknown recipe, senseless values, unusable folder, a flag that a resumed run cannot
+            change.
+    """
+    named = bool(argv) and not argv[0].startswith("-")
+    flags = argv[1:] if named else argv
+    default = search_recipe(argv[0] if named else "demo")
+    arguments = parse(flags, default)
+    options = arguments.options
+    if not options.resume or (
+        options.out is not None and options.out.is_dir() and not any(options.out.iterdir())
+    ):
+        config = together(arguments.config, options, world)
+        if len(set(options.seeds)) != len(options.seeds) or any(seed < 0 for seed in options.seeds):
+            raise ChaseError("--seeds must be different numbers, 0 or more")
+        now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        out = options.out or Path("runs") / f"{config.recipe}_{now}"
+        about = describe(config, options.seeds)
+        return config, options, RunFolder.create(out, about), about
+    if options.out is None:
+        raise ChaseError("--resume needs --out DIR, the run folder to continue")
+    folder, about = RunFolder.open(options.out)
+    stored, seeds = stored_config(folder, about)
+    arguments = parse(flags, stored)
+    if named and argv[0] != stored.recipe:
+        raise ChaseError(
+            f"{options.out} is a run of recipe {stored.recipe}, not {argv[0]}; leave out the name to resume"
+        )
+    changed = [
+        f.name
+        for f in dataclasses.fields(SearchConfig)
+        if f.name not in FREE_ON_RESUME and getattr(arguments.config, f.name) != getattr(stored, f.name)
+    ]
+    if changed or arguments.options.seeds not in ((), seeds):
+        flag = changed[0].replace("_", "-") if changed else "seeds"
+        raise ChaseError(
+            f"--resume cannot change --{flag} of the run in {options.out}; leave it out, or start a new run"
+        )
+    options = dataclasses.replace(arguments.options, seeds=seeds)
+    return together(arguments.config, options, world), options, folder, about
+
+
+def together(config: SearchConfig, options: Options, world: int) -> SearchConfig:
+    """The configuration for this number of ranks.
+
+    Raises:
+        ChaseError: they cannot share the batches, or --seed-per-rank has no seed for one of them.
+    """
+    if not options.seed_per_rank:
+        return config.check().on(world)
+    if len(options.seeds) < world:
+        raise ChaseError(
+            f"--seed-per-rank needs a seed for each of {world} ranks, --seeds names {len(options.seeds)}"
+        )
+    return config.check().on(1)
+
+
+def resolve_together(
+    argv: Sequence[str], ranks: Ranks
+) -> tuple[SearchConfig, Options, RunFolder, dict[str, Any]]:
+    """What `resolve` returns, on every rank; rank 0 alone reads the command line and touches the folder."""
+
+    def make() -> str:
+        config, options, folder, about = resolve(argv, ranks.world)
+        options = dataclasses.asdict(options) | {"out": str(folder.path)}
+        return json.dumps((dataclasses.asdict(config), options, about))
+
+    config, options, about = json.loads(ranks.share(make))
+    options = Options(**(options | {"out": Path(options["out"]), "seeds": tuple(options["seeds"])}))
+    return make_config(config), options, RunFolder(options.out), about
+
+
+def describe(config: SearchConfig, seeds: Sequence[int] = ()) -> dict[str, Any]:
+    """Content of config.json."""
+    return {
+        "command": "search",
+        "config": dataclasses.asdict(config),
+        "seeds": list(seeds),  # empty: one search, with the seed of the configuration
+        "versions": versions(),
+        "commit": git_commit(),
+    }
+
+
+def make_config(values: Mapping[str, Any]) -> SearchConfig:
+    """A configuration from what JSON made of one."""
+    return SearchConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def stored_config(folder: RunFolder, about: dict[str, Any]) -> tuple[SearchConfig, tuple[int, ...]]:
+    """Configuration and seeds (empty for a single search) of a run folder.
+
+    Raises:
+        ChaseError: they are not those of a search of this version.
+    """
+    try:
+        values = about["config"]
+        known = {f.name: f for f in dataclasses.fields(SearchConfig)}
+        if unknown := sorted(set(values) - set(known)):
+            raise ValueError(f"unknown field {unknown[0]}")
+        if missing := sorted(set(known) - set(values)):
+            raise ValueError(f"field {missing[0]} is missing")
+        config = make_config(values)
+        for name in known:
+            if type(getattr(config, name)) is not type(getattr(SearchConfig(), name)):
+                number = isinstance(getattr(SearchConfig(), name), float) and isinstance(values[name], int)
+                if not number:
+                    raise ValueError(f"field {name} is {values[name]!r}")
+        seeds = tuple(about["seeds"])
+        if any(type(seed) is not int for seed in seeds):
+            raise ValueError(f"seeds are {about['seeds']!r}")
+        return config, seeds
+    except (KeyError, TypeError, ValueError) as e:
+        raise ChaseError(
+            f"{folder / CONFIG} is not the configuration of a search ({e}): start a new run"
+        ) from None

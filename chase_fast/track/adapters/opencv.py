@@ -1,0 +1,67 @@
+"""The tracker with the habits of OpenCV's `cv2.Tracker`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chase_fast.track.frames import Box
+from chase_fast.track.result import Result
+from chase_fast.track.source import from_bgr
+from chase_fast.track.tracker import Tracker
+
+
+class TrackerChase:
+    """Takes the place of a tracker of OpenCV's main module:
+
+        tracker = TrackerChase.create("best.safetensors")      # cv2.TrackerNano_create(...)
+        tracker.init(image, (x, y, w, h))
+        ok, (x, y, w, h) = tracker.update(image)
+
+    Images are as cv2.imread and VideoCapture give them: BGR, also BGRA, grey and 16 bits. As there, update
+    returns whole pixels; `box` holds the last result in floats, which are more accurate.
+    """
+
+    def __init__(self, tracker: Tracker):
+        self._tracker = tracker
+        self._result: Result | None = None
+        self._given: Box | None = None
+
+    @classmethod
+    def create(cls, checkpoint: str | Path, preset: str = "accurate", **options: Any) -> "TrackerChase":
+        """options: device, seed and settings, as `Tracker.load`, which also says what it raises."""
+        return cls(Tracker.load(checkpoint, preset, **options))
+
+    def init(self, image: np.ndarray, boundingBox: Sequence[float]) -> None:
+        """Learns the target, x, y, w, h in pixels (floats are welcome); forgets any other.
+
+        Raises:
+            ChaseError: not an image, or a box that is no target.
+        """
+        self._tracker.init(from_bgr(image), boundingBox)
+        self._result, self._given = None, tuple(float(v) for v in boundingBox)
+
+    def update(self, image: np.ndarray) -> tuple[bool, tuple[int, int, int, int]]:
+        """Finds the target: (found, (x, y, w, h)). While it is lost (False) the box is the last one found.
+
+        Raises:
+            ChaseError: not an image, or no `init` before.
+        """
+        self._result = self._tracker.update(from_bgr(image))
+        x, y, w, h = self._result.box
+        return self._result.state != "lost", (round(x), round(y), max(1, round(w)), max(1, round(h)))
+
+    def getTrackingScore(self) -> float:
+        """Score of the last update, as `Result.score`; 0 before the first."""
+        return self._result.score if self._result else 0.0
+
+    @property
+    def box(self) -> Box | None:
+        """The last box in floats: of the last update, else of `init`."""
+        return self._result.box if self._result else self._given
+
+    @property
+    def state(self) -> str | None:
+        """State of the last update, as `Result.state`."""
+        return self._result.state if self._result else None

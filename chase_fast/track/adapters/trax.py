@@ -1,0 +1,115 @@
+"""TraX server for the VOT toolkit: python -m chase_fast.track.adapters.trax --checkpoint FILE.
+
+Needs the package vot-trax (4 or later), which the VOT toolkit installs anyway.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from chase_fast.errors import ChaseError
+
+PROG = "python -m chase_fast.track.adapters.trax"
+
+
+@dataclass(frozen=True)
+class Server:
+    """Track what a TraX client (the VOT toolkit) sends: one or several rectangles. See docs/vot.md."""
+
+    checkpoint: Path
+    """The trained network, made by the train or convert command."""
+    preset: str = "accurate"
+    """Online procedure: accurate (as published), balanced or fast."""
+    device: str = "auto"
+    """auto, cpu or cuda[:N]."""
+    seed: int = 0
+    """Decides everything random: the same seed gives the same boxes."""
+
+
+def load(options: Server):
+    """A tracker that has tracked once: whatever is loaded or built at the first frame is ready before the
+    client starts to count the seconds that a reply may take.
+
+    Raises:
+        ChaseError: see `MultiTracker.load`.
+    """
+    from chase_fast.track.multi import MultiTracker
+
+    tracker = MultiTracker.load(options.checkpoint, options.preset, options.device, options.seed)
+    image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    tracker.init(image, [(140, 100, 40, 40)])
+    for _ in range(2):
+        tracker.update(image)
+    return tracker
+
+
+def serve(server: Any, tracker: Any) -> None:
+    """Answers requests until the client quits.
+
+    server: trax.Server; tracker: `MultiTracker`. Objects may join at any frame and stay in this order.
+
+    Raises:
+        ChaseError: a frame that cannot be read, or a box that is no target.
+    """
+    import trax
+
+    from chase_fast.data.decode import BrokenImage, read_frame
+
+    while (request := server.wait()).type in ("initialize", "frame"):
+        path = request.image["color"].path()
+        try:
+            image = read_frame(path)
+        except BrokenImage as e:
+            raise ChaseError(f"frame {path} cannot be read: {e}") from None
+        new = [region.bounds() for region, _ in request.objects or ()]
+        if request.type == "initialize":
+            tracker.init(image, new)
+            found = []
+        else:
+            found = [(r.box, r.score) for r in tracker.update(image)]
+            for box in new:
+                tracker.add(image, box)
+        reply = found + [(box, 1.0) for box in new]
+        server.status([(trax.Rectangle.create(*box), {"confidence": f"{score:.6f}"}) for box, score in reply])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line. Returns the exit code: 2, after one line on standard error, for a user error."""
+    options = tyro.cli(Server, prog=PROG, args=None if argv is None else list(argv))
+    try:
+        try:
+            trax = importlib.import_module("trax")
+        except ImportError as e:
+            raise ChaseError(
+                f"the TraX server needs the package vot-trax ({e}): pip install vot-trax"
+            ) from None
+        tracker = load(options)
+        server = trax.Server(
+            [trax.Region.RECTANGLE],
+            [trax.Image.PATH],
+            ["color"],
+            tracker_name="chase_fast",
+            tracker_description=f"chase_fast, {tracker.settings.name}, preset {options.preset}",
+            multiobject=True,
+        )
+        try:
+            serve(server, tracker)
+        except ChaseError as e:
+            server.quit(str(e))
+            raise
+        except trax.TraxException as e:
+            raise ChaseError(f"the TraX client went away: {e}") from None
+    except ChaseError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

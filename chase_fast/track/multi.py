@@ -1,0 +1,71 @@
+"""Tracking several targets of one video: their search areas go through the network as one batch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from chase_fast.errors import ChaseError
+from chase_fast.track.base import Base
+from chase_fast.track.frames import check_box, check_frame
+from chase_fast.track.result import Result
+from chase_fast.track.step import step
+from chase_fast.track.target import Target
+
+
+class MultiTracker(Base):
+    """Follows any number of targets; each is found where a `Tracker` of its own would find it.
+
+    Targets are independent of each other. Frames as for `Tracker`; arguments: see `Base`.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._targets: list[Target] | None = None
+        self._started = 0  # targets ever: the number of the next one
+
+    def __len__(self) -> int:
+        return len(self._targets or ())
+
+    def init(self, frame: np.ndarray, boxes: Sequence[Sequence[float]]) -> None:
+        """Learns the targets from their boxes [K, 4] (x, y, w, h, pixels); forgets any others. K may be 0.
+
+        Raises:
+            ChaseError: as `Tracker.init`.
+        """
+        frame = check_frame(frame)
+        checked = [check_box(box, frame) for box in boxes]
+        self._targets, self._started = [], 0
+        for box in checked:
+            self.add(frame, box)
+
+    def update(self, frame: np.ndarray) -> list[Result]:
+        """Finds all targets in the next frame, in the order of `init` and `add`.
+
+        Raises:
+            ChaseError: no `init` before, or not an RGB uint8 frame.
+        """
+        if self._targets is None:
+            raise ChaseError("the tracker has no targets yet: call init(frame, boxes) before update(frame)")
+        return step(self._network, self._targets, check_frame(frame), self.settings)
+
+    def add(self, frame: np.ndarray, box: Sequence[float]) -> int:
+        """Starts one more target in the frame just tracked; its position in the list.
+
+        Raises:
+            ChaseError: as `Tracker.init`.
+        """
+        frame = check_frame(frame)
+        target = Target(self._network, self.settings, frame, check_box(box, frame), self.seed, self._started)
+        self._targets = [*(self._targets or ()), target]
+        self._started += 1
+        return len(self._targets) - 1
+
+    def remove(self, index: int) -> None:
+        """Drops a target; later ones move up by one.
+
+        Raises:
+            ChaseError: there is no such target.
+        """
+        if not 0 <= index < len(self):
+            raise ChaseError(f"there is no target {index}: {len(self)} are tracked, counted from 0")
+        del self._targets[index]

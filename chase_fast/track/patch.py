@@ -1,0 +1,119 @@
+"""Search windows: where the tracker looks in a frame, and the pixels it sees there.
+
+Positions are (row, column) of pixel centres, as in the published tracker: a target of height h whose first
+row is y has its centre at y + (h - 1) / 2. Frames are uint8 (or float32, 0..255) [H, W, 3]; patches float32.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from chase_fast.kernels.crop.opencv import window_pixels
+
+Point = tuple[float, float]  # row, column
+
+
+@dataclass(frozen=True)
+class Window:
+    """A square window in every `every`-th pixel of a frame, from pixel `first` on.
+
+    top_left, bottom_right: corners in frame pixels, the second one exclusive; what positions are measured in.
+    x0, y0, width, height: pixels taken of the thinned-out frame.
+    """
+
+    top_left: Point
+    bottom_right: Point
+    every: int
+    first: tuple[int, int]
+    x0: int
+    y0: int
+    width: int
+    height: int
+
+    @property
+    def centre(self) -> Point:
+        return tuple((a + b - 1) / 2 for a, b in zip(self.top_left, self.bottom_right))
+
+    def scale(self, size: int) -> float:
+        """Frame pixels per patch pixel when the window is resized to size x size."""
+        height, width = (b - a for a, b in zip(self.top_left, self.bottom_right))
+        return math.sqrt(height / size * (width / size))
+
+
+def search_window(
+    centre: Point,
+    side: float,
+    frame_hw: tuple[int, int],
+    size: int,
+    border: str = "replicate",
+    max_scale_change: float | None = None,
+    integer: bool = True,
+) -> Window:
+    """The window of about `side` frame pixels about `centre` that becomes a patch of size x size.
+
+    Windows more than twice the patch are read from a thinned-out frame. border and integer: see
+    `TrackSettings.border` and `.integer_window`.
+    """
+    if border != "replicate":
+        # in float32 as published: a quotient that should be whole may fall below it
+        side = int(np.float32(side) / np.float32(shrinkage(side, frame_hw, border, max_scale_change)))
+    centre_int = [math.trunc(c) for c in centre]
+    every = max(1, int(side / size - 0.1))
+    first = tuple(min(c % every, n - 1) for c, n in zip(centre_int, frame_hw))
+    pixels = max(2, round(side / every))  # side of the window in pixels of the thinned-out frame
+    lengths = [len(range(o, n, every)) for o, n in zip(first, frame_hw)]
+    axes = []
+    for c, o, length in zip(centre_int, first, lengths):
+        middle = (c - o) // every
+        before, behind = (pixels - 1) / 2, pixels / 2
+        if integer:
+            before, behind = math.floor(before), math.floor(behind)
+        low, high = middle - before, middle + behind + 1
+        if border != "replicate":
+            low, high = _shift_inside(low, high, length)
+        axes.append((low, high, math.trunc(low), math.trunc(high)))
+    (top, bottom, y0, y1), (left, right, x0, x1) = axes
+    corners = (every * top, every * left), (every * bottom, every * right)
+    return Window(*corners, every, first, x0, y0, x1 - x0, y1 - y0)
+
+
+def shrinkage(side: float, frame_hw: tuple[int, int], border: str, max_scale_change: float | None) -> float:
+    """Factor >= 1 by which a window shrinks: inside until both axes fit the frame, inside_major until one."""
+    pick = max if border == "inside" else min
+    factor = max(1.0, pick(side / n for n in frame_hw))
+    return factor if max_scale_change is None else min(factor, max_scale_change)
+
+
+def _shift_inside(low: float, high: float, length: int) -> tuple[float, float]:
+    """The interval shifted into [0, length); if it is longer, it overhangs on both sides."""
+    shift = max(0, -low) + min(0, length - high)
+    low, high = low + shift, high + shift
+    overhang = (max(0, -low) + max(0, high - length)) // 2
+    shift = -low - overhang if overhang > 0 else 0
+    return low + shift, high + shift
+
+
+def take(frame: np.ndarray, window: Window, size: int) -> np.ndarray:
+    """The window's pixels, resized bilinearly (half-pixel centres): float32 [size, size, 3], 0..255."""
+    if window.every > 1:
+        frame = frame[window.first[0] :: window.every, window.first[1] :: window.every]
+    part = window_pixels(frame, (window.x0, window.y0, window.width, window.height))
+    part = np.ascontiguousarray(part, dtype=np.float32)
+    return cv2.resize(part, (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def box_in_patch(
+    centre: Point, size: Sequence[float], window_centre: Point, scale: float, patch: int
+) -> list[float]:
+    """Target at `centre` (row, column) of size (h, w), frame px -> x, y, w, h in patch pixels."""
+    (row, column), (h, w) = centre, (s / scale for s in size)
+    middle = (patch - 1) / 2
+    return [
+        (column - window_centre[1]) / scale + middle - (w - 1) / 2,
+        (row - window_centre[0]) / scale + middle - (h - 1) / 2,
+        w,
+        h,
+    ]

@@ -1,0 +1,121 @@
+"""Box refinement: gradient ascent of the box regressor's score over the coordinates of several boxes.
+
+The maps are pooled once per box and the pooled vector is multiplied by the target's modulation (pooling is
+linear per channel). The head's gradient is written out; only the pooling is differentiated by autograd.
+"""
+
+import torch
+from torch import Tensor
+
+from chase_fast.kernels.prroi_pool import prroi_pool
+from chase_fast.nn.box_regressor import STRIDES, AtomIoUNet, Pair
+from chase_fast.track.settings import TrackSettings
+
+_BINS = (5, 3)  # of the two maps
+
+
+class BoxHead:
+    """Score of boxes and its gradient; `net` has its batch norms folded (see `fold`).
+
+    Boxes are [K, P, 4] as x0, y0, x1, y1 in patch px, maps and modulation those of K targets.
+    """
+
+    def __init__(self, net: AtomIoUNet):
+        hidden = net.fc3_rt.linear.out_features
+        self._layers = tuple((m.linear.weight, m.linear.bias) for m in (net.fc3_rt, net.fc4_rt))
+        self._out = net.iou_predictor.weight[0].split(hidden)
+        self._bias = net.iou_predictor.bias
+
+    def score(self, modulation: Pair, maps: Pair, corners: Tensor) -> Tensor:
+        """[K, P]."""
+        return self._forward(modulation, self._pool(maps, _indexed(corners)))[0].view(corners.shape[:2])
+
+    def score_and_gradient(self, modulation: Pair, maps: Pair, corners: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores [K, P] and their gradients [K, P, 4] to x0, y0, x1, y1."""
+        regions = _indexed(corners).requires_grad_()
+        with torch.enable_grad():
+            pooled = self._pool(maps, regions)
+        score, active = self._forward(modulation, [p.detach() for p in pooled])
+        to_pooled = [
+            (((out * a) @ weight).view(*m.shape[:1], -1, *p.shape[1:]) * m[:, None]).view(p.shape)
+            for out, a, (weight, _), m, p in zip(self._out, active, self._layers, modulation, pooled)
+        ]
+        (gradient,) = torch.autograd.grad(pooled, regions, to_pooled)
+        return score.view(corners.shape[:2]), gradient[:, 1:].view(corners.shape)
+
+    def _pool(self, maps: Pair, regions: Tensor) -> list[Tensor]:
+        """Two [K * P, C, bins, bins]."""
+        return [prroi_pool(m, regions, (n, n), 1 / s) for m, n, s in zip(maps, _BINS, STRIDES)]
+
+    def _forward(self, modulation: Pair, pooled: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Scores [K * P] and which hidden units are active, two [K * P, hidden]."""
+        score, active = self._bias, []
+        for (weight, bias), out, m, p in zip(self._layers, self._out, modulation, pooled):
+            scaled = p.view(m.shape[0], -1, *p.shape[1:]) * m[:, None]  # [K, P, C, bins, bins]
+            hidden = torch.addmm(bias, scaled.view(p.shape[0], -1), weight.t())
+            active.append(hidden > 0)
+            score = score + hidden.relu() @ out
+        return score, active
+
+
+def _indexed(corners: Tensor) -> Tensor:
+    k, p = corners.shape[:2]
+    index = torch.arange(k, dtype=corners.dtype, device=corners.device)
+    return torch.cat((index.repeat_interleave(p)[:, None], corners.flatten(0, 1)), 1)
+
+
+def start_boxes(box: Tensor, noise: Tensor, settings: TrackSettings) -> Tensor:
+    """The boxes that are refined: `box` and copies moved and resized at random.
+
+    box: [K, 4] x, y, w, h; noise [K, P, 4], uniform in 0..1: (x, y, w, h).  -> [K, 1 + P, 4].
+    """
+    centre, size = box[:, None, :2] + box[:, None, 2:] / 2, box[:, None, 2:]
+    spread = size.prod(-1, keepdim=True).sqrt() * (noise - 0.5)
+    smallest = size.amin(-1, keepdim=True) / 3
+    sizes = (size + settings.size_jitter * spread[..., 2:]).clamp(min=smallest)
+    centres = centre + settings.position_jitter * spread[..., :2]
+    return torch.cat((box[:, None], torch.cat((centres - sizes / 2, sizes), -1)), 1)
+
+
+def refine(
+    head: BoxHead, modulation: Pair, maps: Pair, boxes: Tensor, settings: TrackSettings
+) -> tuple[Tensor, Tensor]:
+    """Refined boxes [K, P, 4] and their scores [K, P]; see `TrackSettings.score_after` for which scores.
+
+    default space: x, y, w, h move by step * gradient * (w, h, w, h). relative: the gradient is one to
+    (cx / w0, cy / h0, log w, log h), with w0, h0 of the first box, for all of them.
+    """
+    to_position, to_size = settings.step if isinstance(settings.step, tuple) else (settings.step,) * 2
+    centre, size = boxes[..., :2] + boxes[..., 2:] / 2, boxes[..., 2:]
+    unit = size[:, :1]
+    score = boxes.new_zeros(boxes.shape[:2])
+    for _ in range(settings.refine_iterations):
+        corners = torch.cat((centre - size / 2, centre + size / 2), -1)
+        score, gradient = head.score_and_gradient(modulation, maps, corners)
+        low, high = gradient[..., :2], gradient[..., 2:]
+        if settings.space == "relative":
+            centre = centre + to_position * unit.square() * (low + high)
+            size = size * (to_size * size * (high - low) / 2).exp()
+        else:
+            corner = centre - size / 2 + to_position * size * (low + high)
+            size = size + to_size * size * high
+            centre = corner + size / 2
+        to_position, to_size = to_position * settings.step_decay, to_size * settings.step_decay
+    refined = torch.cat((centre - size / 2, size), -1)
+    if settings.score_after or settings.refine_iterations == 0:
+        score = head.score(modulation, maps, torch.cat((centre - size / 2, centre + size / 2), -1))
+    return refined, score
+
+
+def best_box(boxes: Tensor, scores: Tensor, settings: TrackSettings) -> tuple[Tensor, Tensor]:
+    """Mean of the best boxes of acceptable shape: boxes [K, P, 4], scores [K, P] -> [K, 4], any found [K]."""
+    size = boxes[..., 2:].clamp(min=1)
+    boxes = torch.cat((boxes[..., :2], size), -1)
+    aspect = size[..., 0] / size[..., 1]
+    valid = (aspect < settings.max_aspect) & (aspect > 1 / settings.max_aspect)
+    valid &= boxes.isfinite().all(-1) & scores.isfinite()
+    ranked, index = scores.masked_fill(~valid, -torch.inf).topk(min(settings.best_boxes, scores.shape[1]))
+    used = (ranked > -torch.inf)[..., None]  # [K, best, 1]
+    best = boxes.gather(1, index[..., None].expand(-1, -1, 4))
+    count = used.sum(1)  # [K, 1]
+    return best.where(used, 0).sum(1) / count.clamp(min=1), count[:, 0] > 0

@@ -1,0 +1,119 @@
+"""One frame for K targets: cut, one pass of the network, localise, refine, read back once, learn.
+
+Up to the read-back everything is tensor operations on the device without a data-dependent branch, so that it
+can be one CUDA graph; places of targets are kept on the host, where the next windows are cut.
+"""
+
+import logging
+import math
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from chase_fast.nn.box_regressor import Pair
+from chase_fast.track.localize import HARD_NEGATIVE, LOST, STATES, TRACKED, Geometry, clipped, localize
+from chase_fast.track.network import Network
+from chase_fast.track.patch import Window, take
+from chase_fast.track.refine import best_box, refine, start_boxes
+from chase_fast.track.result import Result, State
+from chase_fast.track.settings import TrackSettings
+from chase_fast.track.target import Target, stacked
+
+_LOG = logging.getLogger(__name__)
+_LIMIT = 1e6  # px: what is farther or larger is no box
+
+
+def step(network: Network, targets: list[Target], frame: np.ndarray, settings: TrackSettings) -> list[Result]:
+    """Tracks all targets into this frame and lets them learn from it."""
+    if not targets:
+        return []
+    start = time.perf_counter()
+    for target in targets:
+        target.frame += 1
+    size = settings.image_size
+    windows = [t.window(frame) for t in targets]
+    patches = np.stack([take(frame, w, size) for w in windows])
+    rows = [
+        (*t.place.position, *t.place.size, *w.centre, w.scale(size), *frame.shape[:2])
+        for t, w in zip(targets, windows)
+    ]
+    noise = [t.random(t.frame).random((settings.random_boxes, 4)) for t in targets]
+    with torch.no_grad():
+        seen, geometry, uniform = map(network.upload, (patches, np.array(rows), np.stack(noise)))
+        features, outcome = locate(network, seen, *stacked(targets), geometry, uniform, settings)
+        values = outcome.tolist()  # the only wait for the device
+    found = [_apply(*parts) for parts in zip(targets, values, features, windows)]
+    seconds = time.perf_counter() - start
+    return [Result(t.place.box, score, state, seconds) for t, (state, score) in zip(targets, found)]
+
+
+def locate(
+    network: Network,
+    patches: Tensor,
+    filters: Tensor,
+    modulation: Pair,
+    geometry: Tensor,
+    noise: Tensor,
+    settings: TrackSettings,
+) -> tuple[Tensor, Tensor]:
+    """The part of a frame that runs on the device.
+
+    Args:
+        patches: [K, size, size, 3].
+        filters, modulation: see `stacked`.
+        geometry: [K, 9], the columns of `Geometry`.
+        noise: [K, random boxes, 4], uniform.
+
+    Returns:
+        features [K, C, h, w];
+        [K, 7]: position (2), size (2), 1 if they come from refinement, state code, score.
+    """
+    where = Geometry(*geometry.split((2, 2, 2, 1, 2), 1))
+    maps = network.backbone(patches)
+    features = network.features(maps)
+    scores = network.scores(features, filters)
+    if settings.softmax:
+        scores = _softmax(scores, network)
+    movement, state, score = localize(scores, where, settings)
+    position = clipped(where.window + movement, where, settings)
+
+    middle = (settings.image_size - 1) / 2
+    extent = where.size / where.scale
+    corner = (position - where.window) / where.scale + middle - (extent - 1) / 2
+    box = torch.cat((corner.flip(1), extent.flip(1)), 1)  # x, y, w, h in the patch
+    boxes = start_boxes(box, noise, settings)
+    boxes, box_scores = refine(network.head, modulation, network.box_maps(maps), boxes, settings)
+    best, found = best_box(boxes, box_scores, settings)
+    centre = (best[:, :2] + best[:, 2:] / 2).flip(1)
+    if not settings.half_pixel_offset:
+        centre = centre - 0.5
+    refined = (centre - middle) * where.scale + where.window
+    position = torch.where(found[:, None], refined, position)
+    size = torch.where(found[:, None], best[:, 2:].flip(1) * where.scale, where.size)
+    return features, torch.cat((position, size, torch.stack((found, state, score), 1).to(size)), 1)
+
+
+def _softmax(scores: Tensor, network: Network) -> Tensor:
+    """Softmax of maps [K, S, S] with the classifier's additional logit, if it has one."""
+    flat, extra = scores.flatten(1), getattr(network.classifier.filter_optimizer, "softmax_reg", None)
+    normaliser = flat.logsumexp(1, keepdim=True)
+    if extra is not None:
+        normaliser = torch.logaddexp(normaliser, torch.full_like(normaliser, extra))
+    return (flat - normaliser).exp().view_as(scores)
+
+
+def _apply(target: Target, values: list[float], features: Tensor, window: Window) -> tuple[State, float]:
+    """Moves a target to where it was found, and lets it learn if that is sure enough; state and score."""
+    row, column, h, w, refined, code, score = values
+    if not all(abs(v) < _LIMIT for v in values):  # NaN compares false
+        if not target.warned:
+            _LOG.warning("frame %d: NaN or boundless network output, the target counts as lost", target.frame)
+            target.warned = True
+        return STATES[LOST], score if math.isfinite(score) else 0.0
+    if code != LOST:
+        target.move((row, column), (h, w), bool(refined))
+    if code in (TRACKED, HARD_NEGATIVE):
+        target.learn(features, window, code == HARD_NEGATIVE)
+    return STATES[int(code)], score

@@ -1,0 +1,3 @@
+"""Training of a tracker network: cell, losses, optimiser and the loop with its checkpoints."""
+
+RESULT, BEST = "result.json", "best.safetensors"

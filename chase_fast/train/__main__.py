@@ -1,0 +1,160 @@
+"""Command line of the training: python -m chase_fast.train [RECIPE] [flags]."""
+
+import dataclasses
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from chase_fast.distributed import Elsewhere, Ranks, join, shutdown
+from chase_fast.errors import ChaseError
+from chase_fast.progress import RunProgress, duration
+from chase_fast.runs import CHECKPOINT, CONFIG, RunFolder, versions
+from chase_fast.train import BEST, RESULT
+from chase_fast.train.options import PROG, Job, describe, open_folder, understand_together
+
+if TYPE_CHECKING:
+    import torch
+
+LONGEST = 24 * 90  # hours that rank 0 waits for the slowest seed
+
+
+def train_once(
+    job: Job, folder: RunFolder, progress: RunProgress, ranks: Ranks, device: "torch.device"
+) -> None:
+    """One training in one folder."""
+    import torch
+
+    from chase_fast.train.loop import Training
+
+    config, about = job.config, job.about
+    provenance = {
+        "recipe": config.recipe,
+        "seed": config.seed,
+        "threads": config.threads or torch.get_num_threads(),
+        "versions": about["versions"],
+        "commit": about["commit"],
+    }
+    training = Training(config, job.spec, folder, provenance, progress, ranks, device)
+
+    def stop(number, frame):
+        alone = ranks.world == 1  # torchrun passes on signals, and may repeat them
+        if training.interrupted and alone:
+            raise KeyboardInterrupt
+        training.interrupted = True
+        progress.say(f"stopping after this iteration ...{' (once more: at once)' if alone else ''}")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        training.run()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if ranks.main:
+        progress.say(summary(training, folder.read_json(RESULT)))
+
+
+def summary(training, result: dict[str, Any]) -> str:
+    """Result, time and memory of a finished training."""
+    history, perf, folder = training.history, training.perf, training.folder
+    step = sum(p["step_ms"] for p in perf) / len(perf)
+    wait = sum(p["data_wait_share"] for p in perf) / len(perf)
+    peak = max(p["peak_memory_mb"] for p in perf)
+    millions, billions = result["parameters"]["total"] / 1e6, result["macs"]["total"] / 1e9
+    return "\n".join(
+        [
+            f"network of epoch {result['epoch']}: {millions:.2f} M parameters, {billions:.2f} G MACs a frame",
+            f"validation loss {result['val_loss']:.4f}, untrained network {history[0]['val_loss']:.4f}",
+            f"{duration(sum(p['seconds'] for p in perf))} in all; {step:.0f} ms per iteration, "
+            f"{wait:.0%} of it waiting for data; peak memory {peak / 1024:.2f} GiB",
+            f"network: {folder / BEST}, report: {folder / 'report.html'}",
+        ]
+    )
+
+
+def train_seeds(
+    job: Job, folder: RunFolder, progress: RunProgress, ranks: Ranks, device: "torch.device"
+) -> None:
+    """One training per seed in seed_K; the best network by validation loss is copied to the folder.
+
+    All ranks share each training, or, with --seed-per-rank, rank k makes every W-th one from the k-th on
+    alone.
+    """
+    from chase_fast.report import write_report
+    from chase_fast.train.cells import spec_of_seed
+
+    seeds, sharing = job.options.seeds, ranks
+    if job.options.seed_per_rank:
+        seeds, sharing = seeds[ranks.rank :: ranks.world], Ranks()
+    for number, seed in enumerate(seeds, 1):
+        config = dataclasses.replace(job.config, seed=seed)
+        spec = spec_of_seed(config, job.spec)
+        path = folder / f"seed_{seed}"
+        progress.say(f"seed {seed} ({number} of {len(seeds)})")
+        one = Job(config, spec, job.options, describe(config, spec))
+        child = open_folder(one, path) if sharing.main else RunFolder(path)
+        sharing.barrier()
+        one = dataclasses.replace(one, about=child.read_json(CONFIG))  # of a resumed run: as it was
+        try:
+            train_once(one, child, progress, sharing, device)
+        except ChaseError:
+            if sharing.main:
+                child.discard_unstarted()
+            raise
+    if job.options.seed_per_rank:
+        ranks.barrier(hours=LONGEST)
+    if not ranks.main:
+        return
+    results = {seed: RunFolder(folder / f"seed_{seed}").read_json(RESULT) for seed in job.options.seeds}
+    best = min(results, key=lambda seed: results[seed]["val_loss"])
+    losses = {str(seed): result["val_loss"] for seed, result in results.items()}
+    folder.write_bytes(BEST, (folder / f"seed_{best}" / BEST).read_bytes())
+    folder.write_json(RESULT, results[best] | {"val_loss_of_seeds": losses})
+    write_report(folder.path)
+    progress.say(f"best of {len(results)} seeds: {best}, validation loss {losses[str(best)]:.4f}")
+    progress.say(f"network: {folder / BEST}")
+
+
+def run(argv: Sequence[str]) -> int:
+    ranks = join()
+    job = understand_together(argv, ranks)
+    config, options, folder = job.config, job.options, RunFolder(job.options.out)
+    progress = RunProgress(options.quiet, mute=not ranks.main)
+    progress.say(f"recipe {config.recipe}, run folder {folder.path}")
+    if ranks.world > 1:
+        share = "one seed each" if options.seed_per_rank else f"{config.batch // ranks.world} sequences each"
+        progress.say(f"{ranks.world} ranks, {share}")
+    if options.resume and job.about["versions"] != (now := versions()):
+        then = job.about["versions"]
+        other = sorted(k for k in then.keys() | now if then.get(k) != now.get(k))
+        progress.warn(f"versions differ from the start of this run ({', '.join(other)}): digits may differ")
+    try:
+        train = train_seeds if options.seeds else train_once
+        train(job, folder, progress, ranks, ranks.device(config.device))
+    except ChaseError:
+        if not options.resume and ranks.main:
+            folder.discard_unstarted()
+        raise
+    except KeyboardInterrupt:
+        if ranks.main:
+            state = "its last checkpoint" if any(folder.path.rglob(CHECKPOINT)) else "the beginning"
+            command = f"{PROG} --out {folder.path} --resume"
+            print(f"stopped; continue from {state} with: {command}", file=sys.stderr)
+        return 130
+    shutdown()
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line. Returns the exit code: 2, after one line on standard error, for a user error."""
+    try:
+        return run(list(sys.argv[1:] if argv is None else argv))
+    except Elsewhere:
+        return 2
+    except ChaseError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
