@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chase_fast.device import resolve_device
 from chase_fast.errors import ChaseError
 
 if TYPE_CHECKING:
@@ -276,26 +277,6 @@ def _factors(
         return old / max(own, 1), own / max(total, 1), old / max(total, 1)
     one = (1 - momentum) ** updates
     return one, one ** (world - 1 - rank), one**world
-
-
-def resolve_device(name: str) -> "torch.device":
-    """auto, cpu, cuda, cuda:1 -> device.
-
-    Raises:
-        ChaseError: there is no such device.
-    """
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as e:
-        raise ChaseError(
-            f"--device {name} cannot be used ({str(e).splitlines()[0]}); try cpu, cuda or auto"
-        ) from None
-    return device
 
 
 def join() -> Ranks:

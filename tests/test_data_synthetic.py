@@ -10,6 +10,7 @@ import pytest
 from chase_fast.data import open_sources
 from chase_fast.data.doctor import check
 from chase_fast.data.synthetic import HEIGHT, WIDTH, SyntheticSequence
+from chase_fast.data.synthetic_objects import Compound
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +50,27 @@ def test_box_frames_the_target(sequences):
             continue
         canvas = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
         target = copy.copy(s._target)
-        target.surface = np.full_like(target.surface, 255)
+        target.surfaces = [np.full_like(surface, 255) for surface in target.surfaces]
+        target.__dict__.pop("_sprites", None)
         target.draw(canvas, t)
         x, y, w, h = cv2.boundingRect((canvas[..., 0] > 127).astype(np.uint8))
         low, high = s.boxes[t, :2], s.boxes[t, :2] + s.boxes[t, 2:]
         assert np.abs(np.array([x, y, x + w, y + h]) - [*low, *high]).max() < 3
+
+
+def test_many_targets_have_parts_that_differ_and_move(sequences):
+    bodies = [s._target for s in sequences if isinstance(s._target, Compound)]
+    assert 0.35 < len(bodies) / len(sequences) < 0.85
+    distractors = [d for s in sequences for d in s._distractors]
+    assert 0.35 < np.mean([isinstance(d, Compound) for d in distractors]) < 0.85
+    spread, motion = [], []
+    for body in bodies:
+        assert 2 <= len(body.parts) <= 8 and max(p.surface for p in body.parts) == len(body.surfaces) - 1
+        spread.append(np.std([surface.mean((0, 1)) for surface in body.surfaces], axis=0).mean())
+        middle = body.outlines(np.arange(20)).mean(-1)  # [T, P, 2]
+        apart = np.linalg.norm(middle - middle[:, :1], axis=-1)
+        motion.append((np.ptp(apart, axis=0) / body.outlines(np.arange(1)).std()).max())
+    assert np.median(spread) > 15 and np.median(motion) > 0.1
 
 
 def test_it_is_hard(sequences):

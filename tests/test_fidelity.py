@@ -4,10 +4,12 @@ import dataclasses
 import re
 from pathlib import Path
 
-from chase_fast.recipes import SEARCH, SearchConfig, paper
+from chase_fast.recipes import SEARCH, TRAIN, SearchConfig, TrainConfig, paper
+from chase_fast.track.settings import TrackSettings
 
 PAGE = (Path(__file__).parents[1] / "docs" / "fidelity.md").read_text(encoding="utf-8")
-ROWS = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", PAGE, re.MULTILINE))
+RECIPES = PAGE[PAGE.index("## The recipes") : PAGE.index("## Training")]
+ROWS = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", RECIPES, re.MULTILINE))
 
 
 def written(name: str, value: object) -> str:
@@ -35,6 +37,7 @@ def test_every_named_value_of_the_tables_is_that_of_paper():
 
 
 def test_no_flag_is_misspelt():
-    fields = {f.name for f in dataclasses.fields(SearchConfig)}
+    configurations = SearchConfig, TrainConfig, TrackSettings
+    fields = {f.name for configuration in configurations for f in dataclasses.fields(configuration)}
     for name in re.findall(r"`([a-z0-9]+(?:_[a-z0-9]+)+)(?:=[^`]*)?`", PAGE):
-        assert name in fields | set(SEARCH), name
+        assert name in fields | set(SEARCH) | set(TRAIN), name

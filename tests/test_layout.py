@@ -7,6 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 OPS = sorted(p.parent.name for p in (ROOT / "kernels").glob("*/__init__.py"))
+_LOOP = {"nn", "data", "kernels", "runs", "recipes", "report", "distributed", "progress", "device"}
 # part of chase_fast -> the parts it may import, beside itself, errors and _version
 MAY = {
     "kernels": set(),
@@ -14,17 +15,20 @@ MAY = {
     "data": {"kernels"},
     "runs": set(),
     "progress": set(),
+    "device": set(),
+    "stored": {"runs"},
     "cells": {"nn"},
-    "distributed": {"nn"},  # only nn.norm, whose statistics it merges
+    "distributed": {"nn", "device"},  # of nn only norm, whose statistics it merges
     "published": {"nn"},
     "checkpoint": {"nn", "published"},
     "recipes": {"nn"},  # only nn.space, which needs no torch
-    "report": {"nn", "runs"},
-    "search": set("nn data kernels runs recipes report distributed progress".split()),
-    "train": set("nn data kernels runs recipes report distributed progress checkpoint cells".split()),
+    "report": {"nn", "runs", "cells"},
+    "search": _LOOP | {"stored"},
+    "train": _LOOP | {"stored", "checkpoint", "cells"},
     "convert": {"checkpoint", "published", "nn", "runs", "cells"},
-    "track": {"nn", "data", "kernels", "checkpoint", "runs", "progress"},
-    "evaluate": {"track", "data", "runs", "distributed", "checkpoint", "report"},  # of report only svg
+    "track": {"nn", "data", "kernels", "checkpoint", "runs", "progress", "device"},
+    # of report only svg
+    "evaluate": {"track", "data", "runs", "distributed", "device", "checkpoint", "report"},
 }
 
 

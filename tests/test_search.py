@@ -414,7 +414,12 @@ def test_released_leaves_train_mode_after_its_first_holdout(tmp_path, monkeypatc
 def test_passes_of_an_iteration_share_their_masks(recipe, drawn, tmp_path, monkeypatch):
     """One mask for the train batch and one for the validation batch; the released code draws in each pass."""
     seeds, original = [], SearchNetwork.masks
-    monkeypatch.setattr(SearchNetwork, "masks", lambda self, *a: (seeds.append(tuple(a[-1])), original(self, *a))[1])
+
+    def spy(self, data, rate, of_sequences):
+        seeds.append(tuple(of_sequences))
+        return original(self, data, rate, of_sequences)
+
+    monkeypatch.setattr(SearchNetwork, "masks", spy)
     flags = ("--warmup-epochs", "0", "--epochs", "2", "--iterations", "1")
     assert search(tmp_path / "run", *flags, recipe=recipe) == 0
     first = seeds[:drawn]

@@ -23,7 +23,7 @@ from chase_fast.train.network import TERMS, Losses, split
 from chase_fast.train.optimizer import Average, clip, decay, learning_rates, make_optimizer, set_epoch
 from chase_fast.train.result import best_row
 from chase_fast.train.step import TrainStep
-from tests.tolerances import KERNEL, TRAIN_BF16, TRAIN_GRADIENT, assert_close
+from tests.tolerances import KERNEL, TRAIN_BF16, TRAIN_STEP, assert_close
 
 CPU = torch.device("cpu")
 
@@ -64,9 +64,9 @@ def gradient(net) -> torch.Tensor:
 def assert_same_step(ours, theirs) -> None:
     """Gradients part by part (a convolution's bias before a batch norm has none but rounding), statistics."""
     for (name, a), b in zip(ours.named_children(), theirs.children()):
-        assert_close(gradient(a), gradient(b), TRAIN_GRADIENT, name)
+        assert_close(gradient(a), gradient(b), TRAIN_STEP, name)
     for (name, a), b in zip(ours.named_buffers(), theirs.buffers()):
-        assert_close(a.double(), b.double(), KERNEL[torch.float32], name)
+        assert_close(a.double(), b.double(), TRAIN_STEP, name)
 
 
 def loss_by_hand(net, batch: Batch) -> torch.Tensor:

@@ -4,33 +4,39 @@
 sequence, a scene or a texture. Frame i of sequence k depends on (NAME, k, i) alone and can be rendered in any
 order.
 
-What makes it hard: a moving, turning, zooming, shaking camera; targets that deform, turn, change scale and
-aspect; look-alikes (same shape and texture) close by; occluders in the scene and passing ones; motion and
-defocus blur; light that changes slowly or flickers; sensor noise; targets that look like the scene; targets
-that leave the view. Boxes surround the part of the target inside the image; a frame with less than MIN_COVER
-of the target visible is marked absent (NaN box).
+Targets and distractors are deforming shapes of one texture or, mostly, articulated bodies of several parts
+that differ in texture and outline (synthetic_objects). What makes it hard: a moving, turning, zooming,
+shaking camera; targets that deform, turn, change scale and aspect, some fast; look-alikes (same shape and
+textures, or one part the same) close by; occluders in the scene and passing ones; motion and defocus blur;
+light that changes slowly or flickers; sensor noise; targets that look like the scene, wholly or in one
+part; targets that leave the view. Boxes surround all parts of the target inside the image, hidden or not; a
+frame with less than MIN_COVER of the target visible is marked absent (NaN box).
 
-Render path per frame: warp the scene by the camera, draw distractors, target and occluders (each one remap of
-its texture inside its bounding box), then blur, light and noise.
+Render path per frame: warp the scene by the camera, draw distractors, target and occluders (each part one
+remap of its texture inside its bounding box), then blur, light and noise.
 """
 
 import functools
 import hashlib
 from collections.abc import Sequence as Many
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from chase_fast.data.textures import Shape, scene, texture
+from chase_fast.data.synthetic_bodies import random_body
+from chase_fast.data.synthetic_objects import TEXTURE_SIDE, Blob, Compound, Part, smooth
+from chase_fast.data.textures import Shape, fractal, scene, texture
 
 HEIGHT, WIDTH = 240, 320
 SEQUENCES = 10_000
 MIN_COVER = 0.1
 SCENES, TEXTURES = 20, 96
 SCENE_HW = (480, 640)
-TEXTURE_SIDE = 64
+SHADES = 24
+COMPOUND = 0.6  # share of targets and distractors made of several parts
+FAST = 0.15  # share of fast targets
 COVER_SCALE = 4  # occlusion is measured on an image this much smaller
-_MARGIN = 2
 _BLUR_HALF = 4  # kernels of 11 x 11 and more take a slower path in OpenCV
 
 
@@ -48,71 +54,6 @@ def _scene(name: str, number: int) -> np.ndarray:
 def _texture(name: str, number: int) -> np.ndarray:
     rng = _seed(name, "texture", number)
     return texture(rng, TEXTURE_SIDE, rng.uniform(0.4, 1.0), dull=2)
-
-
-def _smooth(rng: np.random.Generator, length: int, period: float, shape: tuple[int, ...] = ()) -> np.ndarray:
-    """[length, *shape] smooth motion of about unit size: a cubic with a random knot per `period` frames."""
-    knots = rng.standard_normal((int(length / period) + 6, *shape))
-    t = np.arange(length) / period + rng.random()
-    i = t.astype(int)
-    u = (t - i).reshape(-1, *[1] * len(shape))
-    basis = (1 - u) ** 3, 3 * u**3 - 6 * u**2 + 4, -3 * u**3 + 3 * u**2 + 3 * u + 1, u**3
-    return sum(b * knots[i + k] for k, b in enumerate(basis)) / 6 * 1.5
-
-
-class _Object:
-    """A deforming textured shape in the image."""
-
-    def __init__(
-        self,
-        shape: Shape,
-        surface: np.ndarray,
-        centre: np.ndarray,
-        half: np.ndarray,
-        angle: np.ndarray,
-        tempo: float = 1.0,
-    ):
-        """Per frame: centre, half size [T, 2] pixels, angle [T] radians; tempo: speed of the deformation."""
-        self.shape, self.surface, self.tempo = shape, surface, tempo
-        self.centre, self.half, self.angle = centre, half, angle
-        self.reach = half.max(1) * shape.max_radius  # [T] no outline point is farther from the centre
-
-    def outline(self, t: np.ndarray) -> np.ndarray:
-        """Image points of frames t [F]: [F, 2, ANGLES]."""
-        x, y = np.moveaxis(self.shape.outline(t * self.tempo) * self.half[t, :, None], 1, 0)
-        c, s = np.cos(self.angle[t, None]), np.sin(self.angle[t, None])
-        return np.stack([x * c - y * s, x * s + y * c], 1) + self.centre[t, :, None]
-
-    def draw(self, image: np.ndarray, t: int) -> None:
-        """Blends the object of frame t into image [H, W, 3] uint8, in place."""
-        points = self.outline(np.array([t]))[0]
-        x0, y0 = (max(int(v) - _MARGIN, 0) for v in points.min(1))
-        x1, y1 = (max(int(v) + 1 + _MARGIN, 0) for v in points.max(1))
-        part = image[y0:y1, x0:x1]
-        if part.size == 0:
-            return
-        half = self.half[t]
-        c, s = np.float32(np.cos(self.angle[t]) / half), np.float32(np.sin(self.angle[t]) / half)
-        x = np.arange(x0, x0 + part.shape[1], dtype=np.float32) - np.float32(self.centre[t, 0])
-        y = np.arange(y0, y0 + part.shape[0], dtype=np.float32)[:, None] - np.float32(self.centre[t, 1])
-        # body coordinates, then polar: the texture is stretched to the outline
-        u, v = c[0] * x + s[0] * y, c[1] * y - s[1] * x
-        depth, angle = cv2.cartToPolar(u, v)
-        sector = (angle * np.float32(Shape.ANGLES / (2 * np.pi))).astype(np.int32)
-        radius = self.shape.radius(np.array([t * self.tempo]))[0].astype(np.float32)
-        radius = radius.take(sector, mode="wrap")
-        depth /= radius  # 0 centre .. 1 outline
-        stretch = np.float32(TEXTURE_SIDE / 2) / radius
-        middle = np.float32((TEXTURE_SIDE - 1) / 2)
-        colour = cv2.remap(
-            self.surface,
-            u * stretch + middle,
-            v * stretch + middle,
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-        alpha = ((1 - depth) * np.float32(half.min() / 2) + np.float32(0.5)).clip(0, 1)
-        part[:] = cv2.blendLinear(colour, np.ascontiguousarray(part), alpha, 1 - alpha)
 
 
 class SyntheticSequence:
@@ -133,10 +74,10 @@ class SyntheticSequence:
         t, split = self.length, self._id[0]
         self._backdrop = _scene(split, int(rng.integers(SCENES)))
         mirror = np.array([[rng.choice((-1, 1))], [1]])
-        pan = _smooth(rng, t, rng.uniform(10, 40), (2,)) * rng.choice((3, 30, 90))
-        shake = _smooth(rng, t, 1.6, (2,)) * rng.choice((0, 0, 0.8, 2.5))
-        zoom = np.exp(_smooth(rng, t, 30) * rng.choice((0, 0.05, 0.15))) * rng.uniform(0.7, 1.3)
-        turn = _smooth(rng, t, 25) * rng.choice((0, 0.03, 0.12))
+        pan = smooth(rng, t, rng.uniform(10, 40), (2,)) * rng.choice((3, 30, 90))
+        shake = smooth(rng, t, 1.6, (2,)) * rng.choice((0, 0, 0.8, 2.5))
+        zoom = np.exp(smooth(rng, t, 30) * rng.choice((0, 0.05, 0.15))) * rng.uniform(0.7, 1.3)
+        turn = smooth(rng, t, 25) * rng.choice((0, 0.03, 0.12))
         centre = np.array(SCENE_HW[::-1]) / 2 + rng.uniform(-80, 80, 2) + pan + shake
         c, s = np.cos(turn) * zoom, np.sin(turn) * zoom
         linear = np.stack([np.stack([c, -s], -1), np.stack([s, c], -1)], -2) * mirror
@@ -152,30 +93,33 @@ class SyntheticSequence:
         t = self.length
         view = np.array([WIDTH, HEIGHT])
         middle = view / 2
-        path = _smooth(rng, t, rng.choice((10, 18, 32)), (2,)) * view * rng.uniform(0.1, 0.35)
+        fast = rng.random() < FAST
+        period = rng.choice((5, 8) if fast else (10, 18, 32))
+        path = smooth(rng, t, period, (2,)) * view * rng.uniform(0.1, 0.35)
         path += rng.uniform(-0.25, 0.25, 2) * view - path[0]
         if rng.random() < 0.25:  # leaves the view
             path *= 1.6
         else:
             path = 0.42 * view * np.tanh(path / (0.42 * view))
-        path += middle + _smooth(rng, t, 2.0, (2,)) * rng.choice((0, 0.5, 1.5))
+        path += middle + smooth(rng, t, 2.0, (2,)) * rng.choice((0, 0.5, 1.5))
         side = np.exp(rng.uniform(np.log(11), np.log(36)))
-        scale = np.exp(_smooth(rng, t, rng.uniform(15, 40)) * rng.choice((0.05, 0.15, 0.35)))
-        aspect = np.exp(_smooth(rng, t, rng.uniform(12, 40)) * rng.choice((0, 0.1, 0.25)))
+        scale = np.exp(smooth(rng, t, rng.uniform(15, 40)) * rng.choice((0.05, 0.15, 0.35)))
+        aspect = np.exp(smooth(rng, t, rng.uniform(12, 40)) * rng.choice((0, 0.1, 0.25)))
         half = ((side * scale)[:, None] * np.stack([aspect, 1 / aspect], 1)).clip(6, 75)
-        angle = _smooth(rng, t, rng.uniform(12, 40)) * rng.choice((0.05, 0.3, 1.0)) + rng.uniform(-0.3, 0.3)
-        shape = Shape.random(rng, rng.choice((0.0, 0.5, 1.0)))
-        surface = self._surface(rng, camouflage=rng.random() < 0.25)
-        self._target = _Object(shape, surface, path, half, angle)
+        angle = smooth(rng, t, rng.uniform(12, 40)) * rng.choice((0.05, 0.3, 1.0)) + rng.uniform(-0.3, 0.3)
+        look = self._look(rng, hide=0.25)
+        self._target = look.place(path, half, angle)
 
         self._distractors = []
         for _ in range(rng.choice((0, 1, 2, 3, 4))):
-            alike = rng.random() < 0.7
-            offset = rng.uniform(-1, 1, 2) * (110, 80) + _smooth(rng, t, rng.uniform(10, 30), (2,)) * 40
+            alike = rng.random() < 0.6
+            offset = rng.uniform(-1, 1, 2) * (110, 80) + smooth(rng, t, rng.uniform(10, 30), (2,)) * 40
+            other = look if alike else self._look(rng, hide=0.0)
+            if not alike and rng.random() < 0.5:  # the same shirt
+                shared = look.surfaces[rng.integers(len(look.surfaces))]
+                other.surfaces[rng.integers(len(other.surfaces))] = shared
             self._distractors.append(
-                _Object(
-                    shape if alike else Shape.random(rng, rng.choice((0.0, 1.0))),
-                    surface if alike else self._surface(rng, camouflage=False),
+                other.place(
                     (path if rng.random() < 0.5 else middle) + offset,
                     half[::-1] * rng.uniform(0.7, 1.3),
                     angle[::-1] + rng.uniform(-0.5, 0.5),
@@ -192,30 +136,46 @@ class SyntheticSequence:
             else:  # passes by
                 where = path.mean(0) + np.linspace(-1, 1, t)[:, None] * rng.uniform(-220, 220, 2)
             self._occluders.append(
-                _Object(
+                Blob(
                     Shape.random(rng),
-                    self._surface(rng, camouflage=rng.random() < 0.5),
+                    self._surface(rng, hide=0.4 * (rng.random() < 0.5)),
                     where,
                     np.repeat(size[None], t, 0),
                     np.full(t, rng.uniform(-0.2, 0.2)),
                 )
             )
 
-    def _surface(self, rng: np.random.Generator, camouflage: bool) -> np.ndarray:
-        """Texture of an object, darker to its rim; camouflage mixes it with the scene."""
+    def _look(self, rng: np.random.Generator, hide: float) -> "_Look":
+        """A random object; hide: probability that it is mixed with the scene."""
+        mix = 0.4 * (rng.random() < hide)
+        if rng.random() >= COMPOUND:
+            shape = Shape.random(rng, rng.choice((0.0, 0.5, 1.0)))
+            return _Look(shape, None, [self._surface(rng, mix)], 0.0)
+        parts = random_body(rng)
+        count = 1 + max(p.surface for p in parts)
+        lost = int(rng.integers(count)) if rng.random() < 0.3 else -1  # a part hard to tell from the scene
+        surfaces = [self._surface(rng, 0.75 if k == lost else mix) for k in range(count)]
+        return _Look(None, parts, surfaces, rng.uniform(0.1, 0.7))
+
+    def _surface(self, rng: np.random.Generator, hide: float) -> np.ndarray:
+        """Texture of an object, `hide` of it the scene's; shaded and darker to its rim, sometimes blurred."""
         patch = _texture(self._id[0], int(rng.integers(TEXTURES)))
-        if camouflage:
+        if hide:
             y, x = (int(rng.integers(n - TEXTURE_SIDE)) for n in SCENE_HW)
-            patch = 0.6 * patch + 0.4 * self._backdrop[y : y + TEXTURE_SIDE, x : x + TEXTURE_SIDE]
-        return (patch * (_rounding() * rng.uniform(0.8, 1.2))).clip(0, 255).astype(np.uint8)
+            backdrop = self._backdrop[y : y + TEXTURE_SIDE, x : x + TEXTURE_SIDE]
+            patch = cv2.addWeighted(patch, 1 - hide, backdrop, hide, 0)
+        if rng.random() < 0.4:  # cloth, paint: little texture of its own
+            patch = cv2.blur(patch, (int(rng.choice((5, 9, 21))),) * 2)
+        shade = _shade(self._id[0], int(rng.integers(SHADES))) * np.float32(rng.uniform(0.8, 1.2))
+        return cv2.multiply(patch, shade, dtype=cv2.CV_8U)
 
     def _make_weather(self, rng: np.random.Generator) -> None:
         t = self.length
-        light = _smooth(rng, t, rng.uniform(10, 40)) * rng.choice((0.02, 0.1, 0.3))
+        light = smooth(rng, t, rng.uniform(10, 40)) * rng.choice((0.02, 0.1, 0.3))
         light += rng.standard_normal(t) * rng.choice((0, 0, 0.06))  # flicker
         self._gain = np.exp(light)[:, None] * np.exp(rng.normal(0, 0.06, 3)) * rng.uniform(0.6, 1.25)
         self._gamma = float(np.exp(rng.normal(0, 0.2)))
-        focus = _smooth(rng, t, 12) * rng.choice((0, 1.0, 1.8)) + rng.choice((-0.4, 0, 0.8))
+        focus = smooth(rng, t, 12) * rng.choice((0, 1.0, 1.8)) + rng.choice((-0.4, 0, 0.8))
         self._defocus = focus.clip(0, 3)
         speed = np.gradient(self._target.centre, axis=0)
         self._motion = speed * rng.choice((0, 0.4, 0.9))  # shutter: share of the frame time
@@ -223,35 +183,42 @@ class SyntheticSequence:
 
     def _measure(self) -> None:
         """Boxes and visibility; occluders that hide it at the start or mostly are taken away."""
-        outline = self._target.outline(np.arange(self.length))
-        low, high = outline.min(2), outline.max(2)
-        inside = (low >= 0).all(1) & (high <= (WIDTH, HEIGHT)).all(1)
-        cover = self._cover(outline, inside)
+        outlines = self._target.outlines(np.arange(self.length))
+        low, high = outlines.min((1, 3)), outlines.max((1, 3))
+        cover = self._cover(outlines, low, high)
         if cover[0] < 0.5 or np.mean(cover >= MIN_COVER) < 0.5:
             self._occluders = []
-            cover = self._cover(outline, inside)
+            cover = self._cover(outlines, low, high)
         low, high = low.clip(0, None), high.clip(None, (WIDTH, HEIGHT))
         self.visible = (cover >= MIN_COVER) & (high - low > 1).all(1)
         self.boxes = np.where(self.visible[:, None], np.concatenate([low, high - low], 1), np.nan)
 
-    def _cover(self, outline: np.ndarray, inside: np.ndarray) -> np.ndarray:
-        """[T] visible share of the target; overlaps are counted on an image COVER_SCALE times smaller."""
-        target = self._target
+    def _cover(self, outlines: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """[T] visible share of the target; overlaps are counted on an image COVER_SCALE times smaller.
+
+        outlines: [T, parts, 2, N] of the target, in the boxes low .. high [T, 2].
+        """
         hiding = [[] for _ in range(self.length)]  # outlines that may cover the target
         for o in self._occluders:
-            apart = np.abs(o.centre - target.centre).max(1)
-            near = np.flatnonzero(apart < o.reach + target.reach)
-            for t, points in zip(near, o.outline(near)):
-                hiding[t].append(points)
+            apart = np.maximum(low - o.centre, o.centre - high).max(1)
+            near = np.flatnonzero(apart < o.reach)
+            for t, points in zip(near, _small(o.outlines(near))):
+                hiding[t].extend(points)
+        inside = (low >= 0).all(1) & (high <= (WIDTH, HEIGHT)).all(1)
+        outlines = _small(outlines)
         cover = np.ones(self.length)
         for t in np.flatnonzero(~inside | np.array([len(h) > 0 for h in hiding])):
-            mask = np.zeros((HEIGHT // COVER_SCALE, WIDTH // COVER_SCALE), np.uint8)
-            cv2.fillPoly(mask, [_small(outline[t])], 1)
-            area = cv2.contourArea(outline[t].T.astype(np.float32)) / COVER_SCALE**2
-            whole = max(area, np.count_nonzero(mask), 1)
+            corner = np.floor(low[t] / COVER_SCALE).astype(np.int32)  # the mask is that of the whole target
+            w, h = np.ceil(high[t] / COVER_SCALE).astype(np.int32) - corner
+            mask = np.zeros((h, w), np.uint8)
+            for points in outlines[t]:
+                cv2.fillPoly(mask, [points - corner], 1)
+            whole = max(np.count_nonzero(mask), 1)
+            x, y = (-corner).clip(0, None)
+            right, bottom = (np.array([WIDTH, HEIGHT]) // COVER_SCALE - corner).clip(0, None)
             for points in hiding[t]:
-                cv2.fillPoly(mask, [_small(points)], 0)
-            cover[t] = np.count_nonzero(mask) / whole
+                cv2.fillPoly(mask, [points - corner], 0)
+            cover[t] = np.count_nonzero(mask[y:bottom, x:right]) / whole
         return cover
 
     def frame(self, index: int) -> np.ndarray:
@@ -287,16 +254,39 @@ class SyntheticSequence:
         return image
 
 
+class _Look(NamedTuple):
+    """What an object looks like, wherever it is: a shape with one texture, or parts."""
+
+    shape: Shape | None
+    parts: list[Part] | None
+    surfaces: list[np.ndarray]
+    gait: float  # radians per frame
+
+    def place(
+        self, centre: np.ndarray, half: np.ndarray, angle: np.ndarray, tempo: float = 1.0
+    ) -> Blob | Compound:
+        """The object on a path; see Blob."""
+        if self.parts is None:
+            return Blob(self.shape, self.surfaces[0], centre, half, angle, tempo)
+        gait = np.arange(len(centre)) * (self.gait * tempo) + 5 * tempo
+        return Compound(self.parts, self.surfaces, centre, half, angle, gait)
+
+
 def _small(outline: np.ndarray) -> np.ndarray:
-    """Outline [2, ANGLES] -> polygon [ANGLES, 2] on the small cover image."""
-    return np.rint(outline.T / COVER_SCALE - 0.5).astype(np.int32)
+    """Outlines [..., 2, N] -> polygons [..., N, 2] int32 on the small cover image."""
+    return np.rint(np.moveaxis(outline, -1, -2) / COVER_SCALE - 0.5).astype(np.int32)
 
 
-@functools.cache
-def _rounding() -> np.ndarray:
-    """[side, side, 1] brightness of a rounded body: 1.1 in the middle, 0.75 at the rim."""
-    x = np.linspace(-1, 1, TEXTURE_SIDE)
-    return 1.1 - 0.35 * np.minimum(x[:, None] ** 2 + x**2, 1)[..., None]
+@functools.lru_cache(maxsize=2 * SHADES)
+def _shade(name: str, number: int) -> np.ndarray:
+    """[side, side, 3] float32 light on a rounded body: darker to the rim and one side, soft shadows."""
+    rng = _seed(name, "shade", number)
+    x = np.linspace(-1, 1, TEXTURE_SIDE, dtype=np.float32)
+    light = 1.1 - rng.uniform(0.1, 0.4) * np.minimum(x[:, None] ** 2 + x**2, 1)
+    way = rng.uniform(0, 2 * np.pi)
+    light += rng.uniform(0, 0.35) * (np.cos(way) * x + np.sin(way) * x[:, None])
+    light *= 1 + rng.choice((0, 0.4, 0.9)) * (fractal(rng, TEXTURE_SIDE, rng.uniform(0.2, 0.5)) - 0.5)
+    return np.repeat(light.astype(np.float32)[..., None], 3, 2)
 
 
 @functools.lru_cache(maxsize=4)

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from chase_fast.data.evaluation import EvaluationSet, open_evaluation
-from chase_fast.distributed import resolve_device
+from chase_fast.device import resolve_device
 from chase_fast.errors import ChaseError
 from chase_fast.evaluate.options import Evaluate
 from chase_fast.evaluate.pack import pack

@@ -23,12 +23,12 @@ class TrainConfig:
 
     # data
     train: tuple[str, ...] = ()
-    """Data for the weights: kind:path[:split][*weight] ..., e.g. got10k:/data/GOT-10k:vottrain
-    trackingnet:/data/TrackingNet:0-3 lasot:/data/LaSOT:train*0.25 coco:/data/COCO, or synthetic. [PrDiMP:
-    those four, weights 1, 1, 0.25, 1]"""
+    """Data for the weights: kind:path[:split][*weight] ..., e.g. got10k:/data/GOT-10k:vot_train.txt
+    trackingnet:/data/TrackingNet:0-3 lasot:/data/LaSOT:train*0.25 coco:/data/COCO:train2014, or synthetic.
+    [PrDiMP: these four; the list leaves out what overlaps VOT]"""
     val: tuple[str, ...] = ()
-    """Data for the validation loss, which chooses the epoch; disjoint from --train. [PrDiMP: GOT-10k
-    votval]"""
+    """Data for the validation loss, which chooses the epoch; disjoint from --train. [PrDiMP:
+    GOT-10k train, another list]"""
     skip_bad: bool = False
     """Leave out (and count) sequences with missing or broken frames instead of stopping with an error."""
     image_size: int = 288
@@ -279,7 +279,8 @@ def demo() -> TrainConfig:
         iterations=25,
         val_batches=10,
         lr_backbone=1e-3,
-        lr_step=6,
+        lr_step=3,
+        lr_gamma=0.3,
     )
 
 

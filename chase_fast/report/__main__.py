@@ -47,35 +47,8 @@ class Report:
     """Where to draw --cell as PNG (matplotlib)."""
 
 
-def load_cell(name: str):
-    """Genotype of a cell.json (or of a file that holds a bare genotype), or a published cell.
-
-    Raises:
-        ChaseError: neither a file nor a published name, or the file is no cell.
-    """
-    import json
-
-    from chase_fast.nn.genotype import PUBLISHED
-    from chase_fast.report.read import genotype_of
-
-    if name.lower() in PUBLISHED:
-        return PUBLISHED[name.lower()]
-    published = ", ".join(PUBLISHED)
-    try:
-        content = json.loads(Path(name).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ChaseError(f"--cell {name}: no such file, and no published cell ({published})") from None
-    except (OSError, ValueError) as e:
-        raise ChaseError(f"--cell {name}: cannot be read as JSON ({e}); give a cell.json") from None
-    try:
-        return genotype_of(
-            content if isinstance(content, dict) and "genotype" in content else {"genotype": content}
-        )
-    except ChaseError as e:
-        raise ChaseError(f"--cell {name}: {e}") from None
-
-
 def run(arguments: Report) -> None:
+    from chase_fast.cells import load_cell
     from chase_fast.report import markdown, save_png, save_svg, write_comparison, write_report
 
     if arguments.cell is not None:
@@ -83,7 +56,7 @@ def run(arguments: Report) -> None:
             raise ChaseError("give either run folders or --cell, not both")
         if arguments.svg is None and arguments.png is None:
             raise ChaseError("--cell needs --svg OUT.svg or --png OUT.png")
-        genotype = load_cell(arguments.cell)
+        genotype, _ = load_cell(arguments.cell)
         for path, save in ((arguments.svg, save_svg), (arguments.png, save_png)):
             if path is None:
                 continue

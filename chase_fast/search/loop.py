@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import save as to_safetensors
 
 from chase_fast.data import Batch
-from chase_fast.distributed import Ranks, resolve_device
+from chase_fast.device import resolve_device
+from chase_fast.distributed import Ranks
 from chase_fast.errors import ChaseError
 from chase_fast.nn.genotype import Genotype
 from chase_fast.recipes import SearchConfig

@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import tyro
 from chase_fast.distributed import Ranks
 from chase_fast.errors import ChaseError
 from chase_fast.recipes import SEARCH, SearchConfig, search_recipe
-from chase_fast.runs import CONFIG, RunFolder, git_commit, versions
+from chase_fast.runs import RunFolder, git_commit, versions
+from chase_fast.stored import check_unchanged, make_config, stored_config
 
 PROG = "python -m chase_fast.search"
 # a resumed run may change these: they do not change the samples or the mathematics
@@ -110,21 +111,16 @@ def resolve(argv: Sequence[str], world: int = 1) -> tuple[SearchConfig, Options,
     if options.out is None:
         raise ChaseError("--resume needs --out DIR, the run folder to continue")
     folder, about = RunFolder.open(options.out)
-    stored, seeds = stored_config(folder, about)
+    stored, seeds = stored_config(SearchConfig, "search", folder, about)
     arguments = parse(flags, stored)
     if named and argv[0] != stored.recipe:
         raise ChaseError(
             f"{options.out} is a run of recipe {stored.recipe}, not {argv[0]}; leave out the name to resume"
         )
-    changed = [
-        f.name
-        for f in dataclasses.fields(SearchConfig)
-        if f.name not in FREE_ON_RESUME and getattr(arguments.config, f.name) != getattr(stored, f.name)
-    ]
-    if changed or arguments.options.seeds not in ((), seeds):
-        flag = changed[0].replace("_", "-") if changed else "seeds"
+    check_unchanged(stored, arguments.config, FREE_ON_RESUME, folder)
+    if arguments.options.seeds not in ((), seeds):
         raise ChaseError(
-            f"--resume cannot change --{flag} of the run in {options.out}; leave it out, or start a new run"
+            f"--resume cannot change --seeds of the run in {options.out}; leave it out, or start a new run"
         )
     options = dataclasses.replace(arguments.options, seeds=seeds)
     return together(arguments.config, options, world), options, folder, about
@@ -157,7 +153,7 @@ def resolve_together(
 
     config, options, about = json.loads(ranks.share(make))
     options = Options(**(options | {"out": Path(options["out"]), "seeds": tuple(options["seeds"])}))
-    return make_config(config), options, RunFolder(options.out), about
+    return make_config(SearchConfig, config), options, RunFolder(options.out), about
 
 
 def describe(config: SearchConfig, seeds: Sequence[int] = ()) -> dict[str, Any]:
@@ -169,37 +165,3 @@ def describe(config: SearchConfig, seeds: Sequence[int] = ()) -> dict[str, Any]:
         "versions": versions(),
         "commit": git_commit(),
     }
-
-
-def make_config(values: Mapping[str, Any]) -> SearchConfig:
-    """A configuration from what JSON made of one."""
-    return SearchConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-
-
-def stored_config(folder: RunFolder, about: dict[str, Any]) -> tuple[SearchConfig, tuple[int, ...]]:
-    """Configuration and seeds (empty for a single search) of a run folder.
-
-    Raises:
-        ChaseError: they are not those of a search of this version.
-    """
-    try:
-        values = about["config"]
-        known = {f.name: f for f in dataclasses.fields(SearchConfig)}
-        if unknown := sorted(set(values) - set(known)):
-            raise ValueError(f"unknown field {unknown[0]}")
-        if missing := sorted(set(known) - set(values)):
-            raise ValueError(f"field {missing[0]} is missing")
-        config = make_config(values)
-        for name in known:
-            if type(getattr(config, name)) is not type(getattr(SearchConfig(), name)):
-                number = isinstance(getattr(SearchConfig(), name), float) and isinstance(values[name], int)
-                if not number:
-                    raise ValueError(f"field {name} is {values[name]!r}")
-        seeds = tuple(about["seeds"])
-        if any(type(seed) is not int for seed in seeds):
-            raise ValueError(f"seeds are {about['seeds']!r}")
-        return config, seeds
-    except (KeyError, TypeError, ValueError) as e:
-        raise ChaseError(
-            f"{folder / CONFIG} is not the configuration of a search ({e}): start a new run"
-        ) from None

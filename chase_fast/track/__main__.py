@@ -18,7 +18,7 @@ PROG = "python -m chase_fast.track"
 class Track:
     """What to track in what."""
 
-    source: tyro.conf.Positional[str]
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """Video file, folder of frames, number of a camera, or URL of a stream."""
     checkpoint: Path
     """The trained network, made by the train or convert command."""

@@ -7,30 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_weights
 
+from chase_fast.device import resolve_device
 from chase_fast.errors import ChaseError
 from chase_fast.kernels import target_filter
 from chase_fast.nn.backbone import MEAN, STD, freeze
 from chase_fast.nn.box_regressor import AtomIoUNet, Pair
 from chase_fast.nn.tracker_net import TrackerNet
 from chase_fast.track.refine import BoxHead
-
-
-def resolve_device(name: str | torch.device) -> torch.device:
-    """auto, cpu, cuda, cuda:1 -> device.
-
-    Raises:
-        ChaseError: there is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as e:
-        raise ChaseError(
-            f"device {name} cannot be used ({str(e).splitlines()[0]}); try cpu, cuda or auto"
-        ) from None
-    return device
 
 
 def fold(regressor: AtomIoUNet) -> AtomIoUNet:

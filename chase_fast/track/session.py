@@ -204,8 +204,8 @@ class Session:
         whole = len(writer.frames) / (time.perf_counter() - self._started)
         lines = [
             f"{len(writer.frames)} frames, lost in {', '.join(map(str, lost))}; tracker "
-            f"{speed['fps_total']:.1f} fps (mean of 1/t: {speed['fps_mean_of_frames']:.1f}), with reading and "
-            f"writing {whole:.1f} fps",
+            f"{speed['fps_total']:.1f} fps (mean of 1/t: {speed['fps_mean_of_frames']:.1f}), "
+            f"with reading and writing {whole:.1f} fps",
             f"boxes: {', '.join(str(self._out / name) for name in writer.names)}",
         ]
         if self._video and self._video.name:

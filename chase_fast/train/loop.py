@@ -275,6 +275,8 @@ class Training:
             return
         try:
             write_report(self.folder.path)
+        except ChaseError:
+            raise
         except Exception as e:
             self.progress.warn(f"report.html was not written ({type(e).__name__}: {e})")
 

@@ -75,7 +75,7 @@ class Job:
 
 def description() -> str:
     recipes = "\n".join(f"  {name}: {' '.join((f.__doc__ or '').split())}" for name, f in TRAIN.items())
-    two = "--train got10k:/data/GOT-10k:vottrain --val got10k:/data/GOT-10k:votval"
+    two = "--train got10k:/data/GOT-10k:train --val got10k:/data/GOT-10k:val"
     return (
         "Train a tracker. The first word names a recipe (demo if left out), flags change its values.\n\n"
         f"{recipes}\n\n"
