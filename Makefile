@@ -5,7 +5,7 @@ PYTHON ?= python
 build:
 	$(PYTHON) -m pip install -e . --no-build-isolation --no-deps
 test:
-	$(PYTHON) -m pytest -q $(ARGS)
+	$(PYTHON) -m pytest -q -n 2 --dist loadfile $(ARGS)
 test-gpu:
 	$(PYTHON) -m pytest -q -m gpu $(ARGS)
 bench:
