@@ -166,7 +166,7 @@ def test_a_trax_client_tracks_objects_that_come_and_join(client, checkpoint, fil
         client.frame(missing, {}, [])
     process.stdin.close()
     assert process.wait(20) == 2
-    (message,) = process.stderr.read().decode().splitlines()
+    *_, message = process.stderr.read().decode().splitlines()
     assert message.startswith("error: frame") and message.endswith(
         ".gone cannot be read: No such file or directory"
     )
