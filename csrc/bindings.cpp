@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "cpu/isa.h"
 #include "cpu/node_sum.h"
 #include "cpu/prroi_pool.h"
 #include "view.h"
@@ -24,8 +25,7 @@ static py::dict build_info() {
   info["cuda"] = py::none();
   info["cuda_archs"] = py::none();
 #endif
-  __builtin_cpu_init();
-  info["avx2"] = static_cast<bool>(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
+  info["isa"] = name(isa());
   return info;
 }
 

@@ -63,8 +63,7 @@ def print_facts(facts: dict[str, Any], console: Console) -> None:
         console.print(f"Native  [red]{escape(native['missing'])}[/red]")
     else:
         cuda = f"CUDA {native['cuda']} for sm {native['cuda_archs']}" if native["cuda"] else "without CUDA"
-        avx2 = "AVX2" if native["avx2"] else "portable code (no AVX2 here)"
-        console.print(f"Native  {escape(native['file'])}: gcc {native['compiler']}, {avx2}, {cuda}")
+        console.print(f"Native  {escape(native['file'])}: gcc {native['compiler']}, {native['isa']}, {cuda}")
     console.print()
     print_ops(facts["ops"], console)
 

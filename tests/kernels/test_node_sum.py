@@ -175,12 +175,13 @@ def test_threads_do_not_change_a_bit():
         assert all(torch.equal(a, b) for a, b in zip(results[0], other))
 
 
-def test_portable_path_without_avx2():
-    """The same comparison with the vector instructions switched off (the choice is made once per process)."""
+@pytest.mark.parametrize("isa", ["avx2", "portable"])
+def test_narrower_instruction_sets(isa):
+    """The same comparison with narrower vector instructions (the choice is made once per process)."""
     program = "-k", "matches_reference and cpu and float32-contiguous", "-q", "-p", "no:cacheprovider"
     command = [sys.executable, "-m", "pytest", "tests/kernels/test_node_sum.py", *program]
     done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"CHASE_FAST_AVX2": "0"}, capture_output=True, text=True
+        command, cwd=ROOT, env=os.environ | {"CHASE_FAST_ISA": isa}, capture_output=True, text=True
     )
     assert done.returncode == 0 and "passed" in done.stdout, done.stdout[-3000:]
 
