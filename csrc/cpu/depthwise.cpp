@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <type_traits>
 #include <vector>
 
@@ -62,7 +63,17 @@ struct Kernels {
   // elsewhere.
   static inline CHASE_FAST_FLAT void fill(const T* map, int64_t H, int64_t W, int64_t C, const Strip& strip, int64_t PH,
                                           int64_t PW, int64_t offset, int64_t step, T slope, V* planes) {
-    std::memset(static_cast<void*>(planes), 0, strip.vectors * PH * PW * sizeof(V));
+    if (step != 1) std::memset(static_cast<void*>(planes), 0, strip.vectors * PH * PW * sizeof(V));
+    for (int64_t v = 0; v < strip.vectors && step == 1; ++v) {
+      V *plane = planes + v * PH * PW, *last = plane + (offset + H) * PW;
+      std::memset(static_cast<void*>(plane), 0, offset * PW * sizeof(V));
+      for (int64_t y = 0; y < H; ++y) {
+        V* row = plane + (offset + y) * PW;
+        std::memset(static_cast<void*>(row), 0, offset * sizeof(V));
+        std::memset(static_cast<void*>(row + offset + W), 0, (PW - offset - W) * sizeof(V));
+      }
+      std::memset(static_cast<void*>(last), 0, (PH - offset - H) * PW * sizeof(V));
+    }
     for (int64_t y = 0; y < H; ++y)
       for (int64_t x = 0; x < W; ++x) {
         const T* from = map + (y * W + x) * C + strip.first;
@@ -212,20 +223,36 @@ int vector_bytes() {
 #endif
 }
 
-// Memory for vectors, aligned for all of them.
-struct alignas(64) Line {
-  unsigned char bytes[64];
-};
-
-struct Scratch {
-  explicit Scratch(int64_t vectors, int bytes) : lines((vectors * bytes + 63) / 64) {}
-  std::vector<Line> lines;
-
+// Memory for vectors of one thread, aligned for all of them, kept between calls: planes are above the size from which
+// malloc maps fresh pages every time.
+class Scratch {
+ public:
   template <class V>
-  V* as() {
-    return reinterpret_cast<V*>(lines.data());
+  V* vectors(int64_t count) {
+    const int64_t wanted = (count * static_cast<int64_t>(sizeof(V)) + sizeof(Line) - 1) / sizeof(Line);
+    if (wanted > size_) {
+      lines_.reset(new Line[wanted]);
+      size_ = wanted;
+    }
+    return reinterpret_cast<V*>(lines_.get());
   }
+
+ private:
+  struct alignas(64) Line {
+    unsigned char bytes[64];
+  };
+  std::unique_ptr<Line[]> lines_;
+  int64_t size_ = 0;
 };
+
+struct Buffers {
+  Scratch input, grad, weights, sums;
+};
+
+Buffers& buffers() {
+  static thread_local Buffers mine;
+  return mine;
+}
 
 template <class T>
 void forward(const Shape& s, const T* x, const T* weights, T slope, T* out, int threads) {
@@ -233,13 +260,14 @@ void forward(const Shape& s, const T* x, const T* weights, T slope, T* out, int 
   const int64_t per_strip = kStrip * bytes / sizeof(T), strips = (s.channels + per_strip - 1) / per_strip;
   parallel_for(s.images * strips, threads, [&](int64_t unit) {
     const int64_t n = unit / strips, number = unit % strips;
-    Scratch planes(kStrip * s.padded(), bytes), taps(kStrip * s.taps(), bytes);
+    Buffers& memory = buffers();
     with_vectors([&](auto width) CHASE_FAST_FLAT {
       using K = Kernels<T, decltype(width)::value>;
       using V = typename K::V;
       const Strip strip = K::strip(number, s.channels);
       const int64_t PW = s.padded_width();
-      V *in = planes.as<V>(), *w = taps.as<V>();
+      V *in = memory.input.template vectors<V>(kStrip * s.padded()),
+        *w = memory.weights.template vectors<V>(kStrip * s.taps());
       K::fill(x + n * s.pixels() * s.channels, s.height, s.width, s.channels, strip, s.padded_height(), PW, s.padding(),
               1, slope, in);
       K::gather(weights, s.taps(), strip, false, w);
@@ -260,18 +288,17 @@ void backward(const Shape& s, const T* grad, const T* x, const T* weights, T slo
   std::vector<T> parts(grad_weights ? s.images * strips * per_strip * taps : 0);  // [N, vectors, k * k, L]
   parallel_for(s.images * strips, threads, [&](int64_t unit) {
     const int64_t n = unit / strips, number = unit % strips;
-    Scratch grads(kStrip * s.padded(), bytes), inputs(grad_weights ? kStrip * s.padded() : 0, bytes);
-    Scratch turned(kStrip * taps, bytes), sums(kStrip * taps, bytes);
+    Buffers& memory = buffers();
     with_vectors([&](auto width) CHASE_FAST_FLAT {
       using K = Kernels<T, decltype(width)::value>;
       using V = typename K::V;
       const Strip strip = K::strip(number, C);
       const int64_t PH = s.padded_height(), PW = s.padded_width(), P = s.padding();
       const T* image = x + n * s.pixels() * C;
-      V* g = grads.as<V>();
+      V* g = memory.grad.template vectors<V>(kStrip * s.padded());
       K::fill(grad + n * s.out_pixels() * C, s.out_height, s.out_width, C, strip, PH, PW, P, s.stride, T(1), g);
       if (grad_x) {
-        V* w = turned.as<V>();
+        V* w = memory.weights.template vectors<V>(kStrip * taps);
         K::gather(weights, taps, strip, true, w);
         for (int64_t v = 0; v < strip.vectors; ++v) {
           const int64_t at = strip.first + v * K::L;
@@ -281,7 +308,8 @@ void backward(const Shape& s, const T* grad, const T* x, const T* weights, T slo
         }
       }
       if (grad_weights) {
-        V *in = inputs.as<V>(), *sum = sums.as<V>();
+        V *in = memory.input.template vectors<V>(kStrip * s.padded()),
+          *sum = memory.sums.template vectors<V>(kStrip * taps);
         K::fill(image, s.height, s.width, C, strip, PH, PW, P, 1, slope, in);
         for (int64_t v = 0; v < strip.vectors; ++v)
           K::correlate_all(in + v * s.padded(), PW, g + v * s.padded() + P * PW + P, PW, s.stride, s, sum + v * taps);
