@@ -193,13 +193,18 @@ struct Kernels {
     }
   }
 
+  // Constants for the usual kernels and dilations: taps that tiles share are then read once.
   static inline CHASE_FAST_FLAT void convolve_any(const V* in, int64_t PW, const V* weights, int64_t kernel,
                                                   int64_t stride, int64_t dilation, int64_t H, int64_t W, int64_t C,
                                                   int64_t count, const T* mask, T slope, T* out) {
-    if (kernel == 3)
-      convolve<3>(in, PW, weights, kernel, stride, dilation, H, W, C, count, mask, slope, out);
-    else if (kernel == 5)
-      convolve<5>(in, PW, weights, kernel, stride, dilation, H, W, C, count, mask, slope, out);
+    if (kernel == 3 && stride == 1 && dilation == 1)
+      convolve<3>(in, PW, weights, 3, 1, 1, H, W, C, count, mask, slope, out);
+    else if (kernel == 3 && stride == 1 && dilation == 2)
+      convolve<3>(in, PW, weights, 3, 1, 2, H, W, C, count, mask, slope, out);
+    else if (kernel == 5 && stride == 1 && dilation == 1)
+      convolve<5>(in, PW, weights, 5, 1, 1, H, W, C, count, mask, slope, out);
+    else if (kernel == 5 && stride == 1 && dilation == 2)
+      convolve<5>(in, PW, weights, 5, 1, 2, H, W, C, count, mask, slope, out);
     else
       convolve<0>(in, PW, weights, kernel, stride, dilation, H, W, C, count, mask, slope, out);
   }
