@@ -21,7 +21,7 @@ class TestSepConv(OpTests):
 
     def op_call(self, inputs, backend):
         options = (inputs[k] for k in ("stride", "dilation", "flavour", "groups", "training"))
-        return package._sep_conv, (*(inputs[k] for k in ORDER), *options, 1e-5, 0.01, backend)
+        return package._sep_conv, (*(inputs[k] for k in ORDER), *options, 1e-5, 0.01, True, backend)
 
 
 @pytest.mark.parametrize("flavour", package.FLAVOURS)
