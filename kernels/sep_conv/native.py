@@ -23,6 +23,11 @@ def _new_map(x: Tensor, channels: int, stride: int) -> Tensor:
     return torch.empty(shape, dtype=x.dtype).permute(0, 3, 1, 2)
 
 
+def _empty(x: Tensor) -> Tensor:
+    """Stands for a result that is not wanted; a fresh one each time, an op's results must not alias."""
+    return torch.empty(0, dtype=x.dtype)
+
+
 def _rows(x: Tensor) -> Tensor:
     """[N, C, H, W] in channels_last memory -> [N H W, C], a view."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
@@ -79,12 +84,11 @@ def forward(
         view(between),
         torch.get_num_threads(),
     )
-    none = torch.empty(0, dtype=x.dtype)
     if not training and not keep:
         scale = gamma * torch.rsqrt(var + eps)
         y = _pointwise(between, pointwise * scale[:, None], torch.addcmul(beta, mean, scale, value=-1))
         y = F.leaky_relu_(y, slope) if flavour == "chase" else y
-        return y, mean.repeat(groups, 1), var.repeat(groups, 1), none, none
+        return y, mean.repeat(groups, 1), var.repeat(groups, 1), _empty(x), _empty(x)
     product = _pointwise(between, pointwise)
     tables = (gamma, beta) if training else (gamma, beta, mean, var)
     tables = [
@@ -92,7 +96,7 @@ def forward(
     ]  # running statistics: not read in training
     one = torch.ones(1, dtype=x.dtype)
     y, mean, var = node.forward([product], one, *tables, _norm_kind(flavour), groups, training, eps, slope)
-    return y, mean[0], var[0], *((between, product) if keep else (none, none))
+    return y, mean[0], var[0], *((between, product) if keep else (_empty(x), _empty(x)))
 
 
 def backward(
@@ -116,18 +120,18 @@ def backward(
 ):
     """Gradients of x, depthwise, pointwise, gamma, beta; unwanted ones of the first three are empty."""
     to_x, to_depthwise, to_pointwise = wanted[:3]
-    none, one = torch.empty(0, dtype=x.dtype), torch.ones(1, dtype=x.dtype)
+    one = torch.ones(1, dtype=x.dtype)
     tables = [t[None] for t in (gamma, beta, mean, var)]
     options = (_norm_kind(flavour), training, eps, slope, [any(wanted[:3])])
     (grad,), _, grad_gamma, grad_beta = node.backward(grad, [product], one, *tables, *options)
     rest = grad_gamma[0], grad_beta[0]
-    grad_pointwise = torch.mm(_rows(grad).t(), _rows(between)) if to_pointwise else none
+    grad_pointwise = torch.mm(_rows(grad).t(), _rows(between)) if to_pointwise else _empty(x)
     if not (to_x or to_depthwise):
-        return none, none, grad_pointwise, *rest
+        return _empty(x), _empty(x), grad_pointwise, *rest
     grad = _pointwise(grad, pointwise.t().contiguous())
     x, depthwise = channels_last(x), depthwise.contiguous()
-    grad_x = torch.empty_like(x, memory_format=torch.channels_last) if to_x else none
-    grad_depthwise = torch.empty(depthwise.shape, dtype=x.dtype) if to_depthwise else none
+    grad_x = torch.empty_like(x, memory_format=torch.channels_last) if to_x else _empty(x)
+    grad_depthwise = torch.empty(depthwise.shape, dtype=x.dtype) if to_depthwise else _empty(x)
     native().cpu_depthwise_backward(
         view(grad),
         view(x),
