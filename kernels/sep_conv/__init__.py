@@ -27,6 +27,7 @@ CAN_RUN = {
     "cpu": _dispatch.native_cpu(torch.float32, torch.float64),
 }
 FLAVOURS = ("chase", "darts")
+SMALL = 1 << 16  # values of x
 
 
 def sep_conv(
@@ -58,7 +59,8 @@ def sep_conv(
         flavour: "chase" or "darts".
         groups: number of parts of the batch with statistics of their own; divides N.
         slope: of the leaky ReLU (chase).
-        backend: force `reference | cpu`.
+        backend: force `reference | cpu`. Not forced, maps of less than SMALL values with gradient take the
+            reference: the overhead of two custom ops is more than cpu gains.
 
     Returns:
         y [N, D, H', W'] in channels_last memory, H' = ceil(H / stride); mean and biased variance used,
@@ -71,13 +73,16 @@ def sep_conv(
     """
     tables = (depthwise, pointwise, gamma, beta, *((mean, var) if not training else ()))
     _check(x, depthwise, pointwise, mean, var, flavour, groups, training)
+    keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *tables[:4]))
+    choice = backend or _dispatch.forced("sep_conv")
     backend = _dispatch.resolve("sep_conv", CAN_RUN, x, backend)
+    if choice is None and backend == "cpu" and keep and x.numel() < SMALL:
+        backend = "reference"
     arguments = (x, depthwise, pointwise, gamma, beta, mean, var)
     options = (stride, dilation, flavour, groups, training, eps, slope)
     if backend == "reference":
         return reference.sep_conv(*arguments, *options)
     _check_tables(x, tables)
-    keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *tables[:4]))
     if not keep and type(x) is Tensor and not torch.compiler.is_compiling():
         from . import native  # nothing to record: the custom op would only add its overhead
 

@@ -117,6 +117,18 @@ def test_narrow_instruction_sets(isa):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(("n", "calls"), ((1, 0), (64, 1)))
+def test_small_maps_with_gradient_take_the_reference(n, calls, monkeypatch):
+    monkeypatch.delenv("CHASE_FAST_BACKEND", raising=False)
+    inputs = prepared("cpu", "tiny") | cases.inputs(cases.Case("size", n, 64, 5, 6))
+    inputs["x"].requires_grad_()
+    seen = []
+    op = package._sep_conv
+    monkeypatch.setattr(package, "_sep_conv", lambda *a: seen.append(1) or op(*a))
+    package.sep_conv(**inputs)[0].sum().backward()
+    assert len(seen) == calls
+
+
 def test_bits_do_not_depend_on_threads():
     threads = torch.get_num_threads()
     results = []
