@@ -8,13 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from bench.baselines import ramp
 from chase_fast.kernels import sep_conv as package
 from chase_fast.kernels._dispatch import native, view
 from chase_fast.kernels.sep_conv import cases
 from chase_fast.kernels.sep_conv.reference import sep_conv as reference
 from tests.kernels.aot import ROOT
-from tests.kernels.harness import OpTests, device_of, poison, skip_unless
+from tests.kernels.harness import OpTests, device_of, outgoing, poison, skip_unless
 from tests.tolerances import KERNEL, assert_close
 
 ORDER = ("x", "depthwise", "pointwise", "gamma", "beta", "mean", "var")
@@ -65,7 +64,7 @@ def test_one_wanted_gradient(backend, case, name, monkeypatch):
     def gradient(inputs, **forced):
         leaf = inputs[name].requires_grad_()
         y = package.sep_conv(**inputs, **forced)[0]
-        return torch.autograd.grad(y, leaf, ramp(y))[0]
+        return torch.autograd.grad(y, leaf, outgoing([y], "contiguous")[0])[0]
 
     expected = gradient(double(prepared(backend, case)), backend="reference")
     with monkeypatch.context() as patch:
@@ -88,8 +87,8 @@ def test_kernels_and_strides(kernel, stride):
     assert_close(got, expected, KERNEL[torch.float32], "y")
     pairs = zip(
         cases.DIFFERENTIABLE,
-        torch.autograd.grad(got, leaves, ramp(got)),
-        torch.autograd.grad(expected, exact, ramp(expected)),
+        torch.autograd.grad(got, leaves, outgoing([got], "contiguous")[0]),
+        torch.autograd.grad(expected, exact, outgoing([expected], "contiguous")[0]),
     )
     for name, a, b in pairs:
         assert_close(a, b, KERNEL[torch.float32], name)
