@@ -9,6 +9,7 @@ off. On a GPU time is measured by CUDA events around the eager call, launches in
 
 import argparse
 import datetime
+import functools
 import importlib
 import json
 import os
@@ -51,13 +52,13 @@ def as_list(value) -> list[Tensor]:
 class Run:
     """One candidate on one case: outputs and gradients, or the time they take."""
 
-    def __init__(self, function, inputs: dict, differentiable: tuple[str, ...]):
+    def __init__(self, function, inputs: dict, differentiable: tuple[str, ...], incoming=None):
         self.function, self.inputs = function, dict(inputs)
         for name in differentiable:
             self.inputs[name] = map_tensors(lambda t: t.detach().requires_grad_(), inputs[name])
         self.leaves = [t for name in differentiable for t in as_list(self.inputs[name])]
         self.device = self.leaves[0].device
-        self.incoming: list[Tensor] | None = None
+        self.incoming: list[Tensor] | None = incoming
 
     def forward(self) -> list[Tensor]:
         with torch.no_grad():
@@ -122,10 +123,19 @@ def time_case(op: str, case, device: torch.device, dtype: torch.dtype, repeats: 
         return t.double() if t.is_floating_point() else t
 
     wide = {name: map_tensors(double, value) for name, value in inputs.items()}
-    exact = Run(lambda **x: getattr(module, op)(**x, backend="reference"), wide, cases.DIFFERENTIABLE).both()
+    definition = functools.partial(getattr(module, op), backend="reference")
+    incoming = None
+    if kink := getattr(cases, "KINK", 0.0):
+        outputs, _ = Run(definition, wide, cases.DIFFERENTIABLE).both()
+        active = [o.detach() for o in outputs if o.requires_grad]
+        incoming = [baselines.ramp(o) * (o.abs() >= kink) for o in active]
+    exact = Run(definition, wide, cases.DIFFERENTIABLE, incoming).both()
     exact = tuple([t.detach() for t in part] for part in exact)
+    incoming = incoming and [g.to(dtype) for g in incoming]
     del wide
-    runs = {name: Run(function, inputs, cases.DIFFERENTIABLE) for name, function in functions.items()}
+    runs = {
+        name: Run(function, inputs, cases.DIFFERENTIABLE, incoming) for name, function in functions.items()
+    }
     errors = {name: mismatch(run, exact) for name, run in runs.items()}
     del exact
 

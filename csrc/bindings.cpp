@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "cpu/batch_norm.h"
+#include "cpu/depthwise.h"
 #include "cpu/depthwise_stack.h"
 #include "cpu/isa.h"
 #include "cpu/node_sum.h"
@@ -41,6 +42,8 @@ PYBIND11_MODULE(chase_fast_C, m) {
            py::arg("dtype"), py::arg("sizes"), py::arg("strides"));
 
   const auto nogil = py::call_guard<py::gil_scoped_release>();
+  m.def("cpu_depthwise", &cpu::depthwise, nogil);
+  m.def("cpu_depthwise_backward", &cpu::depthwise_backward, nogil);
   m.def("cpu_batch_norm_statistics", &cpu::batch_norm_statistics, nogil);
   m.def("cpu_batch_norm_backward", &cpu::batch_norm_backward, nogil);
   m.def("cpu_depthwise_stack", &cpu::depthwise_stack, nogil);
