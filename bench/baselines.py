@@ -53,6 +53,43 @@ def sep_conv(
     normed = [F.batch_norm(part, *statistics, gamma, beta, training) for part in parts]
     y = torch.cat(normed) if len(normed) > 1 else normed[0]
     return (F.leaky_relu(y, 0.01, inplace=True) if flavour == "chase" else y,)
+def _grouped_norm(y: Tensor, gamma, beta, mean, var, groups: int, training: bool) -> Tensor:
+    if not training:
+        return F.batch_norm(y, mean, var, gamma, beta)
+    parts = [F.batch_norm(p, None, None, gamma, beta, True) for p in y.chunk(groups)]
+    return torch.cat(parts) if groups > 1 else parts[0]
+
+
+def mixed_op(x, ops, depthwise, pointwise, gamma, beta, mean, var, flavour, groups, training) -> list[Tensor]:
+    """Modules of a textbook search cell on channels_last maps: grouped and 1x1 convolutions edge by edge,
+    torch's pools and batch norm; pools and the ReLU before the convolutions once per source. Maps only."""
+    darts = flavour == "darts"
+    act = F.relu if darts else F.leaky_relu
+    stages, affines, running = iter(zip(depthwise, pointwise)), iter(zip(gamma, beta)), iter(zip(mean, var))
+    activated = F.relu(x) if darts and depthwise else x
+    maps = []
+
+    def separable(y: Tensor, stage: tuple[Tensor, Tensor], e: int, dilation: int) -> Tensor:
+        d, p = (weights[e] for weights in stage)
+        y = F.conv2d(y, d[:, None], padding=dilation * (d.shape[-1] // 2), dilation=dilation, groups=len(d))
+        return F.conv2d(y, p[:, :, None, None])
+
+    for op in ops:
+        if op.endswith("pool_3x3"):
+            max_pool = op.startswith("max")
+            y = F.max_pool2d(x, 3, 1, 1) if max_pool else F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+            m, v = next(running)
+            maps.append(_grouped_norm(y, None, None, m[0], v[0], groups, training))
+        elif op.startswith("dil_conv"):
+            stage = next(stages)
+            maps += [separable(activated, stage, e, 2) for e in range(len(stage[0]))]
+        else:
+            first, second, (g, b), (m, v) = next(stages), next(stages), next(affines), next(running)
+            for e in range(len(g)):
+                y = separable(activated, first, e, 1)
+                y = act(_grouped_norm(y, g[e], b[e], m[e], v[e], groups, training))
+                maps.append(separable(y, second, e, 1))
+    return maps
 
 
 def prroi_pool(features: Tensor, rois: Tensor, output_size, scale: float) -> Tensor:

@@ -223,13 +223,49 @@ struct Gradients {
   bool add;
 };
 
+// dx (+)= DW^T(g) a'(z) of one vector of channels; iv: the inside of the plane of a(z).
+template <bool Masked, class Vec, class T = typename Vec::T, class V = typename Vec::V>
+inline CHASE_FAST_FLAT void input_grad(const Shape& s, const V* g, const V* weights, const V* iv, T slope, bool add,
+                                       int64_t count, T* dx) {
+  const int64_t C = s.channels, W = s.plane.width, PW = s.plane.padded_width();
+  const auto store = [=](int64_t py, int64_t px, const V& sum) CHASE_FAST_FLAT {
+    T* to = dx + (py * W + px) * C;
+    V value = sum;
+    if (Masked) value = iv[py * PW + px] > 0 ? value : value * slope;
+    if (add) {
+      V before;
+      Vec::load(to, count, before);
+      value += before;
+    }
+    Vec::store(value, count, to);
+  };
+  Kernels<Vec>::convolve_any(g, s.plane, weights, true, s.kernel, s.dilation, store);
+}
+
+// The same without `add`, and the sums of dx and of dx (x - mean).
+template <class Vec, class T = typename Vec::T, class V = typename Vec::V>
+inline CHASE_FAST_FLAT void input_grad_sums(const Shape& s, const V* g, const V* weights, const V* iv, const T* x,
+                                            const V& mean, T slope, int64_t count, T* dx, V& s1, V& s2) {
+  input_grad<true, Vec>(s, g, weights, iv, slope, false, count, dx);
+  V a = {}, b = {};
+  for (int64_t p = 0; p < s.plane.pixels(); ++p) {
+    V value, raw;
+    Vec::load(dx + p * s.channels, count, value);
+    Vec::load(x + p * s.channels, count, raw);
+    a += value;
+    b += value * (raw - mean);
+  }
+  s1 = a;
+  s2 = b;
+}
+
 template <class T>
 void backward(const Shape& s, const std::vector<const T*>& grad, const std::vector<const T*>& x, const T* weights,
               const Norm<T>& norm, T slope, const Gradients<T>& to, int threads) {
   const Taps<T> taps(s, weights);
   const int64_t lanes = vector_lanes<T>(), per_strip = kStrip * lanes;
   const int64_t strips = (s.channels + per_strip - 1) / per_strip, wide = strips * per_strip;  // channels in strips
-  const bool masked = slope != T(1), input_needed = to.weights || (masked && !to.x.empty());
+  const bool masked = slope != T(1), input_needed = to.weights || to.sums || (masked && !to.x.empty());
   // per image: taps [E, N, wide / L, k * k, L] and sums [2, E, N, wide]
   std::vector<Line> tap_parts(to.weights ? (s.edges * s.images * wide * s.taps() * sizeof(T) + 63) / 64 : 0);
   std::vector<T> sum_parts(to.sums ? 2 * s.edges * s.images * wide : 0);
@@ -257,30 +293,17 @@ void backward(const Shape& s, const std::vector<const T*>& grad, const std::vect
             T* dx = to.x[r] + at;
             const V* w = reinterpret_cast<const V*>(taps.at(e, first, s.taps()));
             const bool add = to.add || e > r;
-            V s1 = {}, s2 = {}, mean = {};
-            if (to.sums) Vec::load(norm.mean + s.table(r, n / s.per_group()) + first, count, mean);
-            const auto store = [&](int64_t py, int64_t px, const V& sum) CHASE_FAST_FLAT {
-              const int64_t pixel = (py * p.width + px) * C;
-              V value = sum;
-              if (masked) value = iv[py * p.padded_width() + px] > 0 ? value : value * slope;
-              if (to.sums) {
-                V raw;
-                Vec::load(image + first + pixel, count, raw);
-                s1 += value;
-                s2 += value * (raw - mean);
-              }
-              if (add) {
-                V before;
-                Vec::load(dx + pixel, count, before);
-                value += before;
-              }
-              Vec::store(value, count, dx + pixel);
-            };
-            Kernels<Vec>::convolve_any(gv, p, w, true, s.kernel, s.dilation, store);
             if (to.sums) {
+              V mean, s1, s2;
+              Vec::load(norm.mean + s.table(r, n / s.per_group()) + first, count, mean);
+              input_grad_sums<Vec>(s, gv, w, iv, image + first, mean, slope, count, dx, s1, s2);
               T* part = sum_parts.data() + (e * s.images + n) * wide + first;
               std::memcpy(part, &s1, sizeof(V));
               std::memcpy(part + s.edges * s.images * wide, &s2, sizeof(V));
+            } else if (masked) {
+              input_grad<true, Vec>(s, gv, w, iv, slope, add, count, dx);
+            } else {
+              input_grad<false, Vec>(s, gv, w, iv, slope, add, count, dx);
             }
           }
           if (to.weights) {

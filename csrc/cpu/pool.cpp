@@ -36,7 +36,7 @@ struct Windows {
   using T = typename Vec::T;
   using V = typename Vec::V;
 
-  // The maximum of the window whose first pixel is `in`, NaN if there is one; with Index also where it first stands.
+  // The maximum of the window whose first pixel is `in`; with Index also where it first stands.
   template <bool Index>
   static inline CHASE_FAST_FLAT void maximum(const V* in, int64_t PW, V& best, V& index) {
     best = in[0];
@@ -44,9 +44,8 @@ struct Windows {
 #pragma GCC unroll 9
     for (int t = 1; t < 9; ++t) {
       const V value = in[t / 3 * PW + t % 3];
-      const auto take = (value > best) | (value != value);
-      best = take ? value : best;
-      if (Index) index = take ? V{} + T(t) : index;
+      if (Index) index = best >= value ? index : V{} + T(t);
+      best = best >= value ? best : value;
     }
   }
 

@@ -165,7 +165,7 @@ def _mixed_op(
     save: bool,
     backend: str,
 ) -> list[Tensor]:
-    """maps, means, variances and, where a fast backend shall `save` it, what its backward needs beside them."""
+    """maps, means, variances and, with `save`, what the backward of a fast backend needs beside them."""
     names = ops.split(",")
     inputs = (x, names, depthwise, pointwise, gamma, beta, mean, var, flavour, groups, training, eps, slope)
     if backend == "reference":
@@ -216,8 +216,8 @@ def _backward_op(
     wanted: list[bool],
     backend: str,
 ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
-    """grads: of the maps, an empty one stands for zeros. mean, var, pools, saved: as the forward returned them.
-    wanted: flags of x and of every tensor of the four lists; what is not wanted comes back empty."""
+    """grads: of the maps, an empty one stands for zeros. mean, var, pools, saved: as the forward returned
+    them. wanted: flags of x and of every tensor of the four lists; what is not wanted comes back empty."""
     inputs = (grads, x, ops.split(","), depthwise, pointwise, gamma, beta, mean, var, pools, saved)
     return native.backward(*inputs, flavour, training, eps, slope, wanted)
 

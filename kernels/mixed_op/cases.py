@@ -33,6 +33,9 @@ TESTS = (
     Case("odd_eval", 1, 20, 17, 19, 1, flavour="darts", training=False),
 )
 PAPER = (
+    Case("small_source0", 6, 128, 18, 18, 4, groups=2),
+    Case("small_source0_darts", 6, 128, 18, 18, 4, flavour="darts", groups=2),
+    Case("small_source4", 6, 128, 18, 18, 1, groups=2),
     Case("paper_source0", 60, 256, 18, 18, 4, groups=2),
     Case("paper_source0_darts", 60, 256, 18, 18, 4, flavour="darts", groups=2),
     Case("paper_source4", 60, 256, 18, 18, 1, groups=2),

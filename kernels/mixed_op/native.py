@@ -1,10 +1,10 @@
 """The `cpu` backend: C++ stages (csrc/cpu/depthwise_stack.cpp, batch_norm.cpp, pool.cpp) with torch's matrix
 products between them.
 
-Memory, in maps of N C H W elements: the forward keeps its outputs and, when a gradient will be asked for, the
-E inputs of the inner batch norm of every sep_conv. Depthwise outputs are computed again in the backward (a tenth
-of a product's time), and only for weight gradients. Scratch is bounded by BLOCK, or by three maps where one map
-is larger.
+Memory, in maps of N C H W elements: the forward keeps its outputs and, when a gradient will be asked for,
+the E inputs of the inner batch norm of every sep_conv. Depthwise outputs are computed again in the backward
+(a tenth of a product's time), and only for weight gradients. Scratch of a call is two maps, or two times
+BLOCK elements where a map is smaller.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,6 +40,18 @@ def _map(like: Tensor) -> Tensor:
     return torch.empty((n, h, w, c), dtype=like.dtype).permute(0, 3, 1, 2)
 
 
+class Scratch:
+    """Maps [N, C, H, W] that the stages of one call use again: new memory costs a page fault per 4 KiB."""
+
+    def __init__(self, like: Tensor):
+        self.like, self.lists = like, {}
+
+    def take(self, name: str, count: int) -> list[Tensor]:
+        maps = self.lists.setdefault(name, [])
+        maps += [_map(self.like) for _ in range(count - len(maps))]
+        return maps[:count]
+
+
 def _rows(t: Tensor) -> Tensor:
     """[N H W, C] of a channels_last map."""
     return t.permute(0, 2, 3, 1).reshape(-1, t.shape[1])
@@ -56,26 +68,31 @@ def _scale(gamma: Tensor, var: Tensor, eps: float) -> Tensor:
 
 
 class Separable:
-    """DW then PW of a block of edges: weights [E, C, k, k] and [E, C, C]; norm: tables in front of DW or none."""
+    """DW then PW of a block of edges: weights [E, C, k, k], [E, C, C]; norm: tables before DW or none."""
 
     def __init__(
-        self, depthwise: Tensor, pointwise: Tensor, dilation: int, slope: float, norm: Sequence = ()
+        self,
+        scratch: Scratch,
+        depthwise: Tensor,
+        pointwise: Tensor,
+        dilation: int,
+        slope: float,
+        norm: Sequence = (),
     ):
+        self.scratch = scratch
         self.depthwise, self.pointwise = depthwise.contiguous(), pointwise.contiguous()
         self.dilation, self.slope, self.norm = dilation, slope, list(norm)
 
     def between(self, xs: list[Tensor]) -> list[Tensor]:
         """Outputs of the depthwise convolution."""
-        made = [_map(xs[0]) for _ in self.depthwise]
+        made = self.scratch.take("between", len(self.depthwise))
         _call("depthwise_stack", xs, self.depthwise, self.norm, self.dilation, self.slope, made)
         return made
 
-    def forward(self, xs: list[Tensor]) -> list[Tensor]:
-        made = self.between(xs)
-        outs = [_map(xs[0]) for _ in made]
-        for y, weight, out in zip(made, self.pointwise, outs):
-            torch.mm(_rows(y), weight.t(), out=_rows(out))
-        return outs
+    def forward(self, xs: list[Tensor], outs: list[Tensor]) -> None:
+        weights = self.pointwise.transpose(1, 2).contiguous()  # [E, in, out]: the product's faster layout
+        for y, weight, out in zip(self.between(xs), weights, outs):
+            torch.mm(_rows(y), weight, out=_rows(out))
 
     def backward(
         self,
@@ -87,13 +104,13 @@ class Separable:
         sums: Tensor | None = None,
         add: bool = False,
     ) -> None:
-        """Writes what is given (an empty list, None: not wanted); `sums` as csrc/cpu/depthwise_stack.h says."""
+        """Writes what is given (an empty list, None: not wanted); `sums`: see csrc/cpu/depthwise_stack.h."""
         if to_pointwise is not None:
             for y, grad, to in zip(self.between(xs), grads, to_pointwise):
                 torch.mm(_rows(grad).t(), _rows(y), out=to)
         if not to_xs and to_depthwise is None:
             return
-        inner = [_map(g) for g in grads]
+        inner = self.scratch.take("between", len(grads))
         for grad, weight, to in zip(grads, self.pointwise, inner):
             torch.mm(_rows(grad), weight, out=_rows(to))
         nothing = self.depthwise.new_empty(0)
@@ -112,13 +129,6 @@ class Separable:
         )
 
 
-def _statistics(maps: list[Tensor], groups: int) -> tuple[Tensor, Tensor]:
-    shape = (len(maps), groups, maps[0].shape[1])
-    mean, var = (torch.empty(shape, dtype=maps[0].dtype) for _ in range(2))
-    _call("batch_norm_statistics", maps, mean, var)
-    return mean, var
-
-
 def forward(
     x, ops, depthwise, pointwise, gamma, beta, mean, var, flavour, groups, training, eps, slope, save
 ) -> list[Tensor]:
@@ -126,7 +136,7 @@ def forward(
     x = _channels_last(x)
     outer, inner = (0.0, 0.0) if flavour == "darts" else (1.0, slope)
     stages, affines, running = iter(zip(depthwise, pointwise)), iter(zip(gamma, beta)), iter(zip(mean, var))
-    maps, means, variances, saved = [], [], [], []
+    maps, means, variances, saved, scratch = [], [], [], [], Scratch(x)
     for op in ops:
         if op.endswith("pool_3x3"):
             out = _map(x)
@@ -149,12 +159,15 @@ def forward(
             means.append(m)
             variances.append(v)
         for block in _blocks(edges, x):
-            ys = Separable(d[block], p[block], 1 if sep else 2, outer).forward([x])
+            count = len(d[block])
+            ys = scratch.take("inner", count) if sep and not save else [_map(x) for _ in range(count)]
+            Separable(scratch, d[block], p[block], 1 if sep else 2, outer).forward([x], ys)
             if sep:
                 if training:
                     _call("batch_norm_statistics", ys, m[block], v[block])
                 norm = (m[block], _scale(g[block], v[block], eps), b[block])
-                outs = Separable(d2[block], p2[block], 1, inner, norm).forward(ys)
+                outs = [_map(x) for _ in range(count)]
+                Separable(scratch, d2[block], p2[block], 1, inner, norm).forward(ys, outs)
                 if save:
                     saved += ys
                 ys = outs
@@ -180,7 +193,7 @@ def backward(
     slope,
     wanted,
 ):
-    """Gradients of x and of the four lists; an unwanted one is empty. An empty gradient in `grads` is zero."""
+    """Gradients of x and of the four lists, empty where not wanted. An empty one in `grads` is zero."""
     x = _channels_last(x)
     outer, inner = (0.0, 0.0) if flavour == "darts" else (1.0, slope)
     flags = iter(wanted)
@@ -192,7 +205,7 @@ def backward(
     stages, to_stages = iter(zip(depthwise, pointwise)), iter(zip(*lists[:2]))
     affines, to_affines = iter(zip(gamma, beta)), iter(zip(*lists[2:]))
     statistics, pools, saved, grads = iter(zip(mean, var)), iter(pools), iter(saved), iter(grads)
-    add = False
+    add, scratch = False, Scratch(x)
     for op in ops:
         if op.endswith("pool_3x3"):
             _, v = next(statistics)
@@ -225,6 +238,7 @@ def backward(
                     outs,
                     ys[block],
                     Separable(
+                        scratch,
                         *(t[block] for t in second),
                         1,
                         inner,
@@ -236,13 +250,14 @@ def backward(
                     training,
                     eps,
                 )
-            Separable(*(t[block] for t in first), 1 if sep else 2, outer).backward(
-                outs,
-                [x],
-                [] if to_x is None else [to_x],
-                *(t[block] if t.numel() else None for t in to_first),
-                add=add,
-            ) if outs else None
+            if outs:
+                Separable(scratch, *(t[block] for t in first), 1 if sep else 2, outer).backward(
+                    outs,
+                    [x],
+                    [] if to_x is None else [to_x],
+                    *(t[block] if t.numel() else None for t in to_first),
+                    add=add,
+                )
             add = add or to_x is not None
     if to_x is None:
         to_x = x.new_empty(0)
@@ -255,7 +270,7 @@ def _second_stage(grads, ys, stage: Separable, var, targets, down: bool, trainin
     """Backward through PW2, DW2, activation and inner batch norm: gradients of its inputs (where `down`)."""
     to_depthwise, to_pointwise, to_gamma, to_beta = targets
     normed = down or to_gamma is not None or to_beta is not None
-    to_ys = [_map(y) for y in ys] if normed else []
+    to_ys = stage.scratch.take("inner", len(ys)) if normed else []
     mean, scale, _ = stage.norm
     sums = torch.empty((2, *mean.shape), dtype=mean.dtype) if normed else None
     stage.backward(grads, ys, to_ys, to_depthwise, to_pointwise, sums)

@@ -1,12 +1,18 @@
 """`mixed_op` against its definition; the goldens of tests/test_nas_goldens.py pin the definition."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from chase_fast.kernels import mixed_op as package
 from chase_fast.kernels.mixed_op import cases
 from chase_fast.kernels.mixed_op.reference import mixed_op as reference
-from tests.kernels.harness import OpTests
+from tests.kernels.aot import ROOT
+from tests.kernels.harness import OpTests, outgoing, tensors
+from tests.tolerances import KERNEL, assert_close
 
 LISTS = ("depthwise", "pointwise", "gamma", "beta", "mean", "var")
 
@@ -70,6 +76,101 @@ def test_registered_op_equals_reference_call():
         for ys in (got, expected)
     ]
     assert all(torch.equal(a, b) for a, b in zip(*gradients))
+
+
+def gradients(inputs: dict, wanted: tuple[str, ...], backend: str, used=slice(None)) -> dict:
+    """Of the arguments `wanted` only, from the maps `used`."""
+    inputs = dict(inputs)
+    for name in wanted:
+        value = inputs[name]
+        made = [t.detach().clone().requires_grad_() for t in tensors(value)]
+        inputs[name] = made if isinstance(value, list) else made[0]
+    maps = package.mixed_op(**inputs, backend=backend).maps[used]
+    pairs = [(m, g) for m, g in zip(maps, outgoing(maps, "contiguous")) if m.requires_grad]
+    leaves = {f"{name}[{i}]": t for name in wanted for i, t in enumerate(tensors(inputs[name]))}
+    outputs, incoming = zip(*pairs)
+    got = torch.autograd.grad(outputs, list(leaves.values()), incoming, allow_unused=True)
+    return {k: torch.zeros_like(t) if g is None else g for (k, t), g in zip(leaves.items(), got)}
+
+
+@pytest.mark.parametrize("flavour", package.FLAVOURS)
+@pytest.mark.parametrize(
+    "wanted",
+    [("x",), ("depthwise",), ("pointwise",), ("gamma",), ("beta",), ("x", "gamma"), cases.DIFFERENTIABLE],
+    ids="-".join,
+)
+def test_only_what_is_wanted(wanted, flavour):
+    """Every selection of gradients, and gradients of some maps only, one edge of a branch among them."""
+    case = cases.Case("wanted", 4, 5, 7, 6, 2, flavour=flavour, groups=2)
+    inputs = cases.inputs(case, dtype=torch.float64)
+    for used in (slice(None), slice(1, 4), slice(0, 2), slice(7, 9)):
+        if used == slice(0, 2) and "x" not in wanted:  # pools have no parameters
+            continue
+        if used == slice(7, 9) and wanted[0] in ("gamma", "beta"):  # nor do dilated convolutions have norms
+            continue
+        got, expected = (gradients(inputs, wanted, backend, used) for backend in ("cpu", "reference"))
+        for name, value in got.items():
+            assert_close(value, expected[name], KERNEL[torch.float64], f"{name} of maps {used}")
+
+
+def test_edges_in_blocks(monkeypatch):
+    """Edges that do not fit the caches together pass the stages one by one: the same bits."""
+    inputs = cases.inputs(cases.Case("blocks", 2, 20, 9, 10, 3))
+    whole = gradients(inputs, cases.DIFFERENTIABLE, "cpu")
+    monkeypatch.setattr(package.native, "BLOCK", 2 * inputs["x"].numel())
+    parts = gradients(inputs, cases.DIFFERENTIABLE, "cpu")
+    assert all(torch.equal(parts[name], whole[name]) for name in whole)
+
+
+def test_equal_values_in_a_pool():
+    """The gradient of a maximum goes to its first pixel, as torch's does."""
+    inputs = cases.inputs(next(c for c in cases.TESTS if c.name == "tiny_pools"), dtype=torch.float64)
+    inputs["x"] = inputs["x"].round()
+    got, expected = (gradients(inputs, ("x",), backend)["x[0]"] for backend in ("cpu", "reference"))
+    assert_close(got, expected, KERNEL[torch.float64])
+
+
+def test_threads_do_not_change_a_bit():
+    threads = torch.get_num_threads()
+    inputs = cases.inputs(cases.Case("threads", 4, 40, 18, 19, 2, groups=2))
+    results = []
+    try:
+        for n in (1, 2, 3):
+            torch.set_num_threads(n)
+            results.append(stages(inputs))
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other))
+
+
+def stages(inputs: dict) -> list[torch.Tensor]:
+    """What the native stages make of these inputs, without torch's products between them."""
+    native, x = package.native, inputs["x"]
+    maps = [native._channels_last(x.roll(shift)) for shift in (1, 2)]
+    made = []
+    for weights, dilation in zip(inputs["depthwise"], (1, 1, 1, 1, 2, 2)):
+        outs, to_x = [native._map(x) for _ in maps], native._map(x)
+        to_weights, nothing = torch.empty_like(weights), x.new_empty(0)
+        native._call("depthwise_stack", [x], weights, [], dilation, 0.0, outs)
+        arguments = (maps, [x], weights, [], dilation, 0.0, False, [to_x], to_weights, nothing)
+        native._call("depthwise_stack_backward", *arguments)
+        made += [*outs, to_x, to_weights]
+    pools = package.mixed_op(x, cases.POOLS, [], [], [], [], groups=2, backend="cpu").maps
+    statistics = [x.new_empty(2, 2, x.shape[1]) for _ in range(2)]
+    native._call("batch_norm_statistics", maps, *statistics)
+    return [*made, *pools, *statistics]
+
+
+@pytest.mark.parametrize("isa", ["avx2", "portable"])
+def test_narrower_instruction_sets(isa):
+    """The same comparison with narrower vector instructions (the choice is made once per process)."""
+    program = "-k", "matches_reference and cpu and float32-contiguous", "-q", "-p", "no:cacheprovider"
+    command = [sys.executable, "-m", "pytest", "tests/kernels/test_mixed_op.py", *program]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"CHASE_FAST_ISA": isa}, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "passed" in done.stdout, done.stdout[-3000:]
 
 
 @pytest.mark.parametrize(
