@@ -20,10 +20,10 @@
 
 namespace chase_fast::cpu {
 
-constexpr int64_t kTaps = 16;           // taps are handled in groups of this many
-constexpr int64_t kChannelBlock = 64;   // channels whose gradient is finished before their response
-constexpr int64_t kPacked = 1 << 19;     // bytes of packed features that are kept from one product to the next
-constexpr int64_t kTasks = 16;          // tasks at least, where there are enough channels
+constexpr int64_t kTaps = 16;          // taps are handled in groups of this many
+constexpr int64_t kChannelBlock = 64;  // channels whose gradient is finished before their response
+constexpr int64_t kPacked = 1 << 19;   // bytes of packed features that are kept from one product to the next
+constexpr int64_t kTasks = 16;         // tasks at least, where there are enough channels
 
 // out [M, 16] (+)= A [M, K] B [K, 16]: A with rows at `step`, B and out with rows at `pitch`. V: vectors of 16 taps.
 template <class T, int Bytes, int M>
@@ -162,7 +162,8 @@ void unfold(const Sizes& z, const T* map, T* values, int64_t pitch) {
       }
 }
 
-// Products P of every pixel with every tap -> score map [rows, columns]; P(pixel, tap) at pixel * step + tap * tap_step.
+// Products P of every pixel with every tap -> score map [rows, columns]; P(pixel, tap) at pixel * step + tap *
+// tap_step.
 template <class T>
 void fold(const Sizes& z, const T* products, int64_t step, int64_t tap_step, T* map) {
   const int64_t k = z.k, columns = z.columns();
@@ -201,8 +202,8 @@ class Products {
   const Sizes& sizes() const { return z_; }
   int threads() const { return worthwhile_threads(work_, 1 << 14, threads_); }
 
-  // gradient [m, s, C, taps] = adjoint of residual [m, n, s, map] + scale * base [m, s, C, taps] (base may be null), and
-  // response [m, n, s, map] to it (may be null).
+  // gradient [m, s, C, taps] = adjoint of residual [m, n, s, map] + scale * base [m, s, C, taps] (base may be null),
+  // and response [m, n, s, map] to it (may be null).
   void gradient(int64_t m, const T* residual, const T* base, T scale, T* gradient, T* response) {
     unfolded_.resize(m * z_.n * z_.s * z_.pixels() * z_.pitch());
     const int64_t unfolded = z_.pixels() * z_.pitch();
@@ -212,9 +213,7 @@ class Products {
   }
 
   // response [m, n, s, map] of filters [m, s, C, taps].
-  void response(int64_t m, const T* filters, T* response) {
-    run(m, filters, T(0), nullptr, response, false);
-  }
+  void response(int64_t m, const T* filters, T* response) { run(m, filters, T(0), nullptr, response, false); }
 
  private:
   int64_t width() const { return (z_.pixels() + kTaps - 1) / kTaps * kTaps; }  // pixels in whole vectors
@@ -267,7 +266,8 @@ class Products {
   void adjoint_block(int64_t j, int64_t sequence, int64_t c, int64_t channels, T* taps, T* turned, T* spare) {
     const int64_t pixels = z_.pixels(), pitch = z_.pitch();
     for (int64_t frame = 0; frame < z_.n; ++frame) {
-      const T* x = channels_last_ ? packed_frame(frame, sequence, c, channels, spare) : image(frame, sequence) + c * pixels;
+      const T* x =
+          channels_last_ ? packed_frame(frame, sequence, c, channels, spare) : image(frame, sequence) + c * pixels;
       const T* u = unfolded_.data() + ((j * z_.n + frame) * z_.s + sequence) * pixels * pitch;
       for (int64_t t = 0; t < pitch; t += kTaps)
         if (channels_last_)
@@ -292,7 +292,8 @@ class Products {
   void response_block(int64_t sequence, int64_t c, int64_t channels, const T* taps, T* partial, bool add, T* spare) {
     const int64_t pixels = z_.pixels(), pitch = z_.pitch();
     for (int64_t frame = 0; frame < z_.n; ++frame, partial += image_) {
-      const T* x = channels_last_ ? packed_frame(frame, sequence, c, channels, spare) : image(frame, sequence) + c * pixels;
+      const T* x =
+          channels_last_ ? packed_frame(frame, sequence, c, channels, spare) : image(frame, sequence) + c * pixels;
       for (int64_t t = 0; t < pitch; t += kTaps)
         if (channels_last_)
           taps_in_lanes(x, pixels, kChannelBlock, channels, taps + t, partial + t, pitch, add);
@@ -323,7 +324,8 @@ class Products {
 
   const T* x_;
   Sizes z_;
-  int64_t frame_, sequence_, blocks_, tasks_, image_, frames_packed_, work_;  // strides; blocks a task, tasks a sequence
+  int64_t frame_, sequence_, blocks_, tasks_, image_, frames_packed_,
+      work_;  // strides; blocks a task, tasks a sequence
   bool channels_last_;
   int threads_;
   std::vector<T> unfolded_;  // [m, n, s, pixels, pitch]; padding taps stay 0

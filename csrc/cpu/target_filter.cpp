@@ -7,8 +7,8 @@
 //             A = -<F, G> - <S, u>;  gradients of N, D, c, lambda and log eta (A a) from A
 //             gu = -a S + dc/du;  gG = -a F + 2 gN G + X^T gu;  gr = X gG      (again one reading of the features)
 //             F += lambda gG + dloss;  S += dc/ds + dr/ds
-// The gradient of the features is the sum of 2T + 1 outer products (gu, G), (r, gG), (S, f of the start): one large matrix
-// product, left to BLAS; the factors are returned.
+// The gradient of the features is the sum of 2T + 1 outer products (gu, G), (r, gG), (S, f of the start): one large
+// matrix product, left to BLAS; the factors are returned.
 #include "cpu/target_filter.h"
 
 #include <cmath>
@@ -44,12 +44,18 @@ class Solver {
  public:
   Solver(const TensorView& features, int64_t k, const std::vector<TensorView>& maps, const TensorView& scalars,
          const TensorView& weight, const SolverConstants& constants, int threads)
-      : products_(features, k, threads), z_(products_.sizes()), images_(z_.n * z_.s), filters_(z_.s * z_.filter()),
-        cells_(images_ * z_.map()), threads_(products_.threads()),
+      : products_(features, k, threads),
+        z_(products_.sizes()),
+        images_(z_.n * z_.s),
+        filters_(z_.s * z_.filter()),
+        cells_(images_ * z_.map()),
+        threads_(products_.threads()),
         loss_(images_, z_.map(), pointers(maps), weight.ptr<T>(), constants.with_extra, T(constants.softmax_reg)),
-        step_(std::exp(scalars.ptr<T>()[0])), reg_root_(scalars.ptr<T>()[1]),
+        step_(std::exp(scalars.ptr<T>()[0])),
+        reg_root_(scalars.ptr<T>()[1]),
         smallest_reg_(T(constants.min_filter_reg * constants.min_filter_reg)),
-        reg_(std::max(reg_root_ * reg_root_, smallest_reg_)), damping_(reg_ + T(constants.alpha_eps)) {}
+        reg_(std::max(reg_root_ * reg_root_, smallest_reg_)),
+        damping_(reg_ + T(constants.alpha_eps)) {}
 
   void forward(const T* start, int64_t iterations, T* iterates, T* losses, T* gradients, T* scores, T* responses) {
     std::vector<T> residual(cells_), image_values(images_);
@@ -90,9 +96,8 @@ class Solver {
     double to_reg = 0, to_log_step = 0;
 
     const auto start = [&](int64_t i, T* residual) {  // prepares the losses at iterate i
-      parallel_for(images_, threads_, [&](int64_t j) {
-        loss_.residual(j, scores + i * cells_ + j * z_.map(), residual + j * z_.map());
-      });
+      parallel_for(images_, threads_,
+                   [&](int64_t j) { loss_.residual(j, scores + i * cells_ + j * z_.map(), residual + j * z_.map()); });
     };
     const auto through_loss = [&](int64_t i, const T* from_residual) {  // loss i and residual i
       const T to_loss = grad_losses[i] / T(z_.s);
@@ -309,13 +314,13 @@ void target_filter_solve(const TensorView& features, const TensorView& filter, c
 }
 
 void target_filter_solve_backward(const TensorView& features, const std::vector<TensorView>& maps,
-                                  const TensorView& scalars, const TensorView& weight,
-                                  const SolverConstants& constants, const TensorView& iterates,
-                                  const TensorView& gradients, const TensorView& scores, const TensorView& responses,
-                                  const TensorView& grad_iterates, const TensorView& grad_losses,
-                                  const TensorView& grad_filter, const std::vector<TensorView>& grad_maps,
-                                  const TensorView& grad_scalars, const TensorView& grad_weight,
-                                  const TensorView& out_filters, const TensorView& out_maps, int threads) {
+                                  const TensorView& scalars, const TensorView& weight, const SolverConstants& constants,
+                                  const TensorView& iterates, const TensorView& gradients, const TensorView& scores,
+                                  const TensorView& responses, const TensorView& grad_iterates,
+                                  const TensorView& grad_losses, const TensorView& grad_filter,
+                                  const std::vector<TensorView>& grad_maps, const TensorView& grad_scalars,
+                                  const TensorView& grad_weight, const TensorView& out_filters,
+                                  const TensorView& out_maps, int threads) {
   check_features(features);
   const Sizes z = sizes_of(features, iterates.size(iterates.dim() - 1));
   const int64_t T = gradients.size(0), rows = z.rows(), columns = z.columns();

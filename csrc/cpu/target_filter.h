@@ -41,12 +41,12 @@ void target_filter_solve(const TensorView& features, const TensorView& filter, c
 // features is the sum over j of the outer products (tap by tap) of out_maps [2T+1,n,s,H',W'] with
 // {gradients, out_filters [T,s,C,k,k], filter}.
 void target_filter_solve_backward(const TensorView& features, const std::vector<TensorView>& maps,
-                                  const TensorView& scalars, const TensorView& weight,
-                                  const SolverConstants& constants, const TensorView& iterates,
-                                  const TensorView& gradients, const TensorView& scores, const TensorView& responses,
-                                  const TensorView& grad_iterates, const TensorView& grad_losses,
-                                  const TensorView& grad_filter, const std::vector<TensorView>& grad_maps,
-                                  const TensorView& grad_scalars, const TensorView& grad_weight,
-                                  const TensorView& out_filters, const TensorView& out_maps, int threads);
+                                  const TensorView& scalars, const TensorView& weight, const SolverConstants& constants,
+                                  const TensorView& iterates, const TensorView& gradients, const TensorView& scores,
+                                  const TensorView& responses, const TensorView& grad_iterates,
+                                  const TensorView& grad_losses, const TensorView& grad_filter,
+                                  const std::vector<TensorView>& grad_maps, const TensorView& grad_scalars,
+                                  const TensorView& grad_weight, const TensorView& out_filters,
+                                  const TensorView& out_maps, int threads);
 
 }  // namespace chase_fast::cpu

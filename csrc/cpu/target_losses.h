@@ -27,7 +27,8 @@ inline CHASE_FAST_FLAT T dot(const T* a, const T* b, int64_t size) {
   return sum;
 }
 
-// q [size] = exp(s - normaliser); returns normaliser = log(sum exp s + exp extra), without the second term if !with_extra.
+// q [size] = exp(s - normaliser); returns normaliser = log(sum exp s + exp extra), without the second term if
+// !with_extra.
 template <class T>
 inline CHASE_FAST_FLAT T softmax(const T* s, int64_t size, bool with_extra, T extra, T* q) {
   T top = with_extra ? extra : s[0], sum = 0;
@@ -52,7 +53,12 @@ class KlTarget {
   static constexpr int kMaps = 1;
 
   KlTarget(int64_t images, int64_t size, const std::vector<const T*>& maps, const T* weight, bool with_extra, T extra)
-      : size_(size), density_(maps[0]), weight_(weight), with_extra_(with_extra), extra_(extra), q_(images * size),
+      : size_(size),
+        density_(maps[0]),
+        weight_(weight),
+        with_extra_(with_extra),
+        extra_(extra),
+        q_(images * size),
         normaliser_(images) {}
 
   T residual(int64_t j, const T* s, T* r) {

@@ -22,9 +22,10 @@ DiMP:    a(s) = (1-m)/2 |s| + (1+m)/2 s,  V = v sqrt(g),  G = X^T(a' V V (a - y)
 
 Losses are averaged over sequences. Everything is differentiated through (no detached iterate).
 
-Memory plan of the fast backends: the features are read where they lie, as [n, s, C, H, W] or channels-last images;
-each step reads them once. The forward keeps every step's gradient G, scores and responses u; the backward reads
-the features once per step too and writes their gradient as one matrix product over all steps.
+Memory plan of the fast backends: the features are read where they lie (contiguous or channels-last images),
+once per step. The forward keeps every step's gradient G, scores and responses u; the backward too reads the
+features once per step, and writes their gradient as one matrix product over all steps.
+
 Sources: Bhat et al., Learning Discriminative Model Prediction for Tracking (2019);
 Danelljan et al., Probabilistic Regression for Visual Tracking (2020).
 """
@@ -224,7 +225,7 @@ def _(features, residual, filter_size, backend):
 def _products_backward(
     features: Tensor, maps: Tensor, filters: Tensor, wanted: list[bool], backend: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of b = sum_j <maps_j, score(features, filters_j)> to features, maps and filters; empty if not wanted.
+    """Gradients of b = sum_j <maps_j, score(features, filters_j)> to its arguments; empty if unwanted.
 
     maps [m, n, s, H', W'], filters [m, s, C, k, k]. Both `apply` (maps: the incoming gradient) and
     `apply_transpose` (filters: the incoming gradient) are derivatives of b.
@@ -323,7 +324,9 @@ def _solve_dimp(
 
 def _solve(backend, function, features, filter, maps, learned, constants) -> tuple[Tensor, ...]:
     if backend == "reference":
-        return *function(features, filter, *maps, *learned, *constants), *(filter.new_empty(0) for _ in range(3))
+        return *function(features, filter, *maps, *learned, *constants), *(
+            filter.new_empty(0) for _ in range(3)
+        )
     from . import native
 
     return native.solve(features, filter, maps, *learned, *constants)
@@ -366,7 +369,7 @@ def _solve_backward_op(
     softmax_reg: float | None,
     backend: str,
 ) -> tuple[Tensor, Tensor, list[Tensor], Tensor, Tensor, Tensor]:
-    """Gradients of features (empty if not wanted), filter, maps, log_step_length, filter_reg, sample_weight [n, s].
+    """Gradients of features (empty if unwanted), filter, maps, log_step_length, filter_reg, weight [n, s].
 
     maps: one for PrDiMP, three for DiMP.
     """
@@ -379,7 +382,9 @@ def _solve_backward_op(
 
 
 @_solve_backward_op.register_fake
-def _(grad_iterates, grad_losses, features, maps, log_step_length, filter_reg, sample_weight, iterates, *rest):
+def _(
+    grad_iterates, grad_losses, features, maps, log_step_length, filter_reg, sample_weight, iterates, *rest
+):
     want_features = rest[3]
     return (
         torch.empty_like(features) if want_features else features.new_empty(0),

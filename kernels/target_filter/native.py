@@ -1,4 +1,4 @@
-"""Allocates outputs and calls csrc/cpu/target_filter.cpp; the gradient of the features is a product of BLAS."""
+"""Allocates outputs, calls csrc/cpu/target_filter.cpp; the gradient of the features is a product of BLAS."""
 
 import torch
 from torch import Tensor
