@@ -1,10 +1,11 @@
 """Times one op, all backends side by side in one process: `python bench/ops.py --op node_sum [--device cuda]`
 
 Cases are PAPER of kernels/OP/cases.py; an op with several functions lists them as FUNCTIONS there. The
-baseline is the fastest of the plain-torch versions: the reference and, where baselines.py has one, the op as a
-PyTorch user would write it (channels_last, torch's own modules). Every candidate is first compared with the float64 reference; a backend gets a speed-up only when its error is
-within the tolerance of the tests. Repeats of all candidates are interleaved, medians are printed, TF32 is
-off. On a GPU time is measured by CUDA events around the eager call, launches included.
+baseline is the fastest of the plain-torch versions: the reference and, where baselines.py has one, the op as
+a PyTorch user would write it (channels_last, torch's own modules). Every candidate is first compared with the
+float64 reference; a backend gets a speed-up only when its error is within the tolerance of the tests. Repeats
+of all candidates are interleaved, medians are printed, TF32 is off. On a GPU time is measured by CUDA events
+around the eager call, launches included.
 """
 
 import argparse

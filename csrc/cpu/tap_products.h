@@ -23,6 +23,7 @@ namespace chase_fast::cpu {
 constexpr int64_t kTaps = 16;          // taps are handled in groups of this many
 constexpr int64_t kChannelBlock = 64;  // channels whose gradient is finished before their response
 constexpr int64_t kPacked = 1 << 19;   // bytes of packed features that are kept from one product to the next
+constexpr int64_t kFused = 2 << 20;    // bytes of a block of features that is read twice in one task
 constexpr int64_t kTasks = 16;         // tasks at least, where there are enough channels
 
 // out [M, 16] (+)= A [M, K] B [K, 16]: A with rows at `step`, B and out with rows at `pitch`. V: vectors of 16 taps.
@@ -196,6 +197,7 @@ class Products {
     image_ = channels_last_ ? z_.pixels() * z_.pitch() : z_.pitch() * width();
     const int64_t packed = z_.n * z_.pixels() * kChannelBlock * static_cast<int64_t>(sizeof(T));
     frames_packed_ = packed <= kPacked ? z_.n : 1;
+    fused_ = packed <= kFused;
     work_ = z_.n * z_.s * z_.C * z_.pixels();
   }
 
@@ -209,44 +211,92 @@ class Products {
     const int64_t unfolded = z_.pixels() * z_.pitch();
     parallel_for(m * z_.n * z_.s, threads(),
                  [&](int64_t i) { unfold(z_, residual + i * z_.map(), unfolded_.data() + i * unfolded, z_.pitch()); });
-    run(m, base, scale, gradient, response, true);
+    adjoint_tasks(m, base, scale, gradient, fused_ ? response : nullptr);
+    if (response && !fused_) response_tasks(m, gradient, response);
   }
 
   // response [m, n, s, map] of filters [m, s, C, taps].
-  void response(int64_t m, const T* filters, T* response) { run(m, filters, T(0), nullptr, response, false); }
+  void response(int64_t m, const T* filters, T* response) { response_tasks(m, filters, response); }
 
  private:
   int64_t width() const { return (z_.pixels() + kTaps - 1) / kTaps * kTaps; }  // pixels in whole vectors
   const T* image(int64_t frame, int64_t sequence) const { return x_ + frame * frame_ + sequence * sequence_; }
 
-  void run(int64_t m, const T* base, T scale, T* gradient, T* response, bool adjoint) {
+  // gradient, and response in the same pass unless null. Tasks: some channels of one sequence.
+  void adjoint_tasks(int64_t m, const T* base, T scale, T* gradient, T* response) {
     const int64_t part = z_.n * image_;
     if (response) partial_.resize(m * z_.s * tasks_ * part);
     parallel_for(z_.s * tasks_, threads(), [&](int64_t i) {
       const int64_t sequence = i / tasks_, task = i % tasks_;
-      std::vector<T> taps(kChannelBlock * z_.pitch()), turned(taps.size());
-      std::vector<T> spare(channels_last_ ? frames_packed_ * z_.pixels() * kChannelBlock : kTaps * kChannelBlock);
+      T* taps = scratch(2 * kChannelBlock * z_.pitch() + spare());
+      T *turned = taps + kChannelBlock * z_.pitch(), *spare = turned + kChannelBlock * z_.pitch();
+      std::fill(taps, turned, T(0));
       const int64_t first = task * blocks_ * kChannelBlock, last = std::min(z_.C, first + blocks_ * kChannelBlock);
       for (int64_t c = first; c < last; c += kChannelBlock) {
         const int64_t channels = std::min(kChannelBlock, last - c);
         if (channels_last_ && frames_packed_ == z_.n)
-          for (int64_t frame = 0; frame < z_.n; ++frame) pack_frame(frame, sequence, c, channels, spare.data());
+          for (int64_t frame = 0; frame < z_.n; ++frame) pack_frame(frame, sequence, c, channels, spare);
         for (int64_t j = 0; j < m; ++j) {
           const int64_t at = (j * z_.s + sequence) * z_.filter() + c * z_.taps();
-          if (adjoint) {
-            adjoint_block(j, sequence, c, channels, taps.data(), turned.data(), spare.data());
-            write_gradient(channels, base ? base + at : nullptr, scale, taps.data(), gradient + at);
-          } else {
-            for (int64_t r = 0; r < channels; ++r)
-              std::copy(base + at + r * z_.taps(), base + at + (r + 1) * z_.taps(), taps.data() + r * z_.pitch());
-          }
-          if (response)
-            response_block(sequence, c, channels, taps.data(),
-                           partial_.data() + ((j * z_.s + sequence) * tasks_ + task) * part, c > first, spare.data());
+          adjoint_block(j, sequence, c, channels, taps, turned, spare);
+          write_gradient(channels, base ? base + at : nullptr, scale, taps, gradient + at);
+          if (!response) continue;
+          T* sums = partial_.data() + ((j * z_.s + sequence) * tasks_ + task) * part;
+          for (int64_t frame = 0; frame < z_.n; ++frame)
+            response_block(features(frame, sequence, c, channels, spare), channels, taps, sums + frame * image_,
+                           c > first, spare);
         }
       }
     });
-    if (response) join(m, response);
+    if (response) join(m, tasks_, response);
+  }
+
+  // Tasks: one image, or some of its channels if there are few images.
+  void response_tasks(int64_t m, const T* filters, T* response) {
+    const int64_t images = z_.n * z_.s, blocks = (z_.C + kChannelBlock - 1) / kChannelBlock;
+    const int64_t in_task = (blocks + std::min(blocks, (kTasks + images - 1) / images) - 1) /
+                            std::min(blocks, (kTasks + images - 1) / images);
+    const int64_t tasks = (blocks + in_task - 1) / in_task;
+    if (tasks > 1) partial_.resize(m * z_.s * tasks * z_.n * image_);
+    parallel_for(images * tasks, threads(), [&](int64_t i) {
+      const int64_t sequence = i / tasks % z_.s, frame = i / tasks / z_.s, task = i % tasks;
+      T* taps = scratch(kChannelBlock * z_.pitch() + z_.pixels() * kChannelBlock + m * image_);
+      T *spare = taps + kChannelBlock * z_.pitch(), *own = spare + z_.pixels() * kChannelBlock;
+      std::fill(taps, spare, T(0));
+      const int64_t first = task * in_task * kChannelBlock, last = std::min(z_.C, first + in_task * kChannelBlock);
+      for (int64_t c = first; c < last; c += kChannelBlock) {
+        const int64_t channels = std::min(kChannelBlock, last - c);
+        const T* x = image(frame, sequence) + c * z_.pixels();
+        if (channels_last_) {
+          pack(image(frame, sequence) + c, z_.pixels(), z_.C, channels, spare);
+          x = spare;
+        }
+        for (int64_t j = 0; j < m; ++j) {
+          const T* filter = filters + (j * z_.s + sequence) * z_.filter() + c * z_.taps();
+          for (int64_t r = 0; r < channels; ++r)
+            std::copy(filter + r * z_.taps(), filter + (r + 1) * z_.taps(), taps + r * z_.pitch());
+          T* sums = tasks == 1 ? own + j * image_
+                               : partial_.data() + (((j * z_.s + sequence) * tasks + task) * z_.n + frame) * image_;
+          response_block(x, channels, taps, sums, c > first, spare);
+        }
+      }
+      if (tasks == 1)
+        for (int64_t j = 0; j < m; ++j)
+          fold_image(own + j * image_, response + ((j * z_.n + frame) * z_.s + sequence) * z_.map());
+    });
+    if (tasks > 1) join(m, tasks, response);
+  }
+
+  // Uninitialised array of this thread, kept for the next task: a large one is mapped anew each time it is allocated.
+  static T* scratch(int64_t size) {
+    static thread_local std::vector<T> array;
+    if (static_cast<int64_t>(array.size()) < size) array.resize(size);
+    return array.data();
+  }
+
+  // Elements for the packed features, or for a tail of columns.
+  int64_t spare() const {
+    return channels_last_ ? frames_packed_ * z_.pixels() * kChannelBlock : kTaps * kChannelBlock;
   }
 
   // Channels c.. of a frame as [pixels, kChannelBlock]: neighbouring pixels are C elements apart, for many a C in the
@@ -257,7 +307,9 @@ class Products {
     pack(image(frame, sequence) + c, z_.pixels(), z_.C, channels, place(frame, packed));
   }
 
-  const T* packed_frame(int64_t frame, int64_t sequence, int64_t c, int64_t channels, T* packed) const {
+  // Channels c.. of a frame, in the order that the products take: packed, or rows of pixels.
+  const T* features(int64_t frame, int64_t sequence, int64_t c, int64_t channels, T* packed) const {
+    if (!channels_last_) return image(frame, sequence) + c * z_.pixels();
     if (frames_packed_ != z_.n) pack_frame(frame, sequence, c, channels, packed);
     return place(frame, packed);
   }
@@ -266,8 +318,7 @@ class Products {
   void adjoint_block(int64_t j, int64_t sequence, int64_t c, int64_t channels, T* taps, T* turned, T* spare) {
     const int64_t pixels = z_.pixels(), pitch = z_.pitch();
     for (int64_t frame = 0; frame < z_.n; ++frame) {
-      const T* x =
-          channels_last_ ? packed_frame(frame, sequence, c, channels, spare) : image(frame, sequence) + c * pixels;
+      const T* x = features(frame, sequence, c, channels, spare);
       const T* u = unfolded_.data() + ((j * z_.n + frame) * z_.s + sequence) * pixels * pitch;
       for (int64_t t = 0; t < pitch; t += kTaps)
         if (channels_last_)
@@ -289,36 +340,37 @@ class Products {
     }
   }
 
-  void response_block(int64_t sequence, int64_t c, int64_t channels, const T* taps, T* partial, bool add, T* spare) {
+  // sums (image_) (+)= products of the channels of a frame.
+  void response_block(const T* x, int64_t channels, const T* taps, T* sums, bool add, T* spare) const {
     const int64_t pixels = z_.pixels(), pitch = z_.pitch();
-    for (int64_t frame = 0; frame < z_.n; ++frame, partial += image_) {
-      const T* x =
-          channels_last_ ? packed_frame(frame, sequence, c, channels, spare) : image(frame, sequence) + c * pixels;
-      for (int64_t t = 0; t < pitch; t += kTaps)
-        if (channels_last_)
-          taps_in_lanes(x, pixels, kChannelBlock, channels, taps + t, partial + t, pitch, add);
-        else
-          features_in_lanes(x, pixels, pixels, channels, taps + t, pitch, partial + t * width(), width(), add, spare);
-    }
+    for (int64_t t = 0; t < pitch; t += kTaps)
+      if (channels_last_)
+        taps_in_lanes(x, pixels, kChannelBlock, channels, taps + t, sums + t, pitch, add);
+      else
+        features_in_lanes(x, pixels, pixels, channels, taps + t, pitch, sums + t * width(), width(), add, spare);
+  }
+
+  void fold_image(const T* sums, T* map) const {
+    if (channels_last_)
+      fold(z_, sums, z_.pitch(), 1, map);
+    else
+      fold(z_, sums, 1, width(), map);
   }
 
   // Adds the tasks' responses up, in the first one's place, and folds them.
-  void join(int64_t m, T* response) {
+  void join(int64_t m, int64_t tasks, T* response) {
     const int64_t part = z_.n * image_;
     parallel_for(m * z_.n * z_.s, threads(), [&](int64_t i) {
       const int64_t sequence = i % z_.s, frame = i / z_.s % z_.n, j = i / z_.s / z_.n, size = image_;
-      T* sum = partial_.data() + (j * z_.s + sequence) * tasks_ * part + frame * size;
-      for (int64_t task = 1; task < tasks_; ++task) {
+      T* sum = partial_.data() + (j * z_.s + sequence) * tasks * part + frame * size;
+      for (int64_t task = 1; task < tasks; ++task) {
         const T* other = sum + task * part;
         vectorised([=]() CHASE_FAST_FLAT {
 #pragma omp simd
           for (int64_t e = 0; e < size; ++e) sum[e] += other[e];
         });
       }
-      if (channels_last_)
-        fold(z_, sum, z_.pitch(), 1, response + i * z_.map());
-      else
-        fold(z_, sum, 1, width(), response + i * z_.map());
+      fold_image(sum, response + i * z_.map());
     });
   }
 
@@ -326,10 +378,10 @@ class Products {
   Sizes z_;
   int64_t frame_, sequence_, blocks_, tasks_, image_, frames_packed_,
       work_;  // strides; blocks a task, tasks a sequence
-  bool channels_last_;
+  bool channels_last_, fused_;
   int threads_;
   std::vector<T> unfolded_;  // [m, n, s, pixels, pitch]; padding taps stay 0
-  std::vector<T> partial_;   // [m, s, tasks, n, image_]
+  std::vector<T> partial_;   // responses of the tasks: [m, s, tasks, n, image_]
 };
 
 }  // namespace chase_fast::cpu

@@ -59,14 +59,15 @@ def features_gradient(features: Tensor, maps: Tensor, filters: Tensor) -> Tensor
     unfolded = maps.new_empty(n, s, h * w, m * k * k)
     _call("unfold", maps.contiguous(), k, unfolded)
     taps = filters.flatten(3).permute(1, 2, 0, 3).reshape(s, c, m * k * k)
-    if features.stride(2) == 1:
-        out = features.new_empty(n, s, h * w, c)
-        for frame in range(n):
+    channels_last = features.stride(2) == 1
+    out = features.new_empty(n, s, *((h * w, c) if channels_last else (c, h * w)))
+    for frame in range(n):  # all at once, BLAS would copy the taps for every frame
+        if channels_last:
             torch.bmm(unfolded[frame], taps.transpose(1, 2), out=out[frame])
+        else:
+            torch.bmm(taps, unfolded[frame].transpose(1, 2), out=out[frame])
+    if channels_last:
         return out.view(n, s, h, w, c).permute(0, 1, 4, 2, 3)
-    out = features.new_empty(n, s, c, h * w)
-    for frame in range(n):
-        torch.bmm(taps, unfolded[frame].transpose(1, 2), out=out[frame])
     return out.view(features.shape)
 
 
