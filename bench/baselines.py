@@ -1,5 +1,7 @@
 """Ops as a PyTorch user would write them (channels_last, torch's own modules); bench/ops.py times them."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -55,6 +57,13 @@ def prroi_pool(features: Tensor, rois: Tensor, output_size, scale: float) -> Ten
         pooled.append(torch.matmul(lines, weights_x[boxes, None].transpose(2, 3)).transpose(1, 2))
         order.append(boxes)
     return torch.cat(pooled)[torch.cat(order).argsort()]
+
+
+def kl_loss(scores: Tensor, density: Tensor, grid_scale: float) -> Tensor:
+    """log_softmax and the cross entropy with a density of any mass."""
+    log_q = scores.flatten(-2).log_softmax(-1).view_as(scores)
+    cross = (density * scores).sum((-2, -1))
+    return scores[..., 0, 0] - log_q[..., 0, 0] + math.log(grid_scale) - grid_scale * cross
 
 
 def target_filter_apply(features: Tensor, filters: Tensor) -> Tensor:

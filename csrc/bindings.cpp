@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "cpu/isa.h"
+#include "cpu/kl_loss.h"
 #include "cpu/node_sum.h"
 #include "cpu/prroi_pool.h"
 #include "cpu/target_filter.h"
@@ -41,6 +42,8 @@ PYBIND11_MODULE(chase_fast_C, m) {
            py::arg("dtype"), py::arg("sizes"), py::arg("strides"));
 
   const auto nogil = py::call_guard<py::gil_scoped_release>();
+  m.def("cpu_kl_loss", &cpu::kl_loss, nogil);
+  m.def("cpu_kl_loss_backward", &cpu::kl_loss_backward, nogil);
   m.def("cpu_node_sum", &cpu::node_sum, nogil);
   m.def("cpu_node_sum_backward", &cpu::node_sum_backward, nogil);
   m.def("cpu_prroi_pool", &cpu::prroi_pool, nogil);

@@ -41,6 +41,7 @@ CAN_RUN = {
     "reference": _dispatch.always,
     "cpu": _dispatch.native_cpu(torch.float32, torch.float64),
 }
+LEAST_FEATURES = 1 << 17  # elements, for a fast backend of a single product on the CPU
 
 
 def apply(features: Tensor, filters: Tensor, backend: str | None = None) -> Tensor:
@@ -54,7 +55,7 @@ def apply(features: Tensor, filters: Tensor, backend: str | None = None) -> Tens
         [n, s, H', W'], or [m, n, s, H', W']. Differentiable to both.
     """
     _check(features, filters if filters.dim() == 5 else filters.unsqueeze(0))
-    backend = _dispatch.resolve("target_filter", CAN_RUN, features, backend)
+    backend = _dispatch.resolve("target_filter", CAN_RUN, features, backend, LEAST_FEATURES)
     run = reference.apply if backend == "reference" else _forced(_apply, backend)
     return run(features, filters) if filters.dim() == 5 else run(features, filters.unsqueeze(0))[0]
 
@@ -73,7 +74,7 @@ def apply_transpose(
         [s, C, k, k]. Differentiable to both tensors.
     """
     _check_maps(features, filter_size, residual=residual)
-    backend = _dispatch.resolve("target_filter", CAN_RUN, features, backend)
+    backend = _dispatch.resolve("target_filter", CAN_RUN, features, backend, LEAST_FEATURES)
     run = reference.apply_transpose if backend == "reference" else _forced(_apply_transpose, backend)
     return run(features, residual, filter_size)
 
