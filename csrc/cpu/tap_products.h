@@ -96,10 +96,13 @@ inline CHASE_FAST_FLAT void features_in_lanes_columns(const T* a, int64_t column
 template <class T>
 void taps_in_lanes(const T* a, int64_t rows, int64_t step, int64_t K, const T* b, T* out, int64_t pitch, bool add) {
   constexpr int wide = sizeof(T) == 4 ? 16 : 8, narrow = sizeof(T) == 4 ? 6 : 3;  // rows of 16 sums
-  if (isa() == Isa::AVX512)
-    vectorised([=]() CHASE_FAST_FLAT { taps_in_lanes_rows<T, 64, wide>(a, rows, step, K, b, out, pitch, add); });
-  else
+  if (isa() != Isa::AVX512)
     vectorised([=]() CHASE_FAST_FLAT { taps_in_lanes_rows<T, 32, narrow>(a, rows, step, K, b, out, pitch, add); });
+  else if (step == kChannelBlock && pitch == kTaps)  // known strides need no registers for the addresses of the rows
+    vectorised([=]()
+                   CHASE_FAST_FLAT { taps_in_lanes_rows<T, 64, wide>(a, rows, kChannelBlock, K, b, out, kTaps, add); });
+  else
+    vectorised([=]() CHASE_FAST_FLAT { taps_in_lanes_rows<T, 64, wide>(a, rows, step, K, b, out, pitch, add); });
 }
 
 template <class T>
