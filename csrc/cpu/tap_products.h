@@ -188,8 +188,11 @@ void fold(const Sizes& z, const T* products, int64_t step, int64_t tap_step, T* 
 template <class T>
 class Products {
  public:
-  Products(const TensorView& features, int64_t k, int threads) : x_(features.ptr<T>()), threads_(threads) {
+  // Of `count` sequences from `begin`; every array that is given covers all of them. count -1: all.
+  Products(const TensorView& features, int64_t k, int threads, int64_t begin = 0, int64_t count = -1)
+      : x_(features.ptr<T>()), begin_(begin), threads_(threads) {
     z_ = {features.size(0), features.size(1), features.size(2), features.size(3), features.size(4), k};
+    count_ = count < 0 ? z_.s : count;
     frame_ = features.stride(0);
     sequence_ = features.stride(1);
     channels_last_ = features.stride(2) == 1 && z_.C > 1;
@@ -201,7 +204,7 @@ class Products {
     const int64_t packed = z_.n * z_.pixels() * kChannelBlock * static_cast<int64_t>(sizeof(T));
     frames_packed_ = packed <= kPacked ? z_.n : 1;
     fused_ = packed <= kFused;
-    work_ = z_.n * z_.s * z_.C * z_.pixels();
+    work_ = z_.n * count_ * z_.C * z_.pixels();
   }
 
   const Sizes& sizes() const { return z_; }
@@ -210,10 +213,12 @@ class Products {
   // gradient [m, s, C, taps] = adjoint of residual [m, n, s, map] + scale * base [m, s, C, taps] (base may be null),
   // and response [m, n, s, map] to it (may be null).
   void gradient(int64_t m, const T* residual, const T* base, T scale, T* gradient, T* response) {
-    unfolded_.resize(m * z_.n * z_.s * z_.pixels() * z_.pitch());
+    unfolded_.resize(m * z_.n * count_ * z_.pixels() * z_.pitch());
     const int64_t unfolded = z_.pixels() * z_.pitch();
-    parallel_for(m * z_.n * z_.s, threads(),
-                 [&](int64_t i) { unfold(z_, residual + i * z_.map(), unfolded_.data() + i * unfolded, z_.pitch()); });
+    parallel_for(m * z_.n * count_, threads(), [&](int64_t i) {
+      const T* map = residual + (i / count_ * z_.s + begin_ + i % count_) * z_.map();
+      unfold(z_, map, unfolded_.data() + i * unfolded, z_.pitch());
+    });
     adjoint_tasks(m, base, scale, gradient, fused_ ? response : nullptr);
     if (response && !fused_) response_tasks(m, gradient, response);
   }
@@ -228,9 +233,9 @@ class Products {
   // gradient, and response in the same pass unless null. Tasks: some channels of one sequence.
   void adjoint_tasks(int64_t m, const T* base, T scale, T* gradient, T* response) {
     const int64_t part = z_.n * image_;
-    if (response) partial_.resize(m * z_.s * tasks_ * part);
-    parallel_for(z_.s * tasks_, threads(), [&](int64_t i) {
-      const int64_t sequence = i / tasks_, task = i % tasks_;
+    if (response) partial_.resize(m * count_ * tasks_ * part);
+    parallel_for(count_ * tasks_, threads(), [&](int64_t i) {
+      const int64_t sequence = begin_ + i / tasks_, task = i % tasks_;
       T* taps = scratch(2 * kChannelBlock * z_.pitch() + spare());
       T *turned = taps + kChannelBlock * z_.pitch(), *spare = turned + kChannelBlock * z_.pitch();
       std::fill(taps, turned, T(0));
@@ -244,7 +249,7 @@ class Products {
           adjoint_block(j, sequence, c, channels, taps, turned, spare);
           write_gradient(channels, base ? base + at : nullptr, scale, taps, gradient + at);
           if (!response) continue;
-          T* sums = partial_.data() + ((j * z_.s + sequence) * tasks_ + task) * part;
+          T* sums = partial_.data() + ((j * count_ + sequence - begin_) * tasks_ + task) * part;
           for (int64_t frame = 0; frame < z_.n; ++frame)
             response_block(features(frame, sequence, c, channels, spare), channels, taps, sums + frame * image_,
                            c > first, spare);
@@ -260,9 +265,9 @@ class Products {
     const int64_t in_task = (blocks + std::min(blocks, (kTasks + images - 1) / images) - 1) /
                             std::min(blocks, (kTasks + images - 1) / images);
     const int64_t tasks = (blocks + in_task - 1) / in_task;
-    if (tasks > 1) partial_.resize(m * z_.s * tasks * z_.n * image_);
-    parallel_for(images * tasks, threads(), [&](int64_t i) {
-      const int64_t sequence = i / tasks % z_.s, frame = i / tasks / z_.s, task = i % tasks;
+    if (tasks > 1) partial_.resize(m * count_ * tasks * z_.n * image_);
+    parallel_for(z_.n * count_ * tasks, threads(), [&](int64_t i) {
+      const int64_t sequence = begin_ + i / tasks % count_, frame = i / tasks / count_, task = i % tasks;
       T* taps = scratch(kChannelBlock * z_.pitch() + z_.pixels() * kChannelBlock + m * image_);
       T *spare = taps + kChannelBlock * z_.pitch(), *own = spare + z_.pixels() * kChannelBlock;
       std::fill(taps, spare, T(0));
@@ -278,8 +283,9 @@ class Products {
           const T* filter = filters + (j * z_.s + sequence) * z_.filter() + c * z_.taps();
           for (int64_t r = 0; r < channels; ++r)
             std::copy(filter + r * z_.taps(), filter + (r + 1) * z_.taps(), taps + r * z_.pitch());
-          T* sums = tasks == 1 ? own + j * image_
-                               : partial_.data() + (((j * z_.s + sequence) * tasks + task) * z_.n + frame) * image_;
+          T* sums = tasks == 1
+                        ? own + j * image_
+                        : partial_.data() + (((j * count_ + sequence - begin_) * tasks + task) * z_.n + frame) * image_;
           response_block(x, channels, taps, sums, c > first, spare);
         }
       }
@@ -322,7 +328,7 @@ class Products {
     const int64_t pixels = z_.pixels(), pitch = z_.pitch();
     for (int64_t frame = 0; frame < z_.n; ++frame) {
       const T* x = features(frame, sequence, c, channels, spare);
-      const T* u = unfolded_.data() + ((j * z_.n + frame) * z_.s + sequence) * pixels * pitch;
+      const T* u = unfolded_.data() + ((j * z_.n + frame) * count_ + sequence - begin_) * pixels * pitch;
       for (int64_t t = 0; t < pitch; t += kTaps)
         if (channels_last_)
           features_in_lanes(x, kChannelBlock, kChannelBlock, pixels, u + t, pitch, turned + t * kChannelBlock,
@@ -363,9 +369,9 @@ class Products {
   // Adds the tasks' responses up, in the first one's place, and folds them.
   void join(int64_t m, int64_t tasks, T* response) {
     const int64_t part = z_.n * image_;
-    parallel_for(m * z_.n * z_.s, threads(), [&](int64_t i) {
-      const int64_t sequence = i % z_.s, frame = i / z_.s % z_.n, j = i / z_.s / z_.n, size = image_;
-      T* sum = partial_.data() + (j * z_.s + sequence) * tasks * part + frame * size;
+    parallel_for(m * z_.n * count_, threads(), [&](int64_t i) {
+      const int64_t sequence = i % count_, frame = i / count_ % z_.n, j = i / count_ / z_.n, size = image_;
+      T* sum = partial_.data() + (j * count_ + sequence) * tasks * part + frame * size;
       for (int64_t task = 1; task < tasks; ++task) {
         const T* other = sum + task * part;
         vectorised([=]() CHASE_FAST_FLAT {
@@ -373,13 +379,13 @@ class Products {
           for (int64_t e = 0; e < size; ++e) sum[e] += other[e];
         });
       }
-      fold_image(sum, response + i * z_.map());
+      fold_image(sum, response + ((j * z_.n + frame) * z_.s + begin_ + sequence) * z_.map());
     });
   }
 
   const T* x_;
   Sizes z_;
-  int64_t frame_, sequence_, blocks_, tasks_, image_, frames_packed_,
+  int64_t begin_, count_, frame_, sequence_, blocks_, tasks_, image_, frames_packed_,
       work_;  // strides; blocks a task, tasks a sequence
   bool channels_last_, fused_;
   int threads_;

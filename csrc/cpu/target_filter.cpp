@@ -38,13 +38,31 @@ T inner(const T* a, const T* b, int64_t size) {
   return result;
 }
 
-// A solver on one batch. Arrays of a step: filters [s, filter], maps [n, s, map].
+template <class T>
+T regulariser(const TensorView& scalars, const SolverConstants& constants) {
+  const T root = scalars.ptr<T>()[1];
+  return std::max(root * root, T(constants.min_filter_reg * constants.min_filter_reg));
+}
+
+// f(begin, count, threads) for every sequence, or for all together if there are more threads than sequences: the
+// features of one sequence stay in the last-level cache from step to step. Results do not depend on it.
+template <class F>
+void by_sequence(int64_t s, int threads, const F& f) {
+  if (s < threads)
+    f(0, s, threads);
+  else
+    parallel_for(s, threads, [&](int64_t q) { f(q, 1, 1); });
+}
+
+// A solver on some sequences of a batch. Arrays of a step: filters [s, filter], maps [n, s, map].
 template <class T, class Loss>
 class Solver {
  public:
   Solver(const TensorView& features, int64_t k, const std::vector<TensorView>& maps, const TensorView& scalars,
-         const TensorView& weight, const SolverConstants& constants, int threads)
-      : products_(features, k, threads),
+         const TensorView& weight, const SolverConstants& constants, int threads, int64_t begin, int64_t count)
+      : products_(features, k, threads, begin, count),
+        begin_(begin),
+        count_(count),
         z_(products_.sizes()),
         images_(z_.n * z_.s),
         filters_(z_.s * z_.filter()),
@@ -52,26 +70,23 @@ class Solver {
         threads_(products_.threads()),
         loss_(images_, z_.map(), pointers(maps), weight.ptr<T>(), constants.with_extra, T(constants.softmax_reg)),
         step_(std::exp(scalars.ptr<T>()[0])),
-        reg_root_(scalars.ptr<T>()[1]),
-        smallest_reg_(T(constants.min_filter_reg * constants.min_filter_reg)),
-        reg_(std::max(reg_root_ * reg_root_, smallest_reg_)),
+        reg_(regulariser<T>(scalars, constants)),
         damping_(reg_ + T(constants.alpha_eps)) {}
 
-  void forward(const T* start, int64_t iterations, T* iterates, T* losses, T* gradients, T* scores, T* responses) {
+  void forward(const T* start, int64_t iterations, T* iterates, double* losses, T* gradients, T* scores, T* responses) {
     std::vector<T> residual(cells_), image_values(images_);
-    std::copy(start, start + filters_, iterates);
+    std::copy(start + begin_ * z_.filter(), start + (begin_ + count_) * z_.filter(), iterates + begin_ * z_.filter());
     products_.response(1, iterates, scores);
     for (int64_t i = 0;; ++i) {
       T *f = iterates + i * filters_, *s = scores + i * cells_;
-      parallel_for(images_, threads_, [&](int64_t j) {
-        image_values[j] = loss_.residual(j, s + j * z_.map(), residual.data() + j * z_.map());
-      });
-      losses[i] = mean_loss(f, image_values);
+      each_image(
+          [&](int64_t j) { image_values[j] = loss_.residual(j, s + j * z_.map(), residual.data() + j * z_.map()); });
+      for (int64_t q = begin_; q < begin_ + count_; ++q) losses[i * z_.s + q] = loss(q, f, image_values);
       if (i == iterations) return;
       T *g = gradients + i * filters_, *u = responses + i * cells_;
       products_.gradient(1, residual.data(), f, reg_, g, u);
       const std::vector<Step> steps = descent(g, s, u);
-      parallel_for(z_.s, threads_, [&](int64_t q) {
+      each_sequence([&](int64_t q) {
         const T factor = -steps[q].factor;
         const int64_t at = q * z_.filter();
         std::copy(f + at, f + at + z_.filter(), f + filters_ + at);
@@ -87,29 +102,32 @@ class Solver {
 
   void backward(int64_t iterations, const T* iterates, const T* gradients, const T* scores, const T* responses,
                 const T* grad_iterates, const T* grad_losses, T* grad_filter, const std::vector<TensorView>& grad_maps,
-                T* grad_scalars, T* grad_weight, T* out_filters, T* out_maps) {
+                double* to_reg, double* to_log_step, T* grad_weight, T* out_filters, T* out_maps) {
     const std::vector<T*> to_maps = pointers_to(grad_maps);
-    for (T* map : to_maps) std::fill(map, map + cells_, T(0));
-    std::fill(grad_weight, grad_weight + images_, T(0));
-    std::vector<T> to_f(grad_iterates + iterations * filters_, grad_iterates + (iterations + 1) * filters_);
+    each_image([&](int64_t j) {
+      for (T* map : to_maps) std::fill(map + j * z_.map(), map + (j + 1) * z_.map(), T(0));
+      grad_weight[j] = 0;
+    });
+    const int64_t own = begin_ * z_.filter(), own_size = count_ * z_.filter();
+    const T* last = grad_iterates + iterations * filters_ + own;
+    T* to_f = grad_filter;
+    std::copy(last, last + own_size, to_f + own);
     std::vector<T> to_s(cells_), to_residual(cells_);
-    double to_reg = 0, to_log_step = 0;
 
     const auto start = [&](int64_t i, T* residual) {  // prepares the losses at iterate i
-      parallel_for(images_, threads_,
-                   [&](int64_t j) { loss_.residual(j, scores + i * cells_ + j * z_.map(), residual + j * z_.map()); });
+      each_image([&](int64_t j) { loss_.residual(j, scores + i * cells_ + j * z_.map(), residual + j * z_.map()); });
     };
     const auto through_loss = [&](int64_t i, const T* from_residual) {  // loss i and residual i
       const T to_loss = grad_losses[i] / T(z_.s);
-      parallel_for(images_, threads_, [&](int64_t j) {
+      each_image([&](int64_t j) {
         const int64_t at = j * z_.map();
         loss_.backward_residual(j, scores + i * cells_ + at, from_residual ? from_residual + at : nullptr, to_loss,
                                 to_s.data() + at, to_maps, grad_weight);
       });
-      for (int64_t q = 0; q < z_.s; ++q) {
+      for (int64_t q = begin_; q < begin_ + count_; ++q) {
         const T* f = iterates + i * filters_ + q * z_.filter();
-        to_reg += to_loss * inner(f, f, z_.filter());
-        add_scaled(2 * to_loss * reg_, f, to_f.data() + q * z_.filter(), z_.filter());
+        to_reg[q] += to_loss * inner(f, f, z_.filter());
+        add_scaled(2 * to_loss * reg_, f, to_f + q * z_.filter(), z_.filter());
       }
     };
 
@@ -122,21 +140,20 @@ class Solver {
       T* to_g = out_filters + i * filters_;
       start(i, residual);
       const std::vector<Step> steps = descent(g, s, u);
-      std::vector<double> reg_parts(z_.s), step_parts(z_.s);
-      parallel_for(z_.s, threads_, [&](int64_t q) {
+      each_sequence([&](int64_t q) {
         const int64_t at = q * z_.filter();
         const Step step = steps[q];
-        double to_factor = -inner(to_f.data() + at, g + at, z_.filter());
+        double to_factor = -inner(to_f + at, g + at, z_.filter());
         for (int64_t frame = 0; frame < z_.n; ++frame) {
           const int64_t map = (frame * z_.s + q) * z_.map();
           to_factor -= inner(to_s.data() + map, u + map, z_.map());
         }
         const double to_bottom = step.clamped ? 0 : -to_factor * step.factor / step.bottom;
         const double to_squared = to_factor * step_ / step.bottom + to_bottom * damping_;
-        step_parts[q] = to_factor * step.factor;
-        reg_parts[q] = to_bottom * step.squared;
+        to_log_step[q] += to_factor * step.factor;
+        to_reg[q] += to_bottom * step.squared;
         std::fill(to_g + at, to_g + at + z_.filter(), T(0));
-        add_scaled(-step.factor, to_f.data() + at, to_g + at, z_.filter());
+        add_scaled(-step.factor, to_f + at, to_g + at, z_.filter());
         add_scaled(T(2 * to_squared), g + at, to_g + at, z_.filter());
         for (int64_t frame = 0; frame < z_.n; ++frame) {
           const int64_t j = frame * z_.s + q, map = j * z_.map();
@@ -147,19 +164,19 @@ class Solver {
         }
       });
       products_.gradient(1, to_u, to_g, T(1), to_g, to_residual.data());
-      for (int64_t q = 0; q < z_.s; ++q) {
+      each_sequence([&](int64_t q) {
         const int64_t at = q * z_.filter();
-        to_log_step += step_parts[q];
-        to_reg += reg_parts[q] + inner(to_g + at, f + at, z_.filter());
-      }
-      add_scaled(reg_, to_g, to_f.data(), filters_);
+        to_reg[q] += inner(to_g + at, f + at, z_.filter());
+      });
+      add_scaled(reg_, to_g + own, to_f + own, own_size);
       through_loss(i, to_residual.data());
-      add_scaled(T(1), grad_iterates + i * filters_, to_f.data(), filters_);
+      add_scaled(T(1), grad_iterates + i * filters_ + own, to_f + own, own_size);
     }
-    std::copy(to_s.begin(), to_s.end(), out_maps + 2 * iterations * cells_);
-    products_.gradient(1, to_s.data(), to_f.data(), T(1), grad_filter, nullptr);
-    grad_scalars[0] = T(to_log_step);
-    grad_scalars[1] = reg_root_ * reg_root_ >= smallest_reg_ ? T(2 * to_reg * reg_root_) : T(0);
+    each_image([&](int64_t j) {
+      const int64_t at = j * z_.map();
+      std::copy(to_s.data() + at, to_s.data() + at + z_.map(), out_maps + 2 * iterations * cells_ + at);
+    });
+    products_.gradient(1, to_s.data(), to_f, T(1), grad_filter, nullptr);
   }
 
  private:
@@ -180,18 +197,17 @@ class Solver {
     return out;
   }
 
-  // Mean over sequences of the data losses [n, s] and the regulariser.
-  T mean_loss(const T* f, const std::vector<T>& data) const {
-    double sum = 0;
-    for (const T value : data) sum += value;
-    for (int64_t q = 0; q < z_.s; ++q) sum += reg_ * inner(f + q * z_.filter(), f + q * z_.filter(), z_.filter());
-    return T(sum / double(z_.s));
+  // Data losses [n, s] and regulariser of one sequence.
+  double loss(int64_t q, const T* f, const std::vector<T>& data) const {
+    double sum = reg_ * inner(f + q * z_.filter(), f + q * z_.filter(), z_.filter());
+    for (int64_t frame = 0; frame < z_.n; ++frame) sum += data[frame * z_.s + q];
+    return sum;
   }
 
   // Step of every sequence along gradients g with responses u, at the prepared scores s.
   std::vector<Step> descent(const T* g, const T* s, const T* u) {
     std::vector<Step> steps(z_.s);
-    parallel_for(z_.s, threads_, [&](int64_t q) {
+    each_sequence([&](int64_t q) {
       T curvature = 0;
       for (int64_t frame = 0; frame < z_.n; ++frame) {
         const int64_t j = frame * z_.s + q, at = j * z_.map();
@@ -208,13 +224,30 @@ class Solver {
     return steps;
   }
 
+  template <class F>
+  void each_image(const F& f) {
+    parallel_for(z_.n * count_, threads_, [&](int64_t i) { f(i / count_ * z_.s + begin_ + i % count_); });
+  }
+
+  template <class F>
+  void each_sequence(const F& f) {
+    parallel_for(count_, threads_, [&](int64_t i) { f(begin_ + i); });
+  }
+
   Products<T> products_;
+  const int64_t begin_, count_;  // its sequences
   const Sizes z_;
   const int64_t images_, filters_, cells_;  // elements of a step
   const int threads_;
   Loss loss_;
-  const T step_, reg_root_, smallest_reg_, reg_, damping_;  // eta, its root and bound, lambda, lambda + alpha_eps
+  const T step_, reg_, damping_;  // eta, lambda, lambda + alpha_eps
 };
+
+double sum(const double* values, int64_t size) {
+  double total = 0;
+  for (int64_t i = 0; i < size; ++i) total += values[i];
+  return total;
+}
 
 void check_features(const TensorView& x) {
   check(x.dim() == 5 && (x.dtype == DType::F32 || x.dtype == DType::F64), "target_filter: features float [n,s,C,H,W]");
@@ -299,17 +332,20 @@ void target_filter_solve(const TensorView& features, const TensorView& filter, c
   check_array(gradients, features, {T, z.s, z.C, z.k, z.k}, "gradients");
   check_array(scores, features, {T + 1, z.n, z.s, rows, columns}, "scores");
   check_array(responses, features, {T, z.n, z.s, rows, columns}, "responses");
-  const auto call = [&](auto solver, auto zero) {
-    using S = decltype(zero);
-    solver.forward(filter.ptr<S>(), T, iterates.ptr<S>(), losses.ptr<S>(), gradients.ptr<S>(), scores.ptr<S>(),
-                   responses.ptr<S>());
-  };
   by_dtype(features, [&](auto zero) {
     using S = decltype(zero);
-    if (maps.size() == KlTarget<S>::kMaps)
-      call(Solver<S, KlTarget<S>>(features, z.k, maps, scalars, weight, constants, threads), zero);
-    else
-      call(Solver<S, SquaredTarget<S>>(features, z.k, maps, scalars, weight, constants, threads), zero);
+    std::vector<double> parts((T + 1) * z.s);  // losses of the sequences
+    const auto run = [&](auto loss) {
+      by_sequence(z.s, worthwhile_threads(features.numel(), 1 << 14, threads),
+                  [&](int64_t begin, int64_t count, int inner_threads) {
+                    Solver<S, decltype(loss)>(features, z.k, maps, scalars, weight, constants, inner_threads, begin,
+                                              count)
+                        .forward(filter.ptr<S>(), T, iterates.ptr<S>(), parts.data(), gradients.ptr<S>(),
+                                 scores.ptr<S>(), responses.ptr<S>());
+                  });
+    };
+    maps.size() == KlTarget<S>::kMaps ? run(KlTarget<S>()) : run(SquaredTarget<S>());
+    for (int64_t i = 0; i <= T; ++i) losses.ptr<S>()[i] = S(sum(parts.data() + i * z.s, z.s) / double(z.s));
   });
 }
 
@@ -340,18 +376,24 @@ void target_filter_solve_backward(const TensorView& features, const std::vector<
   check_array(grad_filter, features, {z.s, z.C, z.k, z.k}, "gradient of filter");
   check_array(out_filters, features, gradients.sizes, "factors of the features' gradient");
   check_array(out_maps, features, {2 * T + 1, z.n, z.s, rows, columns}, "factors of the features' gradient");
-  const auto call = [&](auto solver, auto zero) {
-    using S = decltype(zero);
-    solver.backward(T, iterates.ptr<S>(), gradients.ptr<S>(), scores.ptr<S>(), responses.ptr<S>(),
-                    grad_iterates.ptr<S>(), grad_losses.ptr<S>(), grad_filter.ptr<S>(), grad_maps,
-                    grad_scalars.ptr<S>(), grad_weight.ptr<S>(), out_filters.ptr<S>(), out_maps.ptr<S>());
-  };
   by_dtype(features, [&](auto zero) {
     using S = decltype(zero);
-    if (maps.size() == KlTarget<S>::kMaps)
-      call(Solver<S, KlTarget<S>>(features, z.k, maps, scalars, weight, constants, threads), zero);
-    else
-      call(Solver<S, SquaredTarget<S>>(features, z.k, maps, scalars, weight, constants, threads), zero);
+    std::vector<double> to_reg(z.s), to_log_step(z.s);
+    const auto run = [&](auto loss) {
+      by_sequence(
+          z.s, worthwhile_threads(features.numel(), 1 << 14, threads),
+          [&](int64_t begin, int64_t count, int inner_threads) {
+            Solver<S, decltype(loss)>(features, z.k, maps, scalars, weight, constants, inner_threads, begin, count)
+                .backward(T, iterates.ptr<S>(), gradients.ptr<S>(), scores.ptr<S>(), responses.ptr<S>(),
+                          grad_iterates.ptr<S>(), grad_losses.ptr<S>(), grad_filter.ptr<S>(), grad_maps, to_reg.data(),
+                          to_log_step.data(), grad_weight.ptr<S>(), out_filters.ptr<S>(), out_maps.ptr<S>());
+          });
+    };
+    maps.size() == KlTarget<S>::kMaps ? run(KlTarget<S>()) : run(SquaredTarget<S>());
+    const S root = scalars.ptr<S>()[1];
+    const bool free = root * root >= S(constants.min_filter_reg * constants.min_filter_reg);
+    grad_scalars.ptr<S>()[0] = S(sum(to_log_step.data(), z.s));
+    grad_scalars.ptr<S>()[1] = free ? S(2 * sum(to_reg.data(), z.s) * root) : S(0);
   });
 }
 

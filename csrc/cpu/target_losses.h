@@ -52,6 +52,7 @@ class KlTarget {
  public:
   static constexpr int kMaps = 1;
 
+  KlTarget() = default;
   KlTarget(int64_t images, int64_t size, const std::vector<const T*>& maps, const T* weight, bool with_extra, T extra)
       : size_(size),
         density_(maps[0]),
@@ -149,6 +150,7 @@ class SquaredTarget {
  public:
   static constexpr int kMaps = 3;
 
+  SquaredTarget() = default;
   SquaredTarget(int64_t, int64_t size, const std::vector<const T*>& maps, const T* weight, bool, T)
       : size_(size), label_(maps[0]), mask_(maps[1]), cell_(maps[2]), weight_(weight) {}
 
