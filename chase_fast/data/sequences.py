@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from chase_fast.data.decode import BrokenImage, read_frame
+from chase_fast.data.decode import BrokenImage, Picture, read_frame, read_picture
 from chase_fast.data.frames import missing_number
 from chase_fast.errors import ChaseError
 
@@ -77,8 +77,17 @@ class FileSequence:
         try:
             return read_frame(self.path(index))
         except BrokenImage as e:
-            what = f"cannot be decoded: {e}"
-            raise BrokenFrame(Problem(self.name, what, index + 1, self.path(index))) from None
+            raise self.broken(index, e) from None
+
+    def picture(self, index: int) -> Picture:
+        """The frame, to be decoded in part; raises BrokenFrame, its `part` BrokenImage."""
+        try:
+            return read_picture(self.path(index))
+        except BrokenImage as e:
+            raise self.broken(index, e) from None
+
+    def broken(self, index: int, why: BrokenImage) -> BrokenFrame:
+        return BrokenFrame(Problem(self.name, f"cannot be decoded: {why}", index + 1, self.path(index)))
 
 
 def length_problem(

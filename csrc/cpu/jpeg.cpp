@@ -121,18 +121,18 @@ struct Reader {
 
   template <bool store>
   inline CHASE_FAST_FLAT bool mcu(int64_t mx, int64_t my) {
-    alignas(64) int16_t block[64];
+    alignas(64) int16_t block[BLOCK];
     for (int c = 0; c < file.components; ++c) {
       const int across = c ? 1 : file.h, down = c ? 1 : file.v;
       const HuffmanTable &dc_table = scratch.tables[2 * c], &ac_table = scratch.tables[2 * c + 1];
       for (int by = 0; by < down; ++by)
         for (int bx = 0; bx < across; ++bx) {
-          int last;
+          bool flat;
           if (store) std::memset(block, 0, sizeof block);
-          if (!read_block<store>(bits, dc_table, ac_table, dc[c], block, last)) return false;
+          if (!read_block<store>(bits, dc_table, ac_table, dc[c], block, flat)) return false;
           if (store) {
             const int64_t row = ((my - region.my0) * down + by) * 8, column = ((mx - region.mx0) * across + bx) * 8;
-            idct_block(block, file.quantisers[file.quantiser_of[c]].data(), last,
+            idct_block(block, file.quantisers[file.quantiser_of[c]].data(), flat,
                        scratch.planes.data() + region.plane_offset[c] + row * region.stride[c] + column,
                        region.stride[c]);
           }
@@ -169,10 +169,11 @@ inline CHASE_FAST_FLAT void chroma_row(const File& f, const Region& r, const uin
 // The rectangle's rows from the planes.
 void colours(const File& f, const Region& r, Scratch& s, int64_t x0, int64_t y0, int64_t w, int64_t h, uint8_t* out) {
   const int64_t first = x0 / f.h, n = (x0 + w - 1) / f.h - first + 1;
-  s.rows.resize(2 * (n + 2) + 2 * (2 * n + 64));
+  s.rows.resize(2 * (n + 2) + 2 * (2 * n + 64) + 3 * (w + 16));
   s.sums.resize(n + 2);
   uint8_t* const row[2] = {s.rows.data(), s.rows.data() + n + 2};
   uint8_t* const full[2] = {row[1] + n + 2, row[1] + n + 2 + 2 * n + 64};
+  uint8_t* const rgb_planes = full[1] + 2 * n + 64;
   int16_t* const sums = s.sums.data();
   const uint8_t* const planes = s.planes.data();
   vectorised([&]() CHASE_FAST_FLAT {
@@ -199,7 +200,7 @@ void colours(const File& f, const Region& r, Scratch& s, int64_t x0, int64_t y0,
         }
         chroma[c - 1] = to + x0 % 2;
       }
-      to_rgb(luma, chroma[0], chroma[1], w, out);
+      to_rgb(luma, chroma[0], chroma[1], w, rgb_planes, out);
     }
   });
 }
