@@ -3,14 +3,16 @@
     out[c, i, j] = (clamp(gain * bilinear(frame, window)[i, j, c] / 255, 0, 1) - mean[c]) / std[c]
 
 frame   [H, W, 3] uint8 (decoded image) or float32/float64 with values 0..255; RGB
-window  (x0, y0, width, height), integers, frame pixels; outside the frame its nearest edge pixel repeats
+window  (x0, y0, width, height), frame pixels; outside the frame its nearest edge pixel repeats. Integers, or
+        floats where the frame is a reduced one and a window's border lies between its pixels
 size    side of the square output in pixels
 gain    brightness factor, applied before the clamp
 out     [3, size, size], channels last in memory; float32 for uint8 frames, else the frame's dtype
 
 Bilinear is OpenCV's INTER_LINEAR: half-pixel centres, no antialiasing; on uint8 its fixed-point arithmetic
 (11-bit weights, result rounded to uint8), bit for bit. Which window a box asks for is another matter: see
-`window.py`.
+`window.py`. A window of floats samples at the same half-pixel centres; the pixels that it touches, whole ones
+from floor(x0) to ceil(x0 + width), are what it may read.
 
 Backends: `reference` (plain torch, any device) and `cpu` (OpenCV itself: one thread, releases the GIL).
 Not differentiable: a crop feeds a network, nothing is learned through it, so asking for its gradient raises.
@@ -37,7 +39,7 @@ _NO_GRADIENT = "crop is not differentiable: detach the frame before cropping it"
 
 def crop(
     frame: torch.Tensor,
-    window: Sequence[int],
+    window: Sequence[float],
     size: int,
     gain: float = 1.0,
     mean: Sequence[float] = IMAGENET_MEAN,
@@ -54,10 +56,10 @@ def crop(
         raise ValueError(f"crop: frame must be [H, W, 3], got {list(frame.shape)}")
     if frame.dtype not in (torch.uint8, torch.float32, torch.float64):
         raise ValueError(f"crop: frame must be uint8, float32 or float64, got {frame.dtype}")
-    if len(window) != 4 or window[2] < 1 or window[3] < 1 or size < 1:
+    if len(window) != 4 or not (window[2] > 0 and window[3] > 0) or size < 1:
         raise ValueError(f"crop: window {tuple(window)} and size {size} must be positive")
     chosen = resolve("crop", CAN_RUN, frame, backend)
-    args = frame, [int(v) for v in window], int(size), float(gain), list(mean), list(std)
+    args = frame, [float(v) for v in window], int(size), float(gain), list(mean), list(std)
     if torch.compiler.is_compiling():
         return _crop(*args, chosen)
     if frame.requires_grad:
@@ -69,7 +71,7 @@ def crop(
 @torch.library.custom_op("chase_fast::crop", mutates_args=())
 def _crop(
     frame: torch.Tensor,
-    window: list[int],
+    window: list[float],
     size: int,
     gain: float,
     mean: list[float],
