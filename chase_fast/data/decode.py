@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from chase_fast.kernels._jpeg import jpeg_part, jpeg_size
+from chase_fast.kernels.crop import Window
 
 try:
     import simplejpeg
@@ -49,7 +50,8 @@ def decode(data: bytes) -> np.ndarray:
     return image
 
 
-def _read(path: str | Path) -> bytes:
+def read_bytes(path: str | Path) -> bytes:
+    """The encoded image; raises BrokenImage."""
     try:
         return Path(path).read_bytes()
     except OSError as e:
@@ -58,40 +60,41 @@ def _read(path: str | Path) -> bytes:
 
 def read_frame(path: str | Path) -> np.ndarray:
     """Image file -> RGB uint8 [H, W, 3]; raises BrokenImage."""
-    return decode(_read(path))
+    return decode(read_bytes(path))
 
 
 class Picture:
-    """An image whose size is known and whose pixels are decoded when a part is asked for.
+    """A frame whose pixels are decoded when a window of them is asked for; `shape` is that of the whole frame.
 
     Args:
-        image: a whole image [H, W, 3], or an encoded one.
+        image: a whole frame [H, W, 3], or an encoded one.
 
     Raises:
         BrokenImage: here or by `part`, as `decode`.
     """
 
     def __init__(self, image: np.ndarray | bytes):
-        self._data = image if isinstance(image, bytes) else None
-        self.hw = jpeg_size(image) if self._data is not None else None
-        self._whole = None
-        if self.hw is None:
-            self._whole = image if self._data is None else decode(image)
-            self.hw = self._whole.shape[:2]
+        self._data, self._whole = (image, None) if isinstance(image, bytes) else (None, image)
+        size = None if self._data is None else jpeg_size(self._data)
+        if size is None and self._whole is None:
+            self._whole = decode(self._data)
+        self.shape = self._whole.shape if size is None else (*size, 3)
 
-    def part(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
-        """RGB uint8 [y1 - y0, x1 - x0, 3]; the rectangle lies inside the image."""
+    def part(self, window: Window) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+        """RGB uint8 pixels that hold all that a crop of the window shows, and the window (xywh) in them."""
+        height, width = self.shape[0] - window.trim_y, self.shape[1] - window.trim_x
+        x0, y0 = min(max(window.x0, 0), width - 1), min(max(window.y0, 0), height - 1)
+        x1 = min(max(window.x0 + window.side, x0 + 1), width)
+        y1 = min(max(window.y0 + window.side, y0 + 1), height)
+        return self._pixels(x0, y0, x1, y1), (window.x0 - x0, window.y0 - y0, window.side, window.side)
+
+    def _pixels(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
         if self._whole is None:
             pixels = jpeg_part(self._data, x0, y0, x1, y1)
             if pixels is not None:
                 return pixels
             self._whole = decode(self._data)  # damaged: this says how
         return self._whole[y0:y1, x0:x1]
-
-
-def read_picture(path: str | Path) -> Picture:
-    """Image file -> Picture; raises BrokenImage."""
-    return Picture(_read(path))
 
 
 def probe(path: str | Path) -> str | None:

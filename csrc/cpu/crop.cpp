@@ -30,15 +30,18 @@ struct Taps {
   std::vector<int64_t> first, second;
   std::vector<Weight<T>> w_first, w_second;
 
-  Taps(int64_t n_in, int64_t n_out, int64_t offset, int64_t limit, int64_t step)
+  // start, length: the window; limit: pixels of the frame; step: values per pixel.
+  Taps(double start, double length, int64_t n_out, int64_t limit, int64_t step)
       : first(n_out), second(n_out), w_first(n_out), w_second(n_out) {
     using P = std::conditional_t<std::is_same_v<T, double>, double, float>;  // OpenCV rounds positions to float32
-    const double scale = static_cast<double>(n_in) / static_cast<double>(n_out);
+    const double scale = length / static_cast<double>(n_out), whole_start = std::floor(start);
+    const int64_t offset = static_cast<int64_t>(whole_start);
+    const int64_t n_in = static_cast<int64_t>(std::ceil(start + length)) - offset;
     const auto inside = [=](int64_t i) {
       return step * std::clamp<int64_t>(offset + std::clamp<int64_t>(i, 0, n_in - 1), 0, limit - 1);
     };
     for (int64_t i = 0; i < n_out; ++i) {
-      const P position = static_cast<P>((static_cast<double>(i) + 0.5) * scale - 0.5);
+      const P position = static_cast<P>((static_cast<double>(i) + 0.5) * scale - 0.5 + (start - whole_start));
       const P whole = std::floor(position), part = position - whole;
       first[i] = inside(static_cast<int64_t>(whole));
       second[i] = inside(static_cast<int64_t>(whole) + 1);
@@ -77,8 +80,7 @@ template <class T>
 inline CHASE_FAST_FLAT void resize_row(const T* row, const int64_t* first, const int64_t* second, const T* w_first,
                                        const T* w_second, int64_t size, T* out) {
   for (int64_t i = 0; i < size; ++i)
-    for (int c = 0; c < 3; ++c)
-      out[3 * i + c] = row[first[i] + c] * w_first[i] + row[second[i] + c] * w_second[i];
+    for (int c = 0; c < 3; ++c) out[3 * i + c] = row[first[i] + c] * w_first[i] + row[second[i] + c] * w_second[i];
 }
 
 // Rows resized along x, the two last ones kept.
@@ -159,12 +161,12 @@ inline CHASE_FAST_FLAT void mix_row(const T* __restrict top, const T* __restrict
 }
 
 template <class T>
-void run(const TensorView& frame, const std::array<int64_t, 4>& window, double gain, const std::array<double, 3>& mean,
+void run(const TensorView& frame, const std::array<double, 4>& window, double gain, const std::array<double, 3>& mean,
          const std::array<double, 3>& std, const TensorView& out) {
   constexpr bool bytes = std::is_same_v<T, uint8_t>;
   using Out = std::conditional_t<bytes, float, T>;
   const int64_t height = frame.size(0), width = frame.size(1), size = out.size(0);
-  const Taps<T> x(window[2], size, window[0], width, 3), y(window[3], size, window[1], height, 1);
+  const Taps<T> x(window[0], window[2], size, width, 3), y(window[1], window[3], size, height, 1);
   Rows<T, Weight<T>> rows(frame.ptr<T>(), frame.stride(0), height, width, x, size);
   std::vector<uint8_t> pixels(4 * size);
   Out* to = out.ptr<Out>();
@@ -190,7 +192,7 @@ void run(const TensorView& frame, const std::array<int64_t, 4>& window, double g
 
 }  // namespace
 
-void crop(const TensorView& frame, const std::array<int64_t, 4>& window, double gain, const std::array<double, 3>& mean,
+void crop(const TensorView& frame, const std::array<double, 4>& window, double gain, const std::array<double, 3>& mean,
           const std::array<double, 3>& std, const TensorView& out) {
   check(frame.dim() == 3 && frame.size(2) == 3 && frame.numel() > 0 && frame.stride(2) == 1 &&
             (frame.stride(1) == 3 || frame.size(1) == 1),

@@ -79,9 +79,9 @@ inline CHASE_FAST_FLAT void idct_block(const int16_t* block, const int16_t* quan
   for (int x = 0; x < 8; ++x) wide[x] = (wide[x] + ((1 << 17) + (128 << 18))) >> 18;
   transpose(wide, rows);
   for (int y = 0; y < 8; y += 2) {
-    const Byte16 two = __builtin_shuffle(reinterpret_cast<Byte16>(clamped(rows[y])),
-                                         reinterpret_cast<Byte16>(clamped(rows[y + 1])),
-                                         Byte16{0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30});
+    const Byte16 two =
+        __builtin_shuffle(reinterpret_cast<Byte16>(clamped(rows[y])), reinterpret_cast<Byte16>(clamped(rows[y + 1])),
+                          Byte16{0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30});
     const auto halves = reinterpret_cast<Long2>(two);
     const int64_t first = halves[0], second = halves[1];
     std::memcpy(to + y * stride, &first, 8);
@@ -146,7 +146,7 @@ inline CHASE_FAST_FLAT void interleave(const uint8_t* r, const uint8_t* g, const
 inline CHASE_FAST_FLAT void to_rgb(const uint8_t* __restrict y, const uint8_t* __restrict cb,
                                    const uint8_t* __restrict cr, int64_t n, uint8_t* __restrict planes,
                                    uint8_t* __restrict rgb) {
-  uint8_t *__restrict r = planes, *__restrict g = planes + n + 16, *__restrict b = planes + 2 * (n + 16);
+  uint8_t* __restrict r = planes, * __restrict g = planes + n + 16, * __restrict b = planes + 2 * (n + 16);
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
     const int16_t u = static_cast<int16_t>(cb[i] - 128), v = static_cast<int16_t>(cr[i] - 128);

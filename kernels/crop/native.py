@@ -10,7 +10,7 @@ from .._dispatch import native, view
 def crop_into(
     out: torch.Tensor,
     frame: torch.Tensor,
-    window: Sequence[int],
+    window: Sequence[float],
     gain: float,
     mean: Sequence[float],
     std: Sequence[float],
@@ -23,7 +23,7 @@ def crop_into(
 
 def crop(
     frame: torch.Tensor,
-    window: Sequence[int],
+    window: Sequence[float],
     size: int,
     gain: float,
     mean: Sequence[float],
