@@ -1,10 +1,11 @@
 """Samples per second and core: `python bench/data.py [--packed packed:DIR] [--data SPEC ...]`
 
 Without --data, 720p JPEG frames are made in a temporary folder: the synthetic videos enlarged to 1280 x 720,
-with texture and sensor noise, quality 90, 4:2:0. The baseline is the sample as a user would write it: cv2.imread, the
-window with cv2.copyMakeBorder, cv2.resize, torch normalisation; the same frames, windows, labels and
-proposals. One thread; time is processor time of the thread, so that other programs on the machine count less; repeats of all
-candidates are interleaved, medians are printed. A speed-up is printed only if the samples agree.
+with texture and sensor noise, quality 90, 4:2:0. The baseline is the sample as a user would write it:
+with texture and sensor noise, quality 90, 4:2:0. The baseline is the sample as a user would write it: cv2.imread,
+and proposals. One thread; time is processor time of the thread, so that other programs on the machine count
+less; repeats of all candidates are interleaved, medians are printed. A speed-up is printed only if the
+samples agree.
 """
 
 import argparse
@@ -47,7 +48,9 @@ def make_frames(root: Path, sequences: int) -> None:
             image = video.frame(i)
             image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)[: SIZE_HW[0]]
             image = (image + np.roll(grain, int(rng.integers(1000)), 1)).clip(0, 255).astype(np.uint8)
-            cv2.imwrite(str(folder / f"{i + 1:05d}.jpg"), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+            cv2.imwrite(
+                str(folder / f"{i + 1:05d}.jpg"), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+            )
             lines.append(",".join(f"{v:.2f}" for v in video.boxes[i] * scale))
         (folder / "groundtruth.txt").write_text("\n".join(lines) + "\n")
 
@@ -147,12 +150,18 @@ def mismatch(a, b) -> tuple[float, float]:
 def run(specs: list[str], packed: list[str], count: int) -> None:
     recipe = SampleRecipe(proposals="prdimp")
     sources = open_sources(specs)
-    candidates = {"baseline": Baseline(sources, recipe, 0, count), "unpacked": SampleSet(sources, recipe, 0, count)}
+    candidates = {
+        "baseline": Baseline(sources, recipe, 0, count),
+        "unpacked": SampleSet(sources, recipe, 0, count),
+    }
     candidates |= {spec: SampleSet(open_sources(spec), recipe, 0, count) for spec in packed}
     errors = {}
     for name, samples in candidates.items():
         if name != "baseline":
-            found = [mismatch(samples.sample(0, i), candidates["baseline"].sample(0, i)) for i in range(min(count, 8))]
+            found = [
+                mismatch(samples.sample(0, i), candidates["baseline"].sample(0, i))
+                for i in range(min(count, 8))
+            ]
             errors[name] = tuple(max(f) for f in zip(*found))
     buffers = np.empty((recipe.train_frames + recipe.test_frames, recipe.size, recipe.size, 3), np.float32)
     times = {name: [] for name in candidates}
@@ -185,7 +194,9 @@ def run(specs: list[str], packed: list[str], count: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", nargs="+", help="dataset specs of JPEG videos; default: made here")
     parser.add_argument("--packed", nargs="+", default=[], help="the same data packed, e.g. packed:DIR")
     parser.add_argument("--samples", type=int, default=60)

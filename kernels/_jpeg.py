@@ -1,4 +1,4 @@
-"""Part of a JPEG -> RGB, by csrc/cpu/jpeg.cpp: the pixels of a whole decoding, only those asked for. Not an op."""
+"""Part of a JPEG -> RGB, by csrc/cpu/jpeg.cpp: the pixels of a whole decoding. Not an op."""
 
 import numpy as np
 import torch
@@ -7,8 +7,8 @@ from ._dispatch import native, view
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) of a JPEG that `jpeg_part` decodes: baseline, one scan, grey or YCbCr 4:4:4, 4:2:2, 4:2:0,
-    at least 16 x 16. None for other data."""
+    """(height, width) of a JPEG that `jpeg_part` decodes: baseline, one scan, grey or YCbCr 4:4:4, 4:2:2 or
+    4:2:0, at least 16 x 16. None for other data."""
     height, width = native().cpu_jpeg_size(data)
     return (height, width) if height else None
 

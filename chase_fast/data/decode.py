@@ -1,7 +1,7 @@
 """Image file -> RGB uint8 [H, W, 3], or a part of it.
 
-A part of a common JPEG is decoded natively (kernels/_jpeg.py), to the same pixels, in less time than the whole. Whole
-JPEGs go through simplejpeg (libturbojpeg); everything else, and what simplejpeg refuses
+A part of a common JPEG is decoded natively (kernels/_jpeg.py), to the same pixels, in less time. Whole JPEGs
+go through simplejpeg (libturbojpeg); everything else, and what simplejpeg refuses
 (CMYK) or when it is not installed, through OpenCV. Both give the same pixels. Grey images become three equal
 channels; 16-bit images keep their high byte; alpha is dropped; EXIF rotation is ignored (annotations are made
 on stored pixels).
@@ -64,7 +64,7 @@ def read_frame(path: str | Path) -> np.ndarray:
 
 
 class Picture:
-    """A frame whose pixels are decoded when a window of them is asked for; `shape` is that of the whole frame.
+    """A frame whose pixels are decoded when a window is asked for; `shape` is that of the whole frame.
 
     Args:
         image: a whole frame [H, W, 3], or an encoded one.

@@ -46,18 +46,23 @@ class Batch:
         }
         return replace(self, **moved)
 
+    def pin_memory(self) -> "Batch":
+        """The same in page-locked memory, from which copies to a GPU need not be waited for."""
+        pinned = {f.name: t.pin_memory() for f in fields(self) if (t := getattr(self, f.name)) is not None}
+        return replace(self, **pinned)
+
 
 class _Images:
-    """The images of a batch, written where they stay: train [n_train, s, H, H, 3], test [n_test, s, H, H, 3]."""
+    """The images of a batch of s, written where they stay: train [n_train, s, H, H, 3], test likewise."""
 
-    def __init__(self, recipe: SampleRecipe, count: int):
-        side = recipe.size
-        self.train = np.empty((recipe.train_frames, count, side, side, 3), np.float32)
-        self.test = np.empty((recipe.test_frames, count, side, side, 3), np.float32)
+    def __init__(self, recipe: SampleRecipe, count: int, pin: bool = False):
+        shape = count, recipe.size, recipe.size, 3
+        self.train = torch.empty((recipe.train_frames, *shape), pin_memory=pin)
+        self.test = torch.empty((recipe.test_frames, *shape), pin_memory=pin)
 
     def of(self, number: int) -> list[np.ndarray]:
         """Where a sample's images go."""
-        return [*self.train[:, number], *self.test[:, number]]
+        return [*self.train.numpy()[:, number], *self.test.numpy()[:, number]]
 
 
 def _collate(samples: list[Sample], images: _Images) -> Batch:
@@ -73,8 +78,8 @@ def _collate(samples: list[Sample], images: _Images) -> Batch:
         if getattr(samples[0], name) is not None
     }
     return Batch(
-        train_images=torch.from_numpy(images.train).permute(0, 1, 4, 2, 3),
-        test_images=torch.from_numpy(images.test).permute(0, 1, 4, 2, 3),
+        train_images=images.train.permute(0, 1, 4, 2, 3),
+        test_images=images.test.permute(0, 1, 4, 2, 3),
         train_boxes=stack([s.boxes[:n_train] for s in samples]),
         test_boxes=stack([s.boxes[n_train:] for s in samples]),
         label_density=stack([s.label_density for s in samples]),
@@ -114,7 +119,7 @@ def _same(item):
     return item
 
 
-def _from_processes(data: _Epoch, numbers: range, workers: int) -> Iterator[Batch]:
+def _from_processes(data: _Epoch, numbers: range, workers: int, pin: bool) -> Iterator[Batch]:
     # a fork server: forking this process, whose OpenMP threads are running, can hang
     context = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
     if os.name != "nt":
@@ -127,19 +132,20 @@ def _from_processes(data: _Epoch, numbers: range, workers: int) -> Iterator[Batc
         collate_fn=_same,
         multiprocessing_context=context,
         prefetch_factor=AHEAD,
+        pin_memory=pin,
     ):
         if isinstance(item, ChaseError):
             raise item
         yield item
 
 
-def _from_threads(data: _Epoch, numbers: range, threads: int) -> Iterator[Batch]:
+def _from_threads(data: _Epoch, numbers: range, threads: int, pin: bool) -> Iterator[Batch]:
     """Samples run one per thread; AHEAD batches are in the making while one is used."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="chase_fast.data")
 
     def submit(number: int) -> tuple[list[Future], _Images]:
         indices = data.indices(number)
-        images = _Images(data.samples.recipe, len(indices))
+        images = _Images(data.samples.recipe, len(indices), pin)
         sample = data.samples.sample
         return [pool.submit(sample, data.epoch, i, images.of(j)) for j, i in enumerate(indices)], images
 
@@ -164,6 +170,7 @@ def loader(
     fixed: bool = False,
     threads: int = 2,
     part: tuple[int, int] = (0, 1),
+    pin: bool = False,
 ) -> Iterator[Batch]:
     """Batches of one epoch, the last incomplete one dropped; the same whatever `workers` and `threads` are.
 
@@ -173,6 +180,7 @@ def loader(
         start: first batch to yield, to resume in the middle of an epoch.
         workers: worker processes; 0 uses `threads` threads here (decoding and warping release the GIL).
         part: (rank, world): yield the rank-th of `world` equal, consecutive parts of every batch.
+        pin: images in page-locked memory, for training on a GPU: `batch.to(device, non_blocking=True)`.
 
     OpenCV's own threads are switched off in this process: one frame per thread is faster.
 
@@ -189,5 +197,5 @@ def loader(
     data = _Epoch(samples, batch, 0 if fixed else epoch, part)
     numbers = range(start, count)
     if workers > 0:
-        return _from_processes(data, numbers, workers)
-    return _from_threads(data, numbers, threads)
+        return _from_processes(data, numbers, workers, pin)
+    return _from_threads(data, numbers, threads, pin)

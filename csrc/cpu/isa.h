@@ -22,8 +22,7 @@ inline Isa isa() {
       return !wanted || !std::strcmp(wanted, name(i)) || (i == Isa::AVX2 && !std::strcmp(wanted, "avx512"));
     };
     __builtin_cpu_init();
-    const bool avx2 =
-        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
     if (avx512 && allowed(Isa::AVX512)) return Isa::AVX512;

@@ -160,12 +160,12 @@ inline CHASE_FAST_FLAT bool read_block(Bits& in, const HuffmanTable& dc_table, c
   bits.refill();
   const Pair* first = dc_table.pairs + (bits.buffer >> (64 - LOOK));
   if (__builtin_expect(first->bits != 0, 1)) {
-    dc += first->value[0];
+    dc = static_cast<int16_t>(dc + first->value[0]);
     bits.drop(first->bits);
   } else {
     const Symbol s = dc_table.find(bits.buffer);
     if (s.bits == 0) return false;
-    dc += s.value;
+    dc = static_cast<int16_t>(dc + s.value);
     bits.drop(s.bits);
   }
   if (store) block[0] = static_cast<int16_t>(dc);

@@ -76,7 +76,7 @@ def crop_into(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
 ) -> None:
-    """Writes the crop, of side `size`, into `out` [size, size, 3], contiguous, on the CPU: `crop` without a copy."""
+    """`crop` on the CPU, written into `out` [size, size, 3], contiguous."""
     if resolve("crop", CAN_RUN, frame) == "cpu":
         native.crop_into(out, frame, window, gain, mean, std)
     else:

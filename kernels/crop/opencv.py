@@ -1,4 +1,4 @@
-"""The pixels of a window as an array of their own, by OpenCV: a view, padded only where it leaves the frame."""
+"""The pixels of a window as an array, by OpenCV: a view, padded only where it leaves the frame."""
 
 from collections.abc import Sequence
 

@@ -133,3 +133,29 @@ def test_window():
         crop_window((0, 0, 0, 5), (90, 120), 2, 32)
     with pytest.raises(ValueError, match="unknown"):
         crop_window((0, 0, 5, 5), (90, 120), 2, 32, "other")
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
+def test_native_on_random_windows(dtype):
+    """Windows inside, across and far outside the frame, of one pixel, between pixels; written into place."""
+    if why := op.CAN_RUN["cpu"](torch.device("cpu"), dtype):
+        pytest.skip(why)
+    rng = np.random.default_rng(5)
+    tolerance = 0.0 if dtype == torch.uint8 else KERNEL[dtype]
+    for case in range(60):
+        rows, columns = (int(n) for n in rng.integers(1, 40, 2))
+        frame = torch.from_numpy(rng.integers(0, 256, (rows, columns, 3), dtype=np.uint8)).to(dtype)
+        window = [*rng.integers(-60, 60, 2), *rng.integers(1, 50, 2)]
+        if case % 3 == 0:
+            window = [w + u for w, u in zip(window, rng.random(4))]
+        size, gain = int(rng.integers(1, 30)), float(rng.uniform(0.8, 1.2))
+        expected = crop(
+            frame.double() if dtype != torch.uint8 else frame, window, size, gain, backend="reference"
+        )
+        out = torch.full(
+            (size, size, 3), float("nan"), dtype=torch.float32 if dtype == torch.uint8 else dtype
+        )
+        op.crop_into(out, frame, window, gain)
+        assert error(out.permute(2, 0, 1), expected) <= tolerance, (window, size)
+        sliced = torch.cat([frame, frame], 1)[:, :columns]  # rows at a stride
+        assert torch.equal(crop(sliced, window, size, gain, backend="cpu"), out.permute(2, 0, 1))
