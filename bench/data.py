@@ -2,9 +2,9 @@
 
 Without --data, 720p JPEG frames are made in a temporary folder: the synthetic videos enlarged to 1280 x 720,
 with texture and sensor noise, quality 90, 4:2:0. The baseline is the sample as a user would write it:
-with texture and sensor noise, quality 90, 4:2:0. The baseline is the sample as a user would write it: cv2.imread,
-and proposals. One thread; time is processor time of the thread, so that other programs on the machine count
-less; repeats of all candidates are interleaved, medians are printed. A speed-up is printed only if the
+cv2.imread, the window with cv2.copyMakeBorder, cv2.resize, torch normalisation; the same frames, windows,
+labels and proposals. One thread; time is processor time of the thread, so that others count less;
+repeats of all candidates are interleaved, medians are printed. A speed-up is printed only if the
 samples agree.
 """
 
