@@ -24,6 +24,7 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG"
 _BROKEN_JPEG = ("Premature end", "Corrupt JPEG data")
 _TAIL = 64
+PART = 0.6  # of a frame: from there on, decoding it whole takes less time
 
 
 class BrokenImage(ValueError):
@@ -89,6 +90,8 @@ class Picture:
         return self._pixels(x0, y0, x1, y1), (window.x0 - x0, window.y0 - y0, window.side, window.side)
 
     def _pixels(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+        if self._whole is None and (x1 - x0) * (y1 - y0) > PART * self.shape[0] * self.shape[1]:
+            self._whole = decode(self._data)
         if self._whole is None:
             pixels = jpeg_part(self._data, x0, y0, x1, y1)
             if pixels is not None:
