@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from chase_fast.data.sampler import Sample, SampleSet
+from chase_fast.data.sampler import Sample, SampleRecipe, SampleSet
 from chase_fast.errors import ChaseError
 
 AHEAD = 2
@@ -46,25 +46,40 @@ class Batch:
         }
         return replace(self, **moved)
 
+    def pin_memory(self) -> "Batch":
+        """The same in page-locked memory, from which copies to a GPU need not be waited for."""
+        pinned = {f.name: t.pin_memory() for f in fields(self) if (t := getattr(self, f.name)) is not None}
+        return replace(self, **pinned)
 
-def collate(samples: list[Sample], n_train: int) -> Batch:
+
+class _Images:
+    """The images of a batch of s, written where they stay: train [n_train, s, H, H, 3], test likewise."""
+
+    def __init__(self, recipe: SampleRecipe, count: int, pin: bool = False):
+        shape = count, recipe.size, recipe.size, 3
+        self.train = torch.empty((recipe.train_frames, *shape), pin_memory=pin)
+        self.test = torch.empty((recipe.test_frames, *shape), pin_memory=pin)
+
+    def of(self, number: int) -> list[np.ndarray]:
+        """Where a sample's images go."""
+        return [*self.train.numpy()[:, number], *self.test.numpy()[:, number]]
+
+
+def _collate(samples: list[Sample], images: _Images) -> Batch:
     """Samples -> Batch, frames first."""
 
     def stack(arrays: list[np.ndarray]) -> torch.Tensor:
-        out = np.empty((len(arrays[0]), len(arrays), *arrays[0].shape[1:]), np.float32)
-        for j, array in enumerate(arrays):
-            out[:, j] = array
-        return torch.from_numpy(out)
+        return torch.from_numpy(np.stack(arrays, 1).astype(np.float32))
 
-    images = [s.images for s in samples]
+    n_train = len(images.train)
     optional = {
         name: stack([getattr(s, name) for s in samples])
         for name in ("proposals", "proposal_density", "gt_density", "proposal_iou")
         if getattr(samples[0], name) is not None
     }
     return Batch(
-        train_images=stack([i[:n_train] for i in images]).permute(0, 1, 4, 2, 3),
-        test_images=stack([i[n_train:] for i in images]).permute(0, 1, 4, 2, 3),
+        train_images=images.train.permute(0, 1, 4, 2, 3),
+        test_images=images.test.permute(0, 1, 4, 2, 3),
         train_boxes=stack([s.boxes[:n_train] for s in samples]),
         test_boxes=stack([s.boxes[n_train:] for s in samples]),
         label_density=stack([s.label_density for s in samples]),
@@ -91,18 +106,20 @@ class _Epoch(Dataset):
 
     def __getitem__(self, number: int) -> Batch | ChaseError:
         cv2.setNumThreads(1)
+        indices = self.indices(number)
+        images = _Images(self.samples.recipe, len(indices))
         try:
-            made = [self.samples.sample(self.epoch, i) for i in self.indices(number)]
+            made = [self.samples.sample(self.epoch, i, images.of(j)) for j, i in enumerate(indices)]
         except ChaseError as e:
             return e
-        return collate(made, self.samples.recipe.train_frames)
+        return _collate(made, images)
 
 
 def _same(item):
     return item
 
 
-def _from_processes(data: _Epoch, numbers: range, workers: int) -> Iterator[Batch]:
+def _from_processes(data: _Epoch, numbers: range, workers: int, pin: bool) -> Iterator[Batch]:
     # a fork server: forking this process, whose OpenMP threads are running, can hang
     context = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
     if os.name != "nt":
@@ -115,26 +132,31 @@ def _from_processes(data: _Epoch, numbers: range, workers: int) -> Iterator[Batc
         collate_fn=_same,
         multiprocessing_context=context,
         prefetch_factor=AHEAD,
+        pin_memory=pin,
     ):
         if isinstance(item, ChaseError):
             raise item
         yield item
 
 
-def _from_threads(data: _Epoch, numbers: range, threads: int) -> Iterator[Batch]:
+def _from_threads(data: _Epoch, numbers: range, threads: int, pin: bool) -> Iterator[Batch]:
     """Samples run one per thread; AHEAD batches are in the making while one is used."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="chase_fast.data")
 
-    def submit(number: int) -> list[Future]:
-        return [pool.submit(data.samples.sample, data.epoch, i) for i in data.indices(number)]
+    def submit(number: int) -> tuple[list[Future], _Images]:
+        indices = data.indices(number)
+        images = _Images(data.samples.recipe, len(indices), pin)
+        sample = data.samples.sample
+        return [pool.submit(sample, data.epoch, i, images.of(j)) for j, i in enumerate(indices)], images
 
     try:
         waiting = iter(numbers)
         queue = deque(submit(n) for n in itertools.islice(waiting, AHEAD))
         while queue:
-            made = [future.result() for future in queue.popleft()]
+            futures, images = queue.popleft()
+            made = [future.result() for future in futures]
             queue.extend(submit(n) for n in itertools.islice(waiting, 1))
-            yield collate(made, data.samples.recipe.train_frames)
+            yield _collate(made, images)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -148,6 +170,7 @@ def loader(
     fixed: bool = False,
     threads: int = 2,
     part: tuple[int, int] = (0, 1),
+    pin: bool = False,
 ) -> Iterator[Batch]:
     """Batches of one epoch, the last incomplete one dropped; the same whatever `workers` and `threads` are.
 
@@ -157,6 +180,7 @@ def loader(
         start: first batch to yield, to resume in the middle of an epoch.
         workers: worker processes; 0 uses `threads` threads here (decoding and warping release the GIL).
         part: (rank, world): yield the rank-th of `world` equal, consecutive parts of every batch.
+        pin: images in page-locked memory, for training on a GPU: `batch.to(device, non_blocking=True)`.
 
     OpenCV's own threads are switched off in this process: one frame per thread is faster.
 
@@ -173,5 +197,5 @@ def loader(
     data = _Epoch(samples, batch, 0 if fixed else epoch, part)
     numbers = range(start, count)
     if workers > 0:
-        return _from_processes(data, numbers, workers)
-    return _from_threads(data, numbers, threads)
+        return _from_processes(data, numbers, workers, pin)
+    return _from_threads(data, numbers, threads, pin)

@@ -9,7 +9,6 @@ import torch
 from chase_fast.kernels import crop as op
 from chase_fast.kernels.crop import Window, crop, crop_window
 from chase_fast.kernels.crop.cases import CASES
-from chase_fast.kernels.crop.opencv import resize_window as opencv_resize
 from chase_fast.kernels.crop.reference import resize_window
 from tests import golden
 from tests.tolerances import GOLDEN, KERNEL, assert_close, error
@@ -53,7 +52,6 @@ def test_golden(i, meta):
     }
     expected = torch.from_numpy(data[f"train{i}_crop_u8"])
     assert torch.equal(resize_window(trimmed["image_u8"], window.xywh, size), expected)
-    assert np.array_equal(opencv_resize(trimmed["image_u8"].numpy(), window.xywh, size), expected.numpy())
     ours = resize_window(trimmed["image_f32"], window.xywh, size)
     assert_close(ours, torch.from_numpy(data[f"train{i}_crop_f32"]), KERNEL[torch.float32], "float crop")
 
@@ -135,3 +133,29 @@ def test_window():
         crop_window((0, 0, 0, 5), (90, 120), 2, 32)
     with pytest.raises(ValueError, match="unknown"):
         crop_window((0, 0, 5, 5), (90, 120), 2, 32, "other")
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
+def test_native_on_random_windows(dtype):
+    """Windows inside, across and far outside the frame, of one pixel, between pixels; written into place."""
+    if why := op.CAN_RUN["cpu"](torch.device("cpu"), dtype):
+        pytest.skip(why)
+    rng = np.random.default_rng(5)
+    tolerance = 0.0 if dtype == torch.uint8 else KERNEL[dtype]
+    for case in range(60):
+        rows, columns = (int(n) for n in rng.integers(1, 40, 2))
+        frame = torch.from_numpy(rng.integers(0, 256, (rows, columns, 3), dtype=np.uint8)).to(dtype)
+        window = [*rng.integers(-60, 60, 2), *rng.integers(1, 50, 2)]
+        if case % 3 == 0:
+            window = [w + u for w, u in zip(window, rng.random(4))]
+        size, gain = int(rng.integers(1, 30)), float(rng.uniform(0.8, 1.2))
+        expected = crop(
+            frame.double() if dtype != torch.uint8 else frame, window, size, gain, backend="reference"
+        )
+        out = torch.full(
+            (size, size, 3), float("nan"), dtype=torch.float32 if dtype == torch.uint8 else dtype
+        )
+        op.crop_into(out, frame, window, gain)
+        assert error(out.permute(2, 0, 1), expected) <= tolerance, (window, size)
+        sliced = torch.cat([frame, frame], 1)[:, :columns]  # rows at a stride
+        assert torch.equal(crop(sliced, window, size, gain, backend="cpu"), out.permute(2, 0, 1))
