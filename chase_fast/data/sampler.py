@@ -13,7 +13,9 @@ import torch
 
 from chase_fast.data.boxes import jitter_box
 from chase_fast.data.labels import gaussian_density, gaussian_label, normalise_density
+from chase_fast.data.packed import PackedFrame, PackedSequences
 from chase_fast.data.proposals import GMM_STDS, PERTURB_FACTORS, gmm_proposals, perturb_box
+from chase_fast.data.reach import Limits
 from chase_fast.data.sequences import BrokenFrame, Problem, Sequence
 from chase_fast.data.sources import Source, visible_count
 from chase_fast.errors import ChaseError
@@ -32,6 +34,9 @@ class SampleRecipe:
     """How a sample is made; the defaults are PrDiMP-50's published recipe. Lengths are pixels of the crop.
 
     `label_sigma` is relative to the feature map's side: 0.05 * 18 cells = 0.9 cells for a crop of 288.
+    `jitter_limit` is the largest |z| of the scale jitter's normal draws, so that what a crop can show of a
+    frame is finite (PrDiMP has no limit; 0.3 % of the draws lie beyond 3). They are clipped, not drawn again:
+    the number of draws, and with it everything else in the sample, stays as it is.
     """
 
     train_frames: int = 3
@@ -45,6 +50,7 @@ class SampleRecipe:
     train_centre_jitter: float = 3.0
     test_scale_jitter: float = 0.5
     test_centre_jitter: float = 4.5
+    jitter_limit: float = 3.0
     grey_probability: float = 0.05
     brightness_jitter: float = 0.2
     stride: int = 16
@@ -62,6 +68,19 @@ class SampleRecipe:
             raise ChaseError(f"proposals {self.proposals!r} is unknown, choose from {', '.join(PROPOSALS)}")
         if self.crop_mode not in MODES:
             raise ChaseError(f"crop mode {self.crop_mode!r} is unknown, choose from {', '.join(MODES)}")
+        if not self.jitter_limit >= 0:
+            raise ChaseError(f"the jitter limit {self.jitter_limit} must not be negative")
+
+    @property
+    def limits(self) -> Limits:
+        """What a packed dataset must hold for these samples."""
+        return Limits(
+            self.size,
+            self.search_factor,
+            max(self.train_scale_jitter, self.test_scale_jitter),
+            max(self.train_centre_jitter, self.test_centre_jitter),
+            self.jitter_limit,
+        )
 
     @property
     def cells(self) -> int:
@@ -132,7 +151,7 @@ class SampleSet:
             PrDiMP's validation (without it the target would always sit in the crop's centre).
 
     Raises:
-        ChaseError: a source has no sequence with enough visible frames.
+        ChaseError: a source has no sequence with enough visible frames, or is packed for smaller crops.
     """
 
     def __init__(
@@ -148,6 +167,8 @@ class SampleSet:
         weights = np.array([s.weight for s in self.sources])
         self._probability = weights / weights.sum()
         for source in self.sources:
+            if isinstance(source.sequences, PackedSequences):
+                source.sequences.check(recipe.limits)
             if not any(self._usable(source, s) for s in source.sequences):
                 needs = (
                     f"no sequence has {MIN_LENGTH} frames with the target visible in more than"
@@ -206,7 +227,9 @@ class SampleSet:
                 if k < n_train
                 else (recipe.test_scale_jitter, recipe.test_centre_jitter)
             )
-            jittered = jitter_box(sequence.boxes[i], rng.standard_normal(2), rng.random(2), scale, centre)
+            jittered = jitter_box(
+                sequence.boxes[i], rng.standard_normal(2), rng.random(2), scale, centre, recipe.jitter_limit
+            )
             gain = rng.uniform(max(0, 1 - recipe.brightness_jitter), 1 + recipe.brightness_jitter)
             images[k], boxes[k] = self._crop(
                 decoded[i], sequence.boxes[i], jittered, grey, gain if self.augment else 1.0
@@ -222,7 +245,7 @@ class SampleSet:
         )
 
     def _crop(
-        self, frame: np.ndarray, box: np.ndarray, about: np.ndarray, grey: bool, gain: float
+        self, frame: np.ndarray | PackedFrame, box: np.ndarray, about: np.ndarray, grey: bool, gain: float
     ) -> tuple[np.ndarray, tuple[float, ...]]:
         """Normalised crop [size, size, 3] about the jittered box, and the true box in it."""
         recipe = self.recipe
@@ -234,10 +257,14 @@ class SampleSet:
             recipe.crop_mode,
             recipe.max_scale_change,
         )
-        frame = frame[: frame.shape[0] - window.trim_y, : frame.shape[1] - window.trim_x]
+        if isinstance(frame, PackedFrame):
+            pixels, part = frame.part(window)
+        else:
+            pixels = frame[: frame.shape[0] - window.trim_y, : frame.shape[1] - window.trim_x]
+            part = window.xywh
         if grey:
-            frame = cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-        image = crop(torch.from_numpy(frame), window.xywh, recipe.size, gain)
+            pixels = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        image = crop(torch.from_numpy(pixels), part, recipe.size, gain)
         return image.permute(1, 2, 0).numpy(), window.to_crop(box, recipe.size)
 
     def _proposals(self, rng: np.random.Generator, boxes: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,7 +1,8 @@
 """crop by OpenCV: the window is a view, padded only where it leaves the frame, resized, then normalised.
 
-A window whose border lies between pixels goes through warpAffine, whose weights differ from resize's in the
-last bits: a uint8 result may be one grey level off the reference. uint8 crops are normalised by a table of the 256 results per channel. Everything here runs without the GIL.
+uint8 crops are normalised by a table of the 256 results per channel. A window whose border lies between
+pixels goes through warpAffine, whose weights differ from resize's in the last bits: a uint8 result may be one
+grey level off the reference. Everything here runs without the GIL.
 """
 
 import functools
