@@ -122,19 +122,12 @@ def tabulate(source: Source, options: Options) -> Table:
     return table
 
 
-def description(options: Options, table: Table, shard_frames: int, command: str) -> dict[str, Any]:
-    """What pack.json holds; `command` aside, all of it decides the bytes that are written."""
-    return {
-        "source": options.source,
-        "limits": vars(options.limits),
-        "detail": options.detail,
-        "format": options.format,
-        "quality": options.quality if options.format == "jpeg" else None,
-        "every": options.every,
-        "sequences": options.sequences,
-        "skip_bad": options.skip_bad,
-        "video": table.video,
-        "shard_frames": shard_frames,
-        "annotations": table.digest(),
-        "command": command,
-    }
+def settings(options: Options) -> dict[str, Any]:
+    """The options as pack.json holds them."""
+    quality = options.quality if options.format == "jpeg" else None
+    return vars(options) | {"limits": vars(options.limits), "quality": quality}
+
+
+def annotations(table: Table) -> dict[str, Any]:
+    """What pack.json holds of the source."""
+    return {"video": table.video, "annotations": table.digest()}

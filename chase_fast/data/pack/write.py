@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from chase_fast._version import __version__
-from chase_fast.data.pack.plan import Options, Table, description, open_source, tabulate
+from chase_fast.data.pack.plan import Options, Table, annotations, open_source, settings, tabulate
 from chase_fast.data.pack.shard import (
     TEMPORARY,
     make_shard,
@@ -87,20 +87,17 @@ def locked(folder: Path):
         yield
 
 
-def prepare(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
-    """Makes the folder, or continues one of the same source and options; returns what pack.json holds.
-
-    `shard_frames` of a folder that is continued stays what it was.
+def compare(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
+    """What pack.json of a folder holds that is to be continued, None for a new folder.
 
     Raises:
-        ChaseError: it holds something else, or is packed from another source or with other options.
+        ChaseError: the folder holds something else, or is packed from another source or with other options.
     """
     if folder.exists() and not folder.is_dir():
         raise ChaseError(f"--out {folder} is a file")
     if (folder / ABOUT).exists():
         held = read_about(folder, f"--out {folder}")
-        wanted = wanted | {"shard_frames": held.get("shard_frames")}
-        other = [k for k in wanted if k != "command" and held.get(k) != wanted[k]]
+        other = [k for k in wanted if held.get(k) != wanted[k]]
         if other == ["annotations"]:
             raise ChaseError(
                 f"--out {folder}: {wanted['source']} has changed since it was packed there; give a new folder"
@@ -115,14 +112,28 @@ def prepare(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
                 f" with: {held['command']}"
             )
         return held
+    if folder.exists() and any(not e.name.startswith((TEMPORARY, _LOCK)) for e in folder.iterdir()):
+        raise ChaseError(f"--out {folder} is not empty and no packed dataset; give a new folder")
+    return None
+
+
+def prepare(folder: Path, wanted: dict[str, Any], command: str, shard_frames: int) -> dict[str, Any]:
+    """Makes the folder, or continues one of the same source and options; returns what pack.json holds.
+
+    A folder that is continued keeps its `shard_frames`.
+
+    Raises:
+        ChaseError: as `compare`, or it cannot be made.
+    """
+    if held := compare(folder, wanted):
+        return held
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(not e.name.startswith((TEMPORARY, _LOCK)) for e in folder.iterdir()):
-            raise ChaseError(f"--out {folder} is not empty and no packed dataset; give a new folder")
     except OSError as e:
         raise ChaseError(f"--out {folder}: {e.strerror or e}") from None
     versions = {"chase_fast": __version__, "opencv": cv2.__version__}
-    about = {"format_version": FORMAT, **wanted, "versions": versions}
+    about = {"format_version": FORMAT, **wanted, "shard_frames": shard_frames, "command": command}
+    about["versions"] = versions
     write_whole(folder / ABOUT, (json.dumps(about, indent=2) + "\n").encode())
     return about
 
@@ -137,14 +148,12 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _start_worker(options: Options, folder: Path, shard_frames: int) -> None:
+def _start_worker(options: Options, table: Table, folder: Path, shard_frames: int) -> None:
     global _WORKER
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the work
     _end_with_parent()
     cv2.setNumThreads(1)
-    source = open_source(options)
-    table = tabulate(source, options)
-    _WORKER = source, table, options, folder, cut(table.frames, shard_frames)
+    _WORKER = open_source(options), table, options, folder, cut(table.frames, shard_frames)
 
 
 def _work(number: int) -> ChaseError | None:
@@ -180,7 +189,7 @@ def make_all(
         return
     context = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
     pool = ProcessPoolExecutor(
-        min(workers, len(todo)), context, _start_worker, (options, folder, shard_frames)
+        min(workers, len(todo)), context, _start_worker, (options, table, folder, shard_frames)
     )
     try:
         running = {pool.submit(_work, number): number for number in todo}
@@ -241,13 +250,14 @@ def pack(
     Raises:
         ChaseError: source or folder are unusable, a frame cannot be decoded, or the disk is too small.
     """
+    compare(out, settings(options))
     source = open_source(options)
     say(source.summary())
     table = tabulate(source, options)
     guess = estimate(source, table, options)
     if shard_frames is None:
         shard_frames = int(np.clip(SHARD_BYTES / max(guess.frame_bytes, 1), 64, 8192))
-    about = prepare(out, description(options, table, shard_frames, command))
+    about = prepare(out, settings(options) | annotations(table), command, shard_frames)
     with locked(out):
         for leftover in out.glob(f"{TEMPORARY}*"):
             leftover.unlink(missing_ok=True)
