@@ -2,7 +2,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "cpu/crop.h"
 #include "cpu/isa.h"
+#include "cpu/jpeg.h"
 #include "cpu/node_sum.h"
 #include "cpu/prroi_pool.h"
 #include "view.h"
@@ -38,6 +40,9 @@ PYBIND11_MODULE(chase_fast_C, m) {
            py::arg("dtype"), py::arg("sizes"), py::arg("strides"));
 
   const auto nogil = py::call_guard<py::gil_scoped_release>();
+  m.def("cpu_crop", &cpu::crop, nogil);
+  m.def("cpu_jpeg_size", &cpu::jpeg_size, nogil);
+  m.def("cpu_jpeg_part", &cpu::jpeg_part, nogil);
   m.def("cpu_node_sum", &cpu::node_sum, nogil);
   m.def("cpu_node_sum_backward", &cpu::node_sum_backward, nogil);
   m.def("cpu_prroi_pool", &cpu::prroi_pool, nogil);

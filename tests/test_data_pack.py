@@ -137,7 +137,7 @@ def test_sequences_keep_what_they_are(jpeg, packed):
     hidden = int(np.flatnonzero(~plain.sequences[0].visible)[0]) if not a.visible.all() else None
     if hidden is not None:
         with pytest.raises(ChaseError, match="is not packed"):
-            source.sequences[0].frame(hidden)
+            source.sequences[0].picture(hidden)
 
 
 def test_list_file(packed, tmp_path):
@@ -371,9 +371,9 @@ def test_half_pixel_geometry():
     box = np.array([150.0, 120.0, 120.0, 100.0])
     options = shard.Options("x", replace(recipe.limits, scale_jitter=0.3, centre_jitter=1.0))
     entry, parts = shard.pack_frame(frame, box, options)
-    made = PackedFrame("", "raw", entry[0], Problem("x", "", 1))
+    made = PackedFrame("", "raw", entry[0], True, Problem("x", "", 1))
     h, w = entry[0]["far"]["hw"].tolist()
-    made._read["far"] = np.frombuffer(parts[-1], np.uint8).reshape(h, w, 3)
+    made._kept["far"] = np.frombuffer(parts[-1], np.uint8).reshape(h, w, 3).copy()
     assert w < entry[0]["far"]["rectangle"][2] / 1.5, "reduced"
     for shift in (0.0, 3.4, -7.7):
         window = crop_window(box + np.array([shift, shift, 0, 0]), hw, 2.0, 64)

@@ -8,6 +8,7 @@ memory-mapped, or one JPEG. What the levels are: `reach`.
 import functools
 import hashlib
 import json
+import math
 import mmap
 import os
 import zipfile
@@ -23,6 +24,7 @@ from chase_fast.data.reach import Limits
 from chase_fast.data.readers.layout import lines
 from chase_fast.data.sequences import BrokenFrame, Problem
 from chase_fast.errors import ChaseError
+from chase_fast.kernels._jpeg import jpeg_part, jpeg_size
 from chase_fast.kernels.crop import Window
 
 FORMAT = 1
@@ -49,16 +51,35 @@ def _mapped(file: str, size: int, changed: int) -> mmap.mmap:
 
 
 class PackedFrame:
-    """A frame of which only its levels are kept; `shape` is that of the whole frame."""
+    """A frame of which only its levels are kept; `shape` is that of the whole frame.
 
-    def __init__(self, folder: str, form: str, entry: np.void, problem: Problem):
+    Args:
+        whole: decode a JPEG level as a whole and keep it: several windows will be asked for.
+        place: sequence and frame, for messages.
+    """
+
+    def __init__(self, folder: str, form: str, entry: np.void, whole: bool, place: Problem):
         self.shape = (int(entry["hw"][0]), int(entry["hw"][1]), 3)
-        self._folder, self._form, self._entry, self._problem = folder, form, entry, problem
-        self._read: dict[str, np.ndarray] = {}
+        self._folder, self._form, self._entry = folder, form, entry
+        self._whole, self._place = whole, place
+        self._kept: dict[str, np.ndarray] = {}
 
     def _broken(self, why: str) -> BrokenFrame:
         file = str(shard_file(self._folder, int(self._entry["shard"])))
-        return BrokenFrame(Problem(self._problem.sequence, why, self._problem.frame, file))
+        return BrokenFrame(Problem(self._place.sequence, why, self._place.frame, file))
+
+    def _bytes(self, level: np.void) -> tuple[mmap.mmap, int, int]:
+        """The shard, and where a level starts and ends in it."""
+        file = str(shard_file(self._folder, int(self._entry["shard"])))
+        start, end = int(level["start"]), int(level["start"] + level["bytes"])
+        try:
+            status = os.stat(file)
+            data = _mapped(file, status.st_size, status.st_mtime_ns)
+        except (OSError, ValueError) as e:
+            raise self._broken(f"cannot be read: {getattr(e, 'strerror', None) or e}") from None
+        if end > len(data):
+            raise self._broken("the shard is shorter than it was packed")
+        return data, start, end
 
     def level(self, name: str) -> np.ndarray:
         """RGB uint8 [h, w, 3] of `near` or `far`; not to be written to.
@@ -66,29 +87,32 @@ class PackedFrame:
         Raises:
             BrokenFrame: the shard is missing, shorter than it should be, or no image is at this place.
         """
-        if name in self._read:
-            return self._read[name]
-        level, file = self._entry[name], str(shard_file(self._folder, int(self._entry["shard"])))
-        start, count = int(level["start"]), int(level["bytes"])
-        shape = (int(level["hw"][0]), int(level["hw"][1]), 3)
-        try:
-            status = os.stat(file)
-            data = _mapped(file, status.st_size, status.st_mtime_ns)
-        except (OSError, ValueError) as e:
-            raise self._broken(f"cannot be read: {getattr(e, 'strerror', None) or e}") from None
-        if start + count > len(data):
-            raise self._broken("the shard is shorter than it was packed")
+        height, width = self._entry[name]["hw"].tolist()
+        return self._pixels(name, 0, 0, width, height)
+
+    def _pixels(self, name: str, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+        """These columns and rows of a level."""
+        if name in self._kept:
+            return self._kept[name][y0:y1, x0:x1]
+        level = self._entry[name]
+        data, start, end = self._bytes(level)
+        shape = (*level["hw"].tolist(), 3)
         if self._form == "raw":
-            pixels = np.frombuffer(data, np.uint8, count, start).reshape(shape)
-        else:
-            try:
-                pixels = decode(data[start : start + count])
-            except BrokenImage as e:
-                raise self._broken(f"cannot be decoded: {e}") from None
-            if pixels.shape != shape:
-                raise self._broken(f"a level is {pixels.shape[:2]}, expected {shape[:2]}")
-        self._read[name] = pixels
-        return pixels
+            pixels = np.frombuffer(data, np.uint8, end - start, start).reshape(shape)
+            return pixels[y0:y1, x0:x1]
+        encoded = data[start:end]
+        if not self._whole and jpeg_size(encoded) == shape[:2]:
+            pixels = jpeg_part(encoded, x0, y0, x1, y1)
+            if pixels is not None:
+                return pixels
+        try:
+            pixels = decode(encoded)
+        except BrokenImage as e:
+            raise self._broken(f"cannot be decoded: {e}") from None
+        if pixels.shape != shape:
+            raise self._broken(f"a level is {pixels.shape[:2]}, expected {shape[:2]}")
+        self._kept[name] = pixels
+        return pixels[y0:y1, x0:x1]
 
     def part(self, window: Window) -> tuple[np.ndarray, tuple[float, ...]]:
         """Pixels [h, w, 3] for `crop`, and the window in them (of floats if they are reduced ones)."""
@@ -103,13 +127,23 @@ class PackedFrame:
                 break
         else:
             raise self._broken(f"window {window.xywh} is not in the packed part of the frame: pack it again")
-        pixels = self.level(name)
-        x, y = window.x0 - left, window.y0 - top
-        if pixels.shape[:2] == (height, width):
-            trim_x, trim_y = window.trim_x and width > 1, window.trim_y and height > 1
-            return pixels[: height - trim_y, : width - trim_x], (x, y, window.side, window.side)
-        u, v = pixels.shape[1] / width, pixels.shape[0] / height
-        return pixels, (x * u, y * v, window.side * u, window.side * v)
+        stored_height, stored_width = level["hw"].tolist()
+        x, y, w, h = window.x0 - left, window.y0 - top, window.side, window.side
+        if (stored_height, stored_width) == (height, width):
+            stored_width -= bool(window.trim_x and width > 1)
+            stored_height -= bool(window.trim_y and height > 1)
+        else:
+            u, v = stored_width / width, stored_height / height
+            x, y, w, h = x * u, y * v, w * u, h * v
+        x0, x1 = _within(x, w, stored_width)
+        y0, y1 = _within(y, h, stored_height)
+        return self._pixels(name, x0, y0, x1, y1), (x - x0, y - y0, w, h)
+
+
+def _within(start: float, length: float, limit: int) -> tuple[int, int]:
+    """Pixels [first, end) of an axis that a window touches; at least one."""
+    first = min(max(math.floor(start), 0), limit - 1)
+    return first, min(max(math.ceil(start + length), first + 1), limit)
 
 
 @dataclass(frozen=True)
@@ -123,9 +157,9 @@ class PackedSequence:
     owner: "PackedSequences"
     first: int
 
-    def frame(self, index: int) -> PackedFrame:
-        """A stored frame (those that are visible)."""
-        return self.owner.frame(self.first + index, Problem(self.name, "", index + 1))
+    def picture(self, index: int, windows: int = 1) -> PackedFrame:
+        """A stored frame (those that are visible), of which so many windows will be asked for."""
+        return self.owner.picture(self.first + index, windows > 1, Problem(self.name, "", index + 1))
 
 
 class PackedSequences(Many[PackedSequence]):
@@ -174,11 +208,12 @@ class PackedSequences(Many[PackedSequence]):
         chosen = self._chosen if len(self._folders) > 1 else [0]
         return list(dict.fromkeys(self._folders[int(k)] for k in chosen))
 
-    def frame(self, flat: int, place: Problem) -> PackedFrame:
+    def picture(self, flat: int, whole: bool, place: Problem) -> PackedFrame:
+        """The stored frame of this number; raises BrokenFrame where it is not stored."""
         at = int(np.searchsorted(self._flat, flat))
         if at == len(self._flat) or self._flat[at] != flat:
             raise BrokenFrame(Problem(place.sequence, "is not packed", place.frame, self.folder))
-        return PackedFrame(self.folder, self.about["format"], self.entries[at], place)
+        return PackedFrame(self.folder, self.about["format"], self.entries[at], whole, place)
 
     def damage(self, number: int) -> Problem | None:
         """What is wrong with a shard: it is read and its checksum compared."""

@@ -14,7 +14,8 @@ Bilinear is OpenCV's INTER_LINEAR: half-pixel centres, no antialiasing; on uint8
 `window.py`. A window of floats samples at the same half-pixel centres; the pixels that it touches, whole ones
 from floor(x0) to ceil(x0 + width), are what it may read.
 
-Backends: `reference` (plain torch, any device) and `cpu` (OpenCV itself: one thread, releases the GIL).
+Backends: `reference` (plain torch, any device) and `cpu` (csrc/cpu/crop.cpp: one thread, releases the GIL).
+`crop_into` writes a crop on the CPU into an array that is there already.
 Not differentiable: a crop feeds a network, nothing is learned through it, so asking for its gradient raises.
 """
 
@@ -22,18 +23,18 @@ from collections.abc import Sequence
 
 import torch
 
-from chase_fast.kernels._dispatch import always, resolve
-from chase_fast.kernels.crop import opencv
+from chase_fast.kernels._dispatch import always, native_cpu, resolve
+from chase_fast.kernels.crop import native
 from chase_fast.kernels.crop.reference import crop as reference
 from chase_fast.kernels.crop.window import Window, crop_window
 
-__all__ = ["CAN_RUN", "IMAGENET_MEAN", "IMAGENET_STD", "Window", "crop", "crop_window"]
+__all__ = ["CAN_RUN", "IMAGENET_MEAN", "IMAGENET_STD", "Window", "crop", "crop_into", "crop_window"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-CAN_RUN = {"reference": always, "cpu": opencv.can_run}
-_RUN = {"reference": reference, "cpu": opencv.crop}
+CAN_RUN = {"reference": always, "cpu": native_cpu(torch.uint8, torch.float32, torch.float64)}
+_RUN = {"reference": reference, "cpu": native.crop}
 _NO_GRADIENT = "crop is not differentiable: detach the frame before cropping it"
 
 
@@ -58,14 +59,32 @@ def crop(
         raise ValueError(f"crop: frame must be uint8, float32 or float64, got {frame.dtype}")
     if len(window) != 4 or not (window[2] > 0 and window[3] > 0) or size < 1:
         raise ValueError(f"crop: window {tuple(window)} and size {size} must be positive")
-    chosen = resolve("crop", CAN_RUN, frame, backend)
     args = frame, [float(v) for v in window], int(size), float(gain), list(mean), list(std)
     if torch.compiler.is_compiling():
-        return _crop(*args, chosen)
+        return _crop(*args, backend or "")
     if frame.requires_grad:
         raise RuntimeError(_NO_GRADIENT)
     # without the op's dispatch: its first call imports seconds of torch, in every loader process
-    return _RUN[chosen](*args)
+    return _run(*args, backend)
+
+
+def crop_into(
+    out: torch.Tensor,
+    frame: torch.Tensor,
+    window: Sequence[float],
+    gain: float = 1.0,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> None:
+    """Writes the crop, of side `size`, into `out` [size, size, 3], contiguous, on the CPU: `crop` without a copy."""
+    if resolve("crop", CAN_RUN, frame) == "cpu":
+        native.crop_into(out, frame, window, gain, mean, std)
+    else:
+        out.copy_(crop(frame, window, out.shape[0], gain, mean, std).permute(1, 2, 0))
+
+
+def _run(frame, window, size, gain, mean, std, backend):
+    return _RUN[resolve("crop", CAN_RUN, frame, backend)](frame, window, size, gain, mean, std)
 
 
 @torch.library.custom_op("chase_fast::crop", mutates_args=())
@@ -78,7 +97,7 @@ def _crop(
     std: list[float],
     backend: str,
 ) -> torch.Tensor:
-    return _RUN[backend](frame, window, size, gain, mean, std)
+    return _run(frame, window, size, gain, mean, std, backend or None)
 
 
 @_crop.register_fake
