@@ -29,7 +29,7 @@ from chase_fast.kernels.crop import Window
 
 FORMAT = 1
 ABOUT, INDEX = "pack.json", "index.npz"
-FORMATS = ("raw", "jpeg")
+_SHARD = "shard-%05d.bin"
 _BLOCK = 2**22
 _OPEN = 256  # shards mapped at a time, per process
 
@@ -40,7 +40,7 @@ ENTRY = np.dtype([("flat", "<i8"), ("hw", "<i4", 2), ("shard", "<i4"), ("near", 
 
 
 def shard_file(folder: str | Path, number: int) -> Path:
-    return Path(folder) / f"shard-{number:05d}.bin"
+    return Path(folder) / (_SHARD % number)
 
 
 @functools.lru_cache(maxsize=_OPEN)
@@ -64,13 +64,16 @@ class PackedFrame:
         self._whole, self._place = whole, place
         self._kept: dict[str, np.ndarray] = {}
 
+    @property
+    def _file(self) -> str:
+        return os.path.join(self._folder, _SHARD % self._entry["shard"])
+
     def _broken(self, why: str) -> BrokenFrame:
-        file = str(shard_file(self._folder, int(self._entry["shard"])))
-        return BrokenFrame(Problem(self._place.sequence, why, self._place.frame, file))
+        return BrokenFrame(Problem(self._place.sequence, why, self._place.frame, self._file))
 
     def _bytes(self, level: np.void) -> tuple[mmap.mmap, int, int]:
         """The shard, and where a level starts and ends in it."""
-        file = str(shard_file(self._folder, int(self._entry["shard"])))
+        file = self._file
         start, end = int(level["start"]), int(level["start"] + level["bytes"])
         try:
             status = os.stat(file)
