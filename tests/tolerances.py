@@ -41,6 +41,21 @@ RANKS = 1e-9
 RANKS_FLOAT32 = 1e-3
 
 
+# samples from packed data against those from frames, in grey levels (of 255): the mean over all frames, the
+# mean of the worst frame, and what 99.9 % of the pixels stay below. A reduced level is averaged before it is
+# sampled, frames are sampled without that: aliasing differs, nothing else. exact: what is at full resolution
+PACKED = {
+    "exact": {"mean": 0, "frame": 0, "q999": 0},
+    "raw": {"mean": 1.0, "frame": 2.5, "q999": 14},
+    "jpeg": {"mean": 1.5, "frame": 3, "q999": 14},
+    "synthetic": {
+        "mean": 0.6,
+        "frame": 3.5,
+        "q999": 25,
+    },  # rendered with noise: more to alias than JPEG keeps
+}
+
+
 def error(a: torch.Tensor, b: torch.Tensor) -> float:
     """Relative RMS difference of a to the expected b; NaN anywhere gives inf, shapes must agree."""
     assert a.shape == b.shape, f"shape {tuple(a.shape)} != {tuple(b.shape)}"

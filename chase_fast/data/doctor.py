@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 from rich.progress import Progress
 
+from chase_fast.data.packed import PackedSequences
 from chase_fast.data.readers import VIDEO
 from chase_fast.data.sampler import MIN_LENGTH, SampleRecipe
 from chase_fast.data.sequences import BrokenFrame, Problem, Sequence
@@ -40,15 +41,21 @@ class Report:
     def ok(self) -> bool:
         return not self.problems and self.sequences > 0
 
+    def _advice(self) -> str:
+        if self.spec.startswith("packed:"):
+            return f"  {len(self.problems)} problems; remove these files and pack again with the same command"
+        return f"  {len(self.problems)} problems; --skip-bad leaves these out"
+
     def __str__(self) -> str:
         speed = self.frames / self.seconds if self.seconds > 0 else 0
+        seen = "read" if self.spec.startswith("packed:") else "decoded"
         lines = [
-            f"{self.spec}: {self.size}; {self.frames} images decoded in {self.seconds:.1f} s ({speed:.0f}/s),"
+            f"{self.spec}: {self.size}; {self.frames} images {seen} in {self.seconds:.1f} s ({speed:.0f}/s),"
             f" {self.visible} visible targets"
         ]
         lines += [f"  note: {n}" for n in self.notes]
         lines += [f"  bad: {p}" for p in self.problems]
-        lines.append("  ok" if self.ok else f"  {len(self.problems)} problems; --skip-bad leaves these out")
+        lines.append("  ok" if self.ok else self._advice())
         return "\n".join(lines)
 
 
@@ -122,8 +129,27 @@ def _video_notes(source: Source, sizes: list[set[tuple[int, int]]]) -> list[str]
     return notes
 
 
+def _check_packed(source: Source, progress: bool, threads: int | None, started: float) -> Report:
+    """Compares the checksums of all shards."""
+    table = source.sequences
+    console = Console(stderr=True)
+    bar = Progress(console=console, disable=not (progress and console.is_terminal))
+    shards = range(len(table.shard_bytes))
+    with bar, ThreadPoolExecutor(threads or os.cpu_count()) as pool:  # hashing releases the GIL
+        found = bar.track(pool.map(table.damage, shards), total=len(shards), description="checksums")
+        problems = tuple(p for p in found if p is not None)
+    notes = [
+        f"{len(shards)} shards, {table.shard_bytes.sum() / 1e6:.0f} MB, packed from {table.about['source']}"
+    ]
+    notes += _video_notes(source, [set() for _ in table])
+    frames, seconds = len(table.entries), time.perf_counter() - started
+    visible = int(table.visible.sum())
+    return Report(source.spec, table.size, len(table), frames, visible, problems, tuple(notes), seconds)
+
+
 def check(spec: str, progress: bool = True, threads: int | None = None) -> Report:
-    """Reads the dataset `kind:path[:split]` anew and decodes every image once (synthetic: a few sequences).
+    """Reads the dataset `kind:path[:split]` anew and decodes every image once (synthetic: a few sequences;
+    packed: the checksums of all shards are compared).
 
     Args:
         progress: show a bar on stderr (nothing is drawn where that is no terminal).
@@ -134,6 +160,8 @@ def check(spec: str, progress: bool = True, threads: int | None = None) -> Repor
     """
     started = time.perf_counter()
     source = read_source(parse_spec(spec), anew=True)
+    if isinstance(source.sequences, PackedSequences):
+        return _check_packed(source, progress, threads, started)
     notes, table = list(source.notes), source.sequences
     if isinstance(table, VideoTable | StillTable):
         images, size, count = table.images(), table.size, len(table)

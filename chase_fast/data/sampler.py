@@ -15,7 +15,9 @@ import torch
 from chase_fast.data.boxes import jitter_box
 from chase_fast.data.decode import Picture
 from chase_fast.data.labels import gaussian_density, gaussian_label, normalise_density
+from chase_fast.data.packed import PackedSequences
 from chase_fast.data.proposals import GMM_STDS, PERTURB_FACTORS, gmm_proposals, perturb_box
+from chase_fast.data.reach import Limits
 from chase_fast.data.sequences import BrokenFrame, Problem, Sequence
 from chase_fast.data.sources import Source, visible_count
 from chase_fast.errors import ChaseError
@@ -34,6 +36,9 @@ class SampleRecipe:
     """How a sample is made; the defaults are PrDiMP-50's published recipe. Lengths are pixels of the crop.
 
     `label_sigma` is relative to the feature map's side: 0.05 * 18 cells = 0.9 cells for a crop of 288.
+    `jitter_limit` is the largest |z| of the scale jitter's normal draws, so that what a crop can show of a
+    frame is finite (PrDiMP has no limit; 0.3 % of the draws lie beyond 3). They are clipped, not drawn again:
+    the number of draws, and with it everything else in the sample, stays as it is.
     """
 
     train_frames: int = 3
@@ -47,6 +52,7 @@ class SampleRecipe:
     train_centre_jitter: float = 3.0
     test_scale_jitter: float = 0.5
     test_centre_jitter: float = 4.5
+    jitter_limit: float = 3.0
     grey_probability: float = 0.05
     brightness_jitter: float = 0.2
     stride: int = 16
@@ -64,6 +70,19 @@ class SampleRecipe:
             raise ChaseError(f"proposals {self.proposals!r} is unknown, choose from {', '.join(PROPOSALS)}")
         if self.crop_mode not in MODES:
             raise ChaseError(f"crop mode {self.crop_mode!r} is unknown, choose from {', '.join(MODES)}")
+        if not self.jitter_limit >= 0:
+            raise ChaseError(f"the jitter limit {self.jitter_limit} must not be negative")
+
+    @property
+    def limits(self) -> Limits:
+        """What a packed dataset must hold for these samples."""
+        return Limits(
+            self.size,
+            self.search_factor,
+            max(self.train_scale_jitter, self.test_scale_jitter),
+            max(self.train_centre_jitter, self.test_centre_jitter),
+            self.jitter_limit,
+        )
 
     @property
     def cells(self) -> int:
@@ -134,7 +153,7 @@ class SampleSet:
             PrDiMP's validation (without it the target would always sit in the crop's centre).
 
     Raises:
-        ChaseError: a source has no sequence with enough visible frames.
+        ChaseError: a source has no sequence with enough visible frames, or is packed for smaller crops.
     """
 
     def __init__(
@@ -150,6 +169,8 @@ class SampleSet:
         weights = np.array([s.weight for s in self.sources])
         self._probability = weights / weights.sum()
         for source in self.sources:
+            if isinstance(source.sequences, PackedSequences):
+                source.sequences.check(recipe.limits)
             if not any(self._usable(source, s) for s in source.sequences):
                 needs = (
                     f"no sequence has {MIN_LENGTH} frames with the target visible in more than"
@@ -208,10 +229,7 @@ class SampleSet:
     ) -> Sample:
         recipe, n_train = self.recipe, self.recipe.train_frames
         grey = rng.random() < recipe.grey_probability and self.augment
-        times = Counter(frames.tolist())  # a frame that is shown several times is decoded once, as a whole
-        pictures = {
-            i: sequence.picture(i) if n == 1 else Picture(sequence.frame(i)) for i, n in times.items()
-        }
+        pictures = {i: sequence.picture(i, windows) for i, windows in Counter(frames.tolist()).items()}
         if images is None:
             images = np.empty((len(frames), recipe.size, recipe.size, 3), np.float32)
         boxes = np.empty((len(frames), 4))
@@ -221,7 +239,9 @@ class SampleSet:
                 if k < n_train
                 else (recipe.test_scale_jitter, recipe.test_centre_jitter)
             )
-            jittered = jitter_box(sequence.boxes[i], rng.standard_normal(2), rng.random(2), scale, centre)
+            jittered = jitter_box(
+                sequence.boxes[i], rng.standard_normal(2), rng.random(2), scale, centre, recipe.jitter_limit
+            )
             gain = rng.uniform(max(0, 1 - recipe.brightness_jitter), 1 + recipe.brightness_jitter)
             boxes[k] = self._crop(
                 images[k], pictures[i], sequence.boxes[i], jittered, grey, gain if self.augment else 1.0

@@ -25,8 +25,9 @@ class Sequence(Protocol):
         """RGB uint8 [H, W, 3]."""
         ...
 
-    def picture(self, index: int) -> Picture:
-        """The frame, to be decoded in part; it and its `part` raise BrokenFrame."""
+    def picture(self, index: int, windows: int = 1) -> Picture:
+        """The frame, of which so many windows will be asked for: for one it is decoded in part, for several
+        once, as a whole. It and its `part` raise BrokenFrame."""
         ...
 
 
@@ -84,8 +85,10 @@ class FileSequence:
         except BrokenImage as e:
             raise self.broken(index, e) from None
 
-    def picture(self, index: int) -> Picture:
-        """The frame, to be decoded in part; it and its `part` raise BrokenFrame."""
+    def picture(self, index: int, windows: int = 1) -> Picture:
+        """The frame, of which so many windows will be asked for; it and its `part` raise BrokenFrame."""
+        if windows > 1:
+            return Picture(self.frame(index))
         try:
             return FilePicture(self, index)
         except BrokenImage as e:

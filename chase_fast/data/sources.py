@@ -21,6 +21,7 @@ from chase_fast.data import index
 from chase_fast.data.annotations import has_size
 from chase_fast.data.decode import probe
 from chase_fast.data.index import Found
+from chase_fast.data.packed import PackedSequences, open_packed
 from chase_fast.data.readers import VIDEO, coco
 from chase_fast.data.readers.layout import Seen
 from chase_fast.data.sequences import FileSequence, Problem, Sequence
@@ -34,6 +35,7 @@ KINDS = {
     "lasot": "lasot:ROOT[:SPLIT] (train, test or a list file)",
     "coco": "coco:ROOT:SPLIT (train2017, train2014, val2017, ...)",
     "folder": "folder:PATH[:SPLIT] (sequences with frames and groundtruth.txt)",
+    "packed": "packed:DIR[:LIST] (what data.pack wrote; LIST is a file of sequence names)",
     "synthetic": "synthetic[:NAME] (procedural video, no files; every NAME is another set)",
 }
 THREADS = 8
@@ -71,7 +73,7 @@ class Source:
 
     def keys(self) -> list[str]:
         """What tells the sequences from those of other sources: their folders, or a synthetic set's name."""
-        if isinstance(self.sequences, VideoTable | StillTable):
+        if isinstance(self.sequences, VideoTable | StillTable | PackedSequences):
             return self.sequences.folders()
         return [self.spec.split("*")[0]]
 
@@ -187,6 +189,9 @@ def read_source(spec: Spec, skip_bad: bool = False, anew: bool = False) -> Sourc
     """
     if spec.kind == "synthetic":
         return Source(spec.text, spec.kind, spec.weight, SyntheticSequences(spec.split))
+    if spec.kind == "packed":
+        table = open_packed(spec.path, spec.split, spec.text)
+        return Source(spec.text, spec.kind, spec.weight, table, table.video, skip_bad=skip_bad)
     file = index.index_file(spec.kind, spec.path, spec.split)
     found = None if anew else index.load(file)
     if found is None:

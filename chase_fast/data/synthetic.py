@@ -242,7 +242,7 @@ class SyntheticSequence:
             image = _add_noise(image, self._noise, rng)
         return image
 
-    def picture(self, index: int) -> Picture:
+    def picture(self, index: int, windows: int = 1) -> Picture:
         return Picture(self.frame(index))
 
     def _blur(self, image: np.ndarray, index: int) -> np.ndarray:

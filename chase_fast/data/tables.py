@@ -25,7 +25,7 @@ def _data(array: np.ndarray) -> Any:
     return json.loads(array.tobytes().decode())
 
 
-def _compact(boxes: np.ndarray) -> np.ndarray:
+def compact(boxes: np.ndarray) -> np.ndarray:
     """float32 where that loses nothing (whole and half pixels), else float64."""
     small = boxes.astype(np.float32)
     return small if np.array_equal(small, boxes, equal_nan=True) else boxes
@@ -62,7 +62,7 @@ class VideoTable(Many[FileSequence]):
         boxes = np.concatenate([s.boxes for s in sequences] or empty)
         visible = np.concatenate([s.visible for s in sequences] or [np.empty(0, bool)])
         return cls(
-            about, np.cumsum([len(s.visible) for s in sequences], dtype=np.int64), _compact(boxes), visible
+            about, np.cumsum([len(s.visible) for s in sequences], dtype=np.int64), compact(boxes), visible
         )
 
     def __len__(self) -> int:
@@ -136,7 +136,7 @@ class StillTable(Many[FileSequence]):
         boxes: np.ndarray,
     ):
         self._folder, self._files, self.sizes = folder, files, sizes
-        self._image, self._ids, self._boxes = image, ids, _compact(boxes)
+        self._image, self._ids, self._boxes = image, ids, compact(boxes)
         self.visible = np.ones(len(ids), bool)
 
     def __len__(self) -> int:

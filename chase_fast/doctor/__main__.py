@@ -20,7 +20,7 @@ DESCRIPTION = """Say what is installed, what can run here, and what is wrong.
 Without flags: versions, devices, what native code was built, and for every op which backend runs it (and why
 another one does not). With --data: reads a dataset as search and train do (anew, whatever was kept of an
 earlier reading), decodes every image once, in parallel, and lists everything broken by sequence, frame and
-file.
+file; of packed data (packed:DIR), the checksums of all shards are compared.
 
 Examples:
   python -m chase_fast.doctor

@@ -4,19 +4,12 @@ import itertools
 import re
 from collections.abc import Iterator
 
-from chase_fast.data import Batch, SampleRecipe, SampleSet, Source, loader, open_sources
+from chase_fast.data import Batch, SampleRecipe, SampleSet, loader, open_sources
 from chase_fast.recipes import SearchConfig
 from chase_fast.runs import stream
 from chase_fast.search.progress import SearchProgress
 
 ROLES = ("train", "val", "holdout")
-
-
-def _keys(source: Source) -> list[str]:
-    """What tells the sequences of a source from others: their folders, or the name of a synthetic set."""
-    if source.kind == "synthetic":
-        return [source.spec.split("*")[0]]
-    return [str(sequence.folder) for sequence in source.sequences]
 
 
 class SearchData:
@@ -36,7 +29,8 @@ class SearchData:
         for name, samples in self._sets.items():
             for source in samples.sources:
                 progress.say(f"{name}: {source.summary()}")
-                shared = [key for key in _keys(source) if seen.setdefault(key, name) != name]
+                keys = source.keys()
+                shared = [key for key in keys if seen.setdefault(key, name) != name]
                 if shared:
                     progress.warn(
                         f"{seen[shared[0]]} and {name} share {shared[0]}: their losses are not independent, "

@@ -1,0 +1,160 @@
+"""One shard: its frames read, cut into levels, written with a checksum; whole or not at all."""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from chase_fast.data.decode import simplejpeg
+from chase_fast.data.pack.plan import Options, Table
+from chase_fast.data.packed import ENTRY, shard_file
+from chase_fast.data.reach import Level, levels
+from chase_fast.data.sequences import BrokenFrame, Problem
+from chase_fast.data.sources import Source
+from chase_fast.errors import ChaseError
+
+TEMPORARY = ".tmp-"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def pixels_of(frame: np.ndarray, level: Level) -> np.ndarray:
+    """RGB uint8 [h, w, 3] of a level of a frame; reduced by averaging areas."""
+    r = level.rectangle
+    part = frame[r.y0 : r.y0 + r.height, r.x0 : r.x0 + r.width]
+    if (level.height, level.width) != (r.height, r.width):
+        part = cv2.resize(part, (level.width, level.height), interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(part)
+
+
+def encode(pixels: np.ndarray, options: Options) -> bytes:
+    if options.format == "raw":
+        return pixels.tobytes()
+    if simplejpeg is not None:
+        return simplejpeg.encode_jpeg(pixels, options.quality, "RGB", "420", fastdct=False)
+    flags = [cv2.IMWRITE_JPEG_QUALITY, options.quality]
+    return cv2.imencode(".jpg", pixels[..., ::-1], flags)[1].tobytes()
+
+
+def pack_frame(frame: np.ndarray, box: np.ndarray, options: Options) -> tuple[np.ndarray, list[bytes]]:
+    """One frame -> its entry (`start` counts from the frame's first byte) and the bytes of its levels."""
+    entry, parts, start = np.zeros(1, ENTRY), [], 0
+    entry["hw"] = frame.shape[:2]
+    for name, level in zip(("near", "far"), levels(box, frame.shape[:2], options.limits, options.detail)):
+        if level is None:
+            continue
+        parts.append(encode(pixels_of(frame, level), options))
+        r = level.rectangle
+        values = ((r.x0, r.y0, r.width, r.height), (level.height, level.width), start, len(parts[-1]))
+        entry[name] = np.array([values], entry[name].dtype)
+        start += len(parts[-1])
+    return entry, parts
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+
+
+def _cannot_write(folder: Path, error: OSError) -> ChaseError:
+    if error.errno in _FULL:
+        return ChaseError(
+            f"disk full while writing {folder}: finished shards are kept; free space and run the same command"
+            " again"
+        )
+    return ChaseError(f"cannot write {folder}: {error.strerror or error}")
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replaces a file at once.
+
+    Raises:
+        ChaseError: disk full, or the folder cannot be written.
+    """
+    temporary = _temporary(path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as e:
+        temporary.unlink(missing_ok=True)
+        raise _cannot_write(path.parent, e) from None
+
+
+def record_file(folder: Path, number: int) -> Path:
+    return shard_file(folder, number).with_suffix(".npz")
+
+
+def read_record(folder: Path, number: int) -> dict | None:
+    """What is known of a finished shard: entries, bytes, digest, problems. None where it is not finished."""
+    try:
+        with np.load(record_file(folder, number), allow_pickle=False) as archive:
+            record = json.loads(archive["about"].tobytes())
+            record["entries"] = archive["entries"].view(ENTRY).reshape(-1)
+        there = shard_file(folder, number).stat().st_size
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return record if there == record["bytes"] else None
+
+
+def make_shard(folder: Path, number: int, frames: np.ndarray, source: Source, table: Table, options: Options):
+    """Writes shard `number` of these frames (places in the table): its pixels, then its record.
+
+    Raises:
+        BrokenFrame: a frame cannot be decoded (with skip_bad it is left out and recorded).
+        ChaseError: it cannot be written.
+    """
+    entries, problems, digest, size = [], [], hashlib.sha256(), 0
+    path = shard_file(folder, number)
+    temporary, last, frame = _temporary(path), None, None
+    try:
+        with open(temporary, "wb") as file:
+            for flat in frames.tolist():
+                k, i = table.place(flat)
+                sequence = source.sequences[k]
+                path_of = getattr(sequence, "path", None)
+                this = path_of(i) if path_of else (k, i)
+                if this != last:  # several annotations of one still image follow one another
+                    try:
+                        last, frame = this, sequence.frame(i)
+                    except BrokenFrame as e:
+                        if not options.skip_bad:
+                            raise
+                        problems.append(e.problem)
+                        last = None
+                        continue
+                entry, parts = pack_frame(frame, table.boxes[flat], options)
+                entry["flat"], entry["shard"] = flat, number
+                for name in ("near", "far"):
+                    entry[name]["start"] += size
+                entries.append(entry)
+                for part in parts:
+                    file.write(part)
+                    digest.update(part)
+                    size += len(part)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as e:
+        raise _cannot_write(folder, e) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    about = {"bytes": size, "digest": digest.hexdigest(), "problems": [asdict(p) for p in problems]}
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        about=np.frombuffer(json.dumps(about).encode(), np.uint8),
+        entries=(np.concatenate(entries) if entries else np.zeros(0, ENTRY)).view(np.uint8),
+    )
+    write_whole(record_file(folder, number), buffer.getvalue())
+
+
+def problems_of(record: dict) -> list[Problem]:
+    return [Problem(**p) for p in record["problems"]]
