@@ -5,6 +5,7 @@
 #include "cpu/conv3x3.h"
 #include "cpu/isa.h"
 #include "cpu/node_sum.h"
+#include "cpu/prroi_linear.h"
 #include "cpu/prroi_pool.h"
 #include "view.h"
 #ifdef CHASE_FAST_WITH_CUDA
@@ -43,6 +44,9 @@ PYBIND11_MODULE(chase_fast_C, m) {
   m.def("cpu_conv3x3_output", &cpu::conv3x3_output, nogil);
   m.def("cpu_node_sum", &cpu::node_sum, nogil);
   m.def("cpu_node_sum_backward", &cpu::node_sum_backward, nogil);
+  m.def("cpu_prroi_linear_ranges", &cpu::prroi_linear_ranges, nogil);
+  m.def("cpu_prroi_linear", &cpu::prroi_linear, nogil);
+  m.def("cpu_prroi_linear_backward_rois", &cpu::prroi_linear_backward_rois, nogil);
   m.def("cpu_prroi_pool", &cpu::prroi_pool, nogil);
   m.def("cpu_prroi_pool_backward_features", &cpu::prroi_pool_backward_features, nogil);
   m.def("cpu_prroi_pool_backward_rois", &cpu::prroi_pool_backward_rois, nogil);
