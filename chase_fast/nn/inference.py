@@ -37,14 +37,33 @@ class Convolution(nn.Module):
         self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
         self.register_buffer("bias", bias)
         self.register_buffer("packed", pack(weight) if _is_plain3x3(conv) else None)
+        self._blocked: Tensor | None = None  # the weight in oneDNN's layout, made in the first call
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         if self.packed is not None:
             return conv3x3(x, self.weight, self.bias, residual, self.relu, self.packed)
+        if type(x) is Tensor and x.dtype == torch.float32 and x.device.type == "cpu" and _ONEDNN:
+            return self._fused(x, residual)
         y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
         if residual is not None:
             y += residual
         return y.relu_() if self.relu else y
+
+    def _fused(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        """By oneDNN, all in one pass, the weight not laid out anew in every call."""
+        geometry = list(self.padding), list(self.stride), list(self.dilation), self.groups
+        ops = torch.ops.mkldnn
+        if self._blocked is None:
+            self._blocked = ops._reorder_convolution_weight(self.weight, *geometry, list(x.shape))
+        after = "relu" if self.relu else "none"
+        if residual is None:
+            return ops._convolution_pointwise(x, self._blocked, self.bias, *geometry, after, [], "")
+        return ops._convolution_pointwise.binary(
+            x, residual, self._blocked, self.bias, *geometry, "add", 1.0, after if self.relu else None, [], ""
+        )
+
+
+_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 
 
 def _is_plain3x3(conv: nn.Conv2d) -> bool:

@@ -39,7 +39,7 @@ class BoxHead:
 
     def on(self, modulation: Pair, maps: Pair) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """`score_and_gradient` for these maps, as a function of the corners; made for many calls."""
-        if self._by_bin is None:
+        if self._by_bin is None or type(maps[0]) is not Tensor:  # a fake one, in tracing, has no values
             return functools.partial(self.score_and_gradient, modulation, maps)
         layers = [
             [linear.PooledLinear(f, w, 1 / s) for f, w, s in zip(of_target, self._by_bin, STRIDES)]
