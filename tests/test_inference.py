@@ -39,6 +39,16 @@ def test_convolution(kernel, stride, padding, images, relu):
     assert_close(double, wanted.relu() if relu else wanted, KERNEL[torch.float64])
 
 
+@pytest.mark.parametrize("kernel", [1, 3])
+@torch.no_grad()
+def test_nan_survives_the_relu(kernel):
+    """A damaged network must not look like a sound one."""
+    conv = nn.Conv2d(12, 20, kernel, padding=kernel // 2)
+    conv.weight.fill_(torch.nan)
+    x = normal(1, 12, 18, 22)
+    assert Convolution(conv, relu=True)(x).isnan().all()
+
+
 @pytest.mark.parametrize("depth", [18, 50])
 @torch.no_grad()
 def test_backbone_and_neck(depth):

@@ -50,17 +50,18 @@ class Convolution(nn.Module):
         return y.relu_() if self.relu else y
 
     def _fused(self, x: Tensor, residual: Tensor | None) -> Tensor:
-        """By oneDNN, all in one pass, the weight not laid out anew in every call."""
+        """By oneDNN, the sum in the same pass, the weight not laid out anew in every call. Its ReLU would turn
+        NaN into 0, and a damaged network would go unnoticed: torch's keeps NaN."""
         geometry = list(self.padding), list(self.stride), list(self.dilation), self.groups
         ops = torch.ops.mkldnn
         if self._blocked is None:
             self._blocked = ops._reorder_convolution_weight(self.weight, *geometry, list(x.shape))
-        after = "relu" if self.relu else "none"
+        arguments = self._blocked, self.bias, *geometry
         if residual is None:
-            return ops._convolution_pointwise(x, self._blocked, self.bias, *geometry, after, [], "")
-        return ops._convolution_pointwise.binary(
-            x, residual, self._blocked, self.bias, *geometry, "add", 1.0, after if self.relu else None, [], ""
-        )
+            y = ops._convolution_pointwise(x, *arguments, "none", [], "")
+        else:
+            y = ops._convolution_pointwise.binary(x, residual, *arguments, "add", 1.0, None, [], "")
+        return y.relu_() if self.relu else y
 
 
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
