@@ -50,8 +50,8 @@ class Convolution(nn.Module):
         return y.relu_() if self.relu else y
 
     def _fused(self, x: Tensor, residual: Tensor | None) -> Tensor:
-        """By oneDNN, the sum in the same pass, the weight not laid out anew in every call. Its ReLU would turn
-        NaN into 0, and a damaged network would go unnoticed: torch's keeps NaN."""
+        """By oneDNN, the sum in the same pass, the weight not laid out anew in every call. Its ReLU would
+        turn NaN into 0, and a damaged network would go unnoticed: torch's keeps NaN."""
         geometry = list(self.padding), list(self.stride), list(self.dilation), self.groups
         ops = torch.ops.mkldnn
         if self._blocked is None:
