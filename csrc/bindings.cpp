@@ -7,6 +7,7 @@
 #include "cpu/depthwise_stack.h"
 #include <optional>
 
+#include "cpu/conv3x3.h"
 #include "cpu/isa.h"
 #include "cpu/kl_loss.h"
 #include "cpu/crop.h"
@@ -14,6 +15,7 @@
 #include "cpu/jpeg.h"
 #include "cpu/node_sum.h"
 #include "cpu/pool.h"
+#include "cpu/prroi_linear.h"
 #include "cpu/prroi_pool.h"
 #include "cpu/target_filter.h"
 #include "view.h"
@@ -62,8 +64,13 @@ PYBIND11_MODULE(chase_fast_C, m) {
   m.def("cpu_crop", &cpu::crop, nogil);
   m.def("cpu_jpeg_size", &cpu::jpeg_size, nogil);
   m.def("cpu_jpeg_part", &cpu::jpeg_part, nogil);
+  m.def("cpu_conv3x3_input", &cpu::conv3x3_input, nogil);
+  m.def("cpu_conv3x3_output", &cpu::conv3x3_output, nogil);
   m.def("cpu_node_sum", &cpu::node_sum, nogil);
   m.def("cpu_node_sum_backward", &cpu::node_sum_backward, nogil);
+  m.def("cpu_prroi_linear_ranges", &cpu::prroi_linear_ranges, nogil);
+  m.def("cpu_prroi_linear", &cpu::prroi_linear, nogil);
+  m.def("cpu_prroi_linear_backward_rois", &cpu::prroi_linear_backward_rois, nogil);
   m.def("cpu_prroi_pool", &cpu::prroi_pool, nogil);
   m.def("cpu_prroi_pool_backward_features", &cpu::prroi_pool_backward_features, nogil);
   m.def("cpu_prroi_pool_backward_rois", &cpu::prroi_pool_backward_rois, nogil);

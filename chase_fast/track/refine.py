@@ -1,13 +1,17 @@
 """Box refinement: gradient ascent of the box regressor's score over the coordinates of several boxes.
 
 The maps are pooled once per box and the pooled vector is multiplied by the target's modulation (pooling is
-linear per channel). The head's gradient is written out; only the pooling is differentiated by autograd.
+linear per channel). The gradient is written out, no autograd runs. On a CPU the first layer of the head is
+applied to the map's cells once for all steps (`kernels.prroi_pool.linear`).
 """
+
+import functools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from chase_fast.kernels.prroi_pool import prroi_pool
+from chase_fast.kernels.prroi_pool import linear, prroi_pool, prroi_pool_rois_gradient
 from chase_fast.nn.box_regressor import STRIDES, AtomIoUNet, Pair
 from chase_fast.track.settings import TrackSettings
 
@@ -25,6 +29,38 @@ class BoxHead:
         self._layers = tuple((m.linear.weight, m.linear.bias) for m in (net.fc3_rt, net.fc4_rt))
         self._out = net.iou_predictor.weight[0].split(hidden)
         self._bias = net.iou_predictor.bias
+        weight = self._layers[0][0]
+        self._by_bin: tuple[Tensor, ...] | None = None  # weights as [bins, C, hidden]
+        if linear.CAN_RUN(weight.device, weight.dtype) is None:
+            self._by_bin = tuple(
+                w.view(hidden, -1, n * n).permute(2, 1, 0).contiguous()
+                for (w, _), n in zip(self._layers, _BINS)
+            )
+
+    def on(self, modulation: Pair, maps: Pair) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """`score_and_gradient` for these maps, as a function of the corners; made for many calls."""
+        if self._by_bin is None or type(maps[0]) is not Tensor:  # a fake one, in tracing, has no values
+            return functools.partial(self.score_and_gradient, modulation, maps)
+        layers = [
+            [linear.PooledLinear(f, w, 1 / s) for f, w, s in zip(of_target, self._by_bin, STRIDES)]
+            for of_target in zip(*(x * m for x, m in zip(maps, modulation)))
+        ]
+
+        def score_and_gradient(corners: Tensor) -> tuple[Tensor, Tensor]:
+            rows = [self._tabulated(pair, c) for pair, c in zip(layers, corners)]
+            return tuple(torch.stack(part) for part in zip(*rows))
+
+        return score_and_gradient
+
+    def _tabulated(self, layers: list[linear.PooledLinear], corners: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores [P] and gradients [P, 4] for one target's corners [P, 4]."""
+        regions = torch.nn.functional.pad(corners, (1, 0))
+        score, gradient = self._bias, 0
+        for layer, (_, bias), out in zip(layers, self._layers, self._out):
+            hidden = layer.values(regions) + bias
+            score = score + hidden.relu() @ out
+            gradient = gradient + layer.rois_gradient(regions, out * (hidden > 0))
+        return score, gradient[:, 1:]
 
     def score(self, modulation: Pair, maps: Pair, corners: Tensor) -> Tensor:
         """[K, P]."""
@@ -32,15 +68,17 @@ class BoxHead:
 
     def score_and_gradient(self, modulation: Pair, maps: Pair, corners: Tensor) -> tuple[Tensor, Tensor]:
         """Scores [K, P] and their gradients [K, P, 4] to x0, y0, x1, y1."""
-        regions = _indexed(corners).requires_grad_()
-        with torch.enable_grad():
-            pooled = self._pool(maps, regions)
-        score, active = self._forward(modulation, [p.detach() for p in pooled])
-        to_pooled = [
-            (((out * a) @ weight).view(*m.shape[:1], -1, *p.shape[1:]) * m[:, None]).view(p.shape)
-            for out, a, (weight, _), m, p in zip(self._out, active, self._layers, modulation, pooled)
-        ]
-        (gradient,) = torch.autograd.grad(pooled, regions, to_pooled)
+        regions = _indexed(corners)
+        pooled = self._pool(maps, regions)
+        score, active = self._forward(modulation, pooled)
+        gradient = 0
+        for i, (out, a, (weight, _), m, p) in enumerate(
+            zip(self._out, active, self._layers, modulation, pooled)
+        ):
+            to_pooled = ((out * a) @ weight).view(m.shape[0], -1, *p.shape[1:]) * m[:, None]
+            gradient = gradient + prroi_pool_rois_gradient(
+                to_pooled.view(p.shape), maps[i], regions, p, 1 / STRIDES[i]
+            )
         return score.view(corners.shape[:2]), gradient[:, 1:].view(corners.shape)
 
     def _pool(self, maps: Pair, regions: Tensor) -> list[Tensor]:
@@ -89,9 +127,10 @@ def refine(
     centre, size = boxes[..., :2] + boxes[..., 2:] / 2, boxes[..., 2:]
     unit = size[:, :1]
     score = boxes.new_zeros(boxes.shape[:2])
+    score_and_gradient = head.on(modulation, maps)
     for _ in range(settings.refine_iterations):
         corners = torch.cat((centre - size / 2, centre + size / 2), -1)
-        score, gradient = head.score_and_gradient(modulation, maps, corners)
+        score, gradient = score_and_gradient(corners)
         low, high = gradient[..., :2], gradient[..., 2:]
         if settings.space == "relative":
             centre = centre + to_position * unit.square() * (low + high)
