@@ -1,5 +1,7 @@
 """Ops as a PyTorch user would write them (channels_last, torch's own modules); bench/ops.py times them."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -55,3 +57,107 @@ def prroi_pool(features: Tensor, rois: Tensor, output_size, scale: float) -> Ten
         pooled.append(torch.matmul(lines, weights_x[boxes, None].transpose(2, 3)).transpose(1, 2))
         order.append(boxes)
     return torch.cat(pooled)[torch.cat(order).argsort()]
+
+
+def kl_loss(scores: Tensor, density: Tensor, grid_scale: float) -> Tensor:
+    """log_softmax and the cross entropy with a density of any mass."""
+    log_q = scores.flatten(-2).log_softmax(-1).view_as(scores)
+    cross = (density * scores).sum((-2, -1))
+    return scores[..., 0, 0] - log_q[..., 0, 0] + math.log(grid_scale) - grid_scale * cross
+
+
+def target_filter_apply(features: Tensor, filters: Tensor) -> Tensor:
+    """A grouped convolution with one output channel per sequence, for each of the m filters."""
+    s, k = features.shape[1], filters.shape[-1]
+    images = features.flatten(1, 2)  # [n, s C, H, W]
+    return torch.stack([F.conv2d(images, f, padding=k // 2, groups=s) for f in filters])
+
+
+def target_filter_apply_transpose(features: Tensor, residual: Tensor, filter_size: int) -> Tensor:
+    """A grouped convolution that takes channels as images and residuals as kernels."""
+    n, s = features.shape[:2]
+    images = features.flatten(0, 1).transpose(0, 1)  # [C, n s, H, W]
+    kernels = residual.flatten(0, 1).unsqueeze(1)
+    product = F.conv2d(images, kernels, padding=filter_size // 2, groups=n * s)  # [C, n s, k, k]
+    return product.unflatten(1, (n, s)).sum(1).transpose(0, 1)
+
+
+def target_filter_solve_prdimp(
+    features: Tensor,
+    filter: Tensor,
+    label_density: Tensor,
+    log_step_length: Tensor,
+    filter_reg: Tensor,
+    sample_weight: Tensor,
+    iterations: int,
+    min_filter_reg: float,
+    alpha_eps: float,
+    softmax_reg: float | None,
+) -> tuple[Tensor, Tensor]:
+    """The solver on these convolutions."""
+    extra = None if softmax_reg is None else features.new_full((*features.shape[:2], 1), softmax_reg)
+
+    def residual(scores):
+        flat = scores.flatten(2)
+        logits = flat if extra is None else torch.cat((flat, extra), -1)
+        q = logits.softmax(-1)[..., : flat.shape[-1]].view_as(scores)
+        weight = sample_weight[..., None, None]
+
+        def curvature(u):
+            mean = (q * u).sum((-2, -1), keepdim=True)
+            return (sample_weight * (q * u * (u - mean)).sum((-2, -1)).clamp(min=0)).sum(0)
+
+        loss = sample_weight * (logits.logsumexp(-1) - (label_density * scores).sum((-2, -1)))
+        return weight * (q - label_density), curvature, loss.sum(0)
+
+    return _steepest_descent(
+        features, filter, log_step_length, filter_reg, iterations, min_filter_reg, alpha_eps, residual
+    )
+
+
+def target_filter_solve_dimp(
+    features: Tensor,
+    filter: Tensor,
+    label: Tensor,
+    target_mask: Tensor,
+    spatial_weight: Tensor,
+    log_step_length: Tensor,
+    filter_reg: Tensor,
+    sample_weight: Tensor,
+    iterations: int,
+    min_filter_reg: float,
+    alpha_eps: float,
+) -> tuple[Tensor, Tensor]:
+    """The solver on these convolutions."""
+    cell = spatial_weight * sample_weight.sqrt()[..., None, None]
+
+    def residual(scores):
+        slope = (1 - target_mask) / 2 * scores.sign() + (1 + target_mask) / 2
+        error = cell * ((1 - target_mask) / 2 * scores.abs() + (1 + target_mask) / 2 * scores - label)
+        tilt = cell * slope
+        return tilt * error, lambda u: (tilt * u).square().sum((0, 2, 3)), error.square().sum((0, 2, 3))
+
+    return _steepest_descent(
+        features, filter, log_step_length, filter_reg, iterations, min_filter_reg, alpha_eps, residual
+    )
+
+
+def _steepest_descent(features, filter, log_step, filter_reg, iterations, min_reg, alpha_eps, residual):
+    """residual(scores) -> residual map, curvature of a response per sequence, data loss per sequence."""
+    reg = filter_reg.square().clamp(min=min_reg**2)
+    scores = target_filter_apply(features, filter[None])[0]
+    iterates, losses = [filter], []
+    for i in range(iterations + 1):
+        r, curvature, loss = residual(scores)
+        losses.append((loss + reg * filter.square().sum((1, 2, 3))).mean())
+        if i == iterations:
+            break
+        gradient = target_filter_apply_transpose(features, r, filter.shape[-1]) + reg * filter
+        response = target_filter_apply(features, gradient[None])[0]
+        squared = gradient.square().sum((1, 2, 3))
+        bottom = (curvature(response) + (reg + alpha_eps) * squared).clamp(min=1e-8)
+        factor = (log_step.exp() * squared / bottom)[:, None, None, None]
+        filter = filter - factor * gradient
+        scores = scores - factor[:, 0] * response
+        iterates.append(filter)
+    return torch.stack(iterates), torch.stack(losses)

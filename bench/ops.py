@@ -1,10 +1,11 @@
 """Times one op, all backends side by side in one process: `python bench/ops.py --op node_sum [--device cuda]`
 
-Cases are PAPER of kernels/OP/cases.py. The baseline is the fastest of the plain-torch versions: the reference
-and, where baselines.py has one, the op as a PyTorch user would write it (channels_last, torch's own modules).
-Every candidate is first compared with the float64 reference; a backend gets a speed-up only when its error is
-within the tolerance of the tests. Repeats of all candidates are interleaved, medians are printed, TF32 is
-off. On a GPU time is measured by CUDA events around the eager call, launches included.
+Cases are PAPER of kernels/OP/cases.py; an op with several functions lists them as FUNCTIONS there. The
+baseline is the fastest of the plain-torch versions: the reference and, where baselines.py has one, the op as
+a PyTorch user would write it (channels_last, torch's own modules). Every candidate is first compared with the
+float64 reference; a backend gets a speed-up only when its error is within the tolerance of the tests. Repeats
+of all candidates are interleaved, medians are printed, TF32 is off. On a GPU time is measured by CUDA events
+around the eager call, launches included.
 """
 
 import argparse
@@ -93,11 +94,12 @@ def mismatch(run: Run, exact: tuple[list[Tensor], list[Tensor]]) -> float:
     return max(error(a, b) for a, b in pairs if a.is_floating_point())
 
 
-def candidates(op: str, module, device: torch.device, dtype: torch.dtype) -> dict:
-    """{name: function} of everything that runs here; prints why the others do not."""
+def candidates(op: str, name: str, module, device: torch.device, dtype: torch.dtype) -> dict:
+    """{name: function} of everything that runs this function here; prints why the others do not."""
     found = {}
-    if hasattr(baselines, op):
-        found["eager"] = getattr(baselines, op)
+    eager = op if name == op else f"{op}_{name}"
+    if hasattr(baselines, eager):
+        found["eager"] = getattr(baselines, eager)
     for backend in _dispatch.BACKENDS:
         why = (
             module.CAN_RUN[backend](device, dtype) if backend in module.CAN_RUN else "not written for this op"
@@ -107,53 +109,59 @@ def candidates(op: str, module, device: torch.device, dtype: torch.dtype) -> dic
         if why:
             print(f"  {backend}: {why}")
             continue
-        found[backend] = lambda backend=backend, **inputs: getattr(module, op)(**inputs, backend=backend)
+        found[backend] = lambda backend=backend, **inputs: getattr(module, name)(**inputs, backend=backend)
     return found
 
 
-def time_case(op: str, case, device: torch.device, dtype: torch.dtype, repeats: int) -> list[dict]:
+def time_case(
+    op: str, function: str, case, device: torch.device, dtype: torch.dtype, repeats: int
+) -> list[dict]:
+    """Rows of one function of an op; an op with one function is named like it."""
     module = importlib.import_module(f"chase_fast.kernels.{op}")
     cases = importlib.import_module(f"chase_fast.kernels.{op}.cases")
-    print(f"{op} {case.name}  {str(dtype).removeprefix('torch.')}  {device}")
-    inputs = cases.inputs(case, device=device, dtype=dtype)
-    functions = candidates(op, module, device, dtype)
+    name = op if function == op else f"{op}.{function}"
+    print(f"{name} {case.name}  {str(dtype).removeprefix('torch.')}  {device}")
+    several = hasattr(cases, "FUNCTIONS")
+    inputs = cases.inputs(*([function] if several else []), case, device=device, dtype=dtype)
+    differentiable = cases.ARGUMENTS[function] if several else cases.DIFFERENTIABLE
+    functions = candidates(op, function, module, device, dtype)
 
     def double(t: Tensor) -> Tensor:
         return t.double() if t.is_floating_point() else t
 
     wide = {name: map_tensors(double, value) for name, value in inputs.items()}
-    exact = Run(lambda **x: getattr(module, op)(**x, backend="reference"), wide, cases.DIFFERENTIABLE).both()
+    exact = Run(lambda **x: getattr(module, function)(**x, backend="reference"), wide, differentiable).both()
     exact = tuple([t.detach() for t in part] for part in exact)
     del wide
-    runs = {name: Run(function, inputs, cases.DIFFERENTIABLE) for name, function in functions.items()}
-    errors = {name: mismatch(run, exact) for name, run in runs.items()}
+    runs = {key: Run(candidate, inputs, differentiable) for key, candidate in functions.items()}
+    errors = {key: mismatch(run, exact) for key, run in runs.items()}
     del exact
 
     rows = []
     for mode in MODES:
-        times: dict[str, list[float]] = {name: [] for name in runs}
+        times: dict[str, list[float]] = {key: [] for key in runs}
         for repeat in range(repeats + 1):
-            for name, run in runs.items():
+            for key, run in runs.items():
                 seconds = run.seconds(mode)
                 if repeat:  # the first round warms up
-                    times[name].append(seconds)
-        medians = {name: statistics.median(values) for name, values in times.items()}
+                    times[key].append(seconds)
+        medians = {key: statistics.median(values) for key, values in times.items()}
         baseline = min((n for n in PLAIN if n in medians), key=medians.get)
-        for name, seconds in medians.items():
-            right = name in PLAIN or errors[name] <= KERNEL[dtype]
+        for key, seconds in medians.items():
+            right = key in PLAIN or errors[key] <= KERNEL[dtype]
             row = {
-                "op": op,
+                "op": name,
                 "case": case.name,
                 "mode": mode,
-                "candidate": name,
+                "candidate": key,
                 "ms": 1e3 * seconds,
-                "mismatch": errors[name],
+                "mismatch": errors[key],
                 "baseline": baseline,
                 "speedup": medians[baseline] / seconds if right else None,
             }
             rows.append(row)
             gain = f"{row['speedup']:6.2f} x {baseline}" if right else "wrong result: no speed-up is printed"
-            print(f"  {mode:17} {name:10} {row['ms']:10.3f} ms   mismatch {errors[name]:.1e}   {gain}")
+            print(f"  {mode:17} {key:10} {row['ms']:10.3f} ms   mismatch {errors[key]:.1e}   {gain}")
     return rows
 
 
@@ -202,6 +210,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--op", required=True, help="folder name under kernels")
+    parser.add_argument("--function", help="one function of an op that has several (default: all)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=("float32", "float64", "bfloat16"))
     parser.add_argument(
@@ -218,8 +227,11 @@ def main() -> None:
     torch.backends.cudnn.benchmark = True
     device, dtype = torch.device(args.device), getattr(torch, args.dtype)
     cases = importlib.import_module(f"chase_fast.kernels.{args.op}.cases")
-    if not getattr(cases, "DIFFERENTIABLE", ()):
+    functions = getattr(cases, "FUNCTIONS", (args.op,))
+    if not hasattr(cases, "DIFFERENTIABLE") and not hasattr(cases, "FUNCTIONS"):
         parser.error(f"{args.op} has no cases for this bench (TESTS, PAPER, DIFFERENTIABLE, inputs)")
+    if args.function and args.function not in functions:
+        parser.error(f"unknown function {args.function}; {args.op} has {', '.join(functions)}")
     known = {case.name: case for case in (*cases.TESTS, *cases.PAPER)}
     if unknown := set(args.case or ()) - known.keys():
         parser.error(f"unknown case {', '.join(sorted(unknown))}; {args.op} has {', '.join(known)}")
@@ -227,7 +239,8 @@ def main() -> None:
     result = {"machine": machine(device), "dtype": args.dtype, "rows": []}
     print(json.dumps(result["machine"]))
     for case in chosen:
-        result["rows"] += time_case(args.op, case, device, dtype, args.repeats)
+        for function in [args.function] if args.function else functions:
+            result["rows"] += time_case(args.op, function, case, device, dtype, args.repeats)
     if args.save:
         print(save(result, args.op))
 

@@ -2,9 +2,13 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <optional>
+
 #include "cpu/isa.h"
+#include "cpu/kl_loss.h"
 #include "cpu/node_sum.h"
 #include "cpu/prroi_pool.h"
+#include "cpu/target_filter.h"
 #include "view.h"
 #ifdef CHASE_FAST_WITH_CUDA
 #include "cuda/node_sum.h"
@@ -38,11 +42,23 @@ PYBIND11_MODULE(chase_fast_C, m) {
            py::arg("dtype"), py::arg("sizes"), py::arg("strides"));
 
   const auto nogil = py::call_guard<py::gil_scoped_release>();
+  m.def("cpu_kl_loss", &cpu::kl_loss, nogil);
+  m.def("cpu_kl_loss_backward", &cpu::kl_loss_backward, nogil);
   m.def("cpu_node_sum", &cpu::node_sum, nogil);
   m.def("cpu_node_sum_backward", &cpu::node_sum_backward, nogil);
   m.def("cpu_prroi_pool", &cpu::prroi_pool, nogil);
   m.def("cpu_prroi_pool_backward_features", &cpu::prroi_pool_backward_features, nogil);
   m.def("cpu_prroi_pool_backward_rois", &cpu::prroi_pool_backward_rois, nogil);
+  py::class_<cpu::SolverConstants>(m, "SolverConstants")
+      .def(py::init([](double min_filter_reg, double alpha_eps, std::optional<double> softmax_reg) {
+             return cpu::SolverConstants{min_filter_reg, alpha_eps, softmax_reg.has_value(), softmax_reg.value_or(0)};
+           }),
+           py::arg("min_filter_reg"), py::arg("alpha_eps"), py::arg("softmax_reg"));
+  m.def("cpu_target_filter_apply", &cpu::target_filter_apply, nogil);
+  m.def("cpu_target_filter_apply_transpose", &cpu::target_filter_apply_transpose, nogil);
+  m.def("cpu_target_filter_unfold", &cpu::target_filter_unfold, nogil);
+  m.def("cpu_target_filter_solve", &cpu::target_filter_solve, nogil);
+  m.def("cpu_target_filter_solve_backward", &cpu::target_filter_solve_backward, nogil);
 #ifdef CHASE_FAST_WITH_CUDA
   m.def("cuda_node_sum", &cuda::node_sum, nogil);
   m.def("cuda_node_sum_backward", &cuda::node_sum_backward, nogil);

@@ -131,8 +131,14 @@ def _log_once(op: str, backend: str, device: str, dtype: torch.dtype, skipped: s
     log.info("%s: %s on %s %s%s", op, backend, device, dtype, f" ({skipped})" if skipped else "")
 
 
-def resolve(op: str, can_run: Mapping[str, CanRun], x: torch.Tensor, backend: str | None = None) -> str:
+def resolve(
+    op: str, can_run: Mapping[str, CanRun], x: torch.Tensor, backend: str | None = None, least: int = 0
+) -> str:
     """Name of the backend that will run `op` on tensors like `x`.
+
+    Args:
+        least: elements of x on the CPU below which the custom op costs more time than its kernel saves: the
+            reference, plain torch calls, is taken unless a backend is forced.
 
     Raises:
         ValueError: unknown backend name.
@@ -147,6 +153,8 @@ def resolve(op: str, can_run: Mapping[str, CanRun], x: torch.Tensor, backend: st
         if why := can_run[wanted](x.device, x.dtype):
             raise RuntimeError(f"{op}: backend {wanted} cannot run: {why}")
         return wanted
+    if x.device.type == "cpu" and x.numel() < least:
+        return "reference"
     skipped = []
     for name in ORDER.get(x.device.type, ("reference",)):
         if name not in can_run:

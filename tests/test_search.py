@@ -13,6 +13,7 @@ import torch
 
 from chase_fast.errors import ChaseError
 from chase_fast.nn.genotype import Genotype
+from chase_fast.nn.search_cell import SearchCell
 from chase_fast.recipes import SEARCH, search_recipe
 from chase_fast.runs import RunFolder
 from chase_fast.search import __main__ as cli
@@ -425,6 +426,47 @@ def test_passes_of_an_iteration_share_their_masks(recipe, drawn, tmp_path, monke
     first = seeds[:drawn]
     assert len({seed for batch in first for seed in batch}) == 2 * drawn, "of their own for each sequence"
     assert len(set(first)) == drawn and len(seeds) == {"paper": 2, "released": 6}[recipe]
+
+
+def reached(loss: torch.Tensor) -> set:
+    """Every leaf that a backward pass from here computes a gradient for."""
+    leaves, seen, waiting = set(), set(), [loss.grad_fn]
+    while waiting:
+        function = waiting.pop()
+        if function is None or function in seen:
+            continue
+        seen.add(function)
+        if hasattr(function, "variable"):
+            leaves.add(function.variable)
+        waiting += [following for following, _ in function.next_functions]
+    return leaves
+
+
+def test_passes_compute_only_the_gradients_that_are_used(tmp_path, monkeypatch):
+    """The graph of every pass of an iteration: no weights in the probes, no alpha in the training passes, the
+    classifier in the weight step only; and in the probes nothing before the first node is differentiated."""
+    seen, behind, original, run = [], [], SearchNetwork.loss, SearchCell.forward
+
+    def spy(self, *arguments, **options):
+        loss = original(self, *arguments, **options)
+        if loss.requires_grad:
+            leaves, names = reached(loss), {"alpha": [self.alpha]}
+            names |= {"neck": self.neck.parameters(), "classifier": self.classifier.parameters()}
+            seen.append({name for name, tensors in names.items() if leaves.intersection(tensors)})
+        return loss
+
+    def cell(self, input0, input1, *arguments, **options):
+        behind.append(input0.requires_grad or input1.requires_grad)
+        return run(self, input0, input1, *arguments, **options)
+
+    monkeypatch.setattr(SearchNetwork, "loss", spy)
+    monkeypatch.setattr(SearchCell, "forward", cell)
+    flags = ("--warmup-epochs", "0", "--epochs", "1", "--iterations", "1")
+    assert search(tmp_path / "run", *flags) == 0
+    unroll, validation, probe, step = {"neck"}, {"neck", "alpha"}, {"alpha"}, {"neck", "classifier"}
+    assert seen == [unroll, validation, probe, probe, step]
+    first = behind.index(True)
+    assert behind[first : first + 5] == [True, True, False, False, True]
 
 
 def test_flat_parameters_are_views():

@@ -11,10 +11,14 @@ import torch
 from torch import Tensor
 
 from .. import _dispatch
-from .._autograd import recompute
+from .._autograd import not_differentiable, recompute
 from . import reference
 
-CAN_RUN = {"reference": _dispatch.always}
+CAN_RUN = {
+    "reference": _dispatch.always,
+    "cpu": _dispatch.native_cpu(torch.float32, torch.float64),
+}
+LEAST_CELLS = 1 << 15  # of all score maps, for a fast backend on the CPU
 
 
 def kl_loss(scores: Tensor, density: Tensor, grid_scale: float = 1.0, backend: str | None = None) -> Tensor:
@@ -34,9 +38,9 @@ def kl_loss(scores: Tensor, density: Tensor, grid_scale: float = 1.0, backend: s
     lead = scores.dim() - density.dim()
     if density.dim() < 2 or lead < 0 or scores.shape[lead:] != density.shape:
         raise ValueError(f"kl_loss: density {list(density.shape)} does not fit scores {list(scores.shape)}")
-    backend = _dispatch.resolve("kl_loss", CAN_RUN, scores, backend)
-    run = reference.kl_loss if backend == "reference" else lambda *arguments: _kl_loss(*arguments, backend)
-    return run(scores, density, float(grid_scale))
+    backend = _dispatch.resolve("kl_loss", CAN_RUN, scores, backend, LEAST_CELLS)
+    inputs = scores, density, float(grid_scale)
+    return reference.kl_loss(*inputs) if backend == "reference" else _kl_loss(*inputs, backend)[0]
 
 
 def label_density(
@@ -65,21 +69,63 @@ def label_density(
 
 
 @torch.library.custom_op("chase_fast::kl_loss", mutates_args=())
-def _kl_loss(scores: Tensor, density: Tensor, grid_scale: float, backend: str) -> Tensor:
-    return reference.kl_loss(scores, density, grid_scale)
+def _kl_loss(scores: Tensor, density: Tensor, grid_scale: float, backend: str) -> tuple[Tensor, Tensor]:
+    """Loss and, for the backward, the log of the sum of exp (empty from the reference)."""
+    if backend == "reference":
+        return reference.kl_loss(scores, density, grid_scale), scores.new_empty(0)
+    from . import native
+
+    return native.forward(scores, density, grid_scale)
 
 
 @_kl_loss.register_fake
 def _(scores, density, grid_scale, backend):
-    return scores.new_empty(scores.shape[:-2])
+    loss = scores.new_empty(scores.shape[:-2])
+    return loss, scores.new_empty(0) if backend == "reference" else torch.empty_like(loss)
+
+
+@torch.library.custom_op("chase_fast::kl_loss_backward", mutates_args=())
+def _backward_op(
+    grad: Tensor,
+    scores: Tensor,
+    density: Tensor,
+    normaliser: Tensor,
+    grid_scale: float,
+    want_scores: bool,
+    want_density: bool,
+    backend: str,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of scores and density; empty if not wanted."""
+    from . import native
+
+    return native.backward(grad, scores, density, normaliser, grid_scale, want_scores, want_density)
+
+
+@_backward_op.register_fake
+def _(grad, scores, density, normaliser, grid_scale, want_scores, want_density, backend):
+    return (
+        scores.new_empty(scores.shape if want_scores else 0),
+        density.new_empty(density.shape if want_density else 0),
+    )
+
+
+not_differentiable(_backward_op)
 
 
 def _setup_context(ctx, inputs, output):
-    ctx.inputs = inputs[:-1]
+    scores, density, ctx.grid_scale, ctx.backend = inputs
+    ctx.save_for_backward(scores, density, output[1])
+    ctx.mark_non_differentiable(output[1])
 
 
-def _backward(ctx, grad):
-    return *recompute(reference.kl_loss, ctx.inputs, ctx.needs_input_grad[:-1], (grad,)), None
+def _backward(ctx, grad, _):
+    scores, density, normaliser = ctx.saved_tensors
+    if ctx.backend == "reference":
+        inputs, needed = (scores, density, ctx.grid_scale), ctx.needs_input_grad[:3]
+        return *recompute(reference.kl_loss, inputs, needed, (grad,)), None
+    need = ctx.needs_input_grad[:2]
+    found = _backward_op(grad, scores, density, normaliser, ctx.grid_scale, *need, ctx.backend)
+    return *(g if wanted else None for g, wanted in zip(found, need)), None, None
 
 
 _kl_loss.register_autograd(_backward, setup_context=_setup_context)

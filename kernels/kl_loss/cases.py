@@ -20,7 +20,10 @@ TESTS = (
     Case("tiny", 2, 3, 4, 5),
     Case("odd", 1, 1, 17, 19),
 )
-PAPER = (Case("paper", 6, 30, 19, 19),)
+PAPER = (
+    Case("paper", 6, 30, 19, 19),
+    Case("demo", 6, 8, 9, 9),
+)
 
 
 DIFFERENTIABLE = ("scores", "density")

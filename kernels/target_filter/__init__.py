@@ -21,6 +21,11 @@ DiMP:    a(s) = (1-m)/2 |s| + (1+m)/2 s,  V = v sqrt(g),  G = X^T(a' V V (a - y)
          curvature = sum (V a' X G)^2;  loss = sum (V (a - y))^2 + lambda |f|^2.
 
 Losses are averaged over sequences. Everything is differentiated through (no detached iterate).
+
+Memory plan of the fast backends: the features are read where they lie (contiguous or channels-last images),
+once per step. The forward keeps every step's gradient G, scores and responses u; the backward too reads the
+features once per step, and writes their gradient as one matrix product over all steps.
+
 Sources: Bhat et al., Learning Discriminative Model Prediction for Tracking (2019);
 Danelljan et al., Probabilistic Regression for Visual Tracking (2020).
 """
@@ -29,10 +34,14 @@ import torch
 from torch import Tensor
 
 from .. import _dispatch
-from .._autograd import recompute
+from .._autograd import not_differentiable, recompute
 from . import reference
 
-CAN_RUN = {"reference": _dispatch.always}
+CAN_RUN = {
+    "reference": _dispatch.always,
+    "cpu": _dispatch.native_cpu(torch.float32, torch.float64),
+}
+LEAST_FEATURES = 1 << 17  # elements, for a fast backend of a single product on the CPU
 
 
 def apply(features: Tensor, filters: Tensor, backend: str | None = None) -> Tensor:
@@ -46,7 +55,7 @@ def apply(features: Tensor, filters: Tensor, backend: str | None = None) -> Tens
         [n, s, H', W'], or [m, n, s, H', W']. Differentiable to both.
     """
     _check(features, filters if filters.dim() == 5 else filters.unsqueeze(0))
-    backend = _dispatch.resolve("target_filter", CAN_RUN, features, backend)
+    backend = _dispatch.resolve("target_filter", CAN_RUN, features, backend, LEAST_FEATURES)
     run = reference.apply if backend == "reference" else _forced(_apply, backend)
     return run(features, filters) if filters.dim() == 5 else run(features, filters.unsqueeze(0))[0]
 
@@ -65,7 +74,7 @@ def apply_transpose(
         [s, C, k, k]. Differentiable to both tensors.
     """
     _check_maps(features, filter_size, residual=residual)
-    backend = _dispatch.resolve("target_filter", CAN_RUN, features, backend)
+    backend = _dispatch.resolve("target_filter", CAN_RUN, features, backend, LEAST_FEATURES)
     run = reference.apply_transpose if backend == "reference" else _forced(_apply_transpose, backend)
     return run(features, residual, filter_size)
 
@@ -103,7 +112,7 @@ def solve_prdimp(
     backend = _dispatch.resolve("target_filter", CAN_RUN, features, backend)
     run = reference.solve_prdimp if backend == "reference" else _forced(_solve_prdimp, backend)
     tensors = (features, filter, label_density, log_step_length, filter_reg, sample_weight)
-    return run(*tensors, iterations, float(min_filter_reg), float(alpha_eps), softmax_reg)
+    return run(*tensors, iterations, float(min_filter_reg), float(alpha_eps), softmax_reg)[:2]
 
 
 def solve_dimp(
@@ -141,7 +150,7 @@ def solve_dimp(
     backend = _dispatch.resolve("target_filter", CAN_RUN, features, backend)
     run = reference.solve_dimp if backend == "reference" else _forced(_solve_dimp, backend)
     tensors = (features, filter, *maps.values(), log_step_length, filter_reg, sample_weight)
-    return run(*tensors, iterations, float(min_filter_reg), float(alpha_eps))
+    return run(*tensors, iterations, float(min_filter_reg), float(alpha_eps))[:2]
 
 
 def _forced(op, backend: str):
@@ -186,7 +195,11 @@ def score_size(features: Tensor, k: int) -> tuple[int, int]:
 
 @torch.library.custom_op("chase_fast::target_filter_apply", mutates_args=())
 def _apply(features: Tensor, filters: Tensor, backend: str) -> Tensor:
-    return reference.apply(features, filters)
+    if backend == "reference":
+        return reference.apply(features, filters)
+    from . import native
+
+    return native.apply(features, filters)
 
 
 @_apply.register_fake
@@ -197,12 +210,76 @@ def _(features, filters, backend):
 
 @torch.library.custom_op("chase_fast::target_filter_apply_transpose", mutates_args=())
 def _apply_transpose(features: Tensor, residual: Tensor, filter_size: int, backend: str) -> Tensor:
-    return reference.apply_transpose(features, residual, filter_size)
+    if backend == "reference":
+        return reference.apply_transpose(features, residual, filter_size)
+    from . import native
+
+    return native.apply_transpose(features, residual.unsqueeze(0), filter_size)[0]
 
 
 @_apply_transpose.register_fake
 def _(features, residual, filter_size, backend):
     return features.new_empty(*features.shape[1:3], filter_size, filter_size)
+
+
+@torch.library.custom_op("chase_fast::target_filter_products_backward", mutates_args=())
+def _products_backward(
+    features: Tensor, maps: Tensor, filters: Tensor, wanted: list[bool], backend: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of b = sum_j <maps_j, score(features, filters_j)> to its arguments; empty if unwanted.
+
+    maps [m, n, s, H', W'], filters [m, s, C, k, k]. Both `apply` (maps: the incoming gradient) and
+    `apply_transpose` (filters: the incoming gradient) are derivatives of b.
+    """
+    from . import native
+
+    empty = features.new_empty(0)
+    return (
+        native.features_gradient(features, maps, filters) if wanted[0] else empty,
+        native.apply(features, filters) if wanted[1] else empty.clone(),
+        native.apply_transpose(features, maps, filters.shape[-1]) if wanted[2] else empty.clone(),
+    )
+
+
+@_products_backward.register_fake
+def _(features, maps, filters, wanted, backend):
+    like = (torch.empty_like(features), maps.new_empty(maps.shape), filters.new_empty(filters.shape))
+    return tuple(t if want else features.new_empty(0) for t, want in zip(like, wanted))
+
+
+def _apply_context(ctx, inputs, output):
+    features, filters, ctx.backend = inputs
+    ctx.save_for_backward(features, filters)
+
+
+def _apply_backward(ctx, grad):
+    features, filters = ctx.saved_tensors
+    if ctx.backend == "reference":
+        return *recompute(reference.apply, (features, filters), ctx.needs_input_grad[:2], (grad,)), None
+    need = ctx.needs_input_grad
+    found = _products_backward(features, grad, filters, [need[0], False, need[1]], ctx.backend)
+    return found[0] if need[0] else None, found[2] if need[1] else None, None
+
+
+def _apply_transpose_context(ctx, inputs, output):
+    features, residual, ctx.filter_size, ctx.backend = inputs
+    ctx.save_for_backward(features, residual)
+
+
+def _apply_transpose_backward(ctx, grad):
+    features, residual = ctx.saved_tensors
+    need = ctx.needs_input_grad
+    if ctx.backend == "reference":
+        inputs = (features, residual, ctx.filter_size)
+        return *recompute(reference.apply_transpose, inputs, need[:3], (grad,)), None
+    maps, filters = residual.unsqueeze(0), grad.unsqueeze(0)
+    found = _products_backward(features, maps, filters, [need[0], need[1], False], ctx.backend)
+    return found[0] if need[0] else None, found[1][0] if need[1] else None, None, None
+
+
+_apply.register_autograd(_apply_backward, setup_context=_apply_context)
+_apply_transpose.register_autograd(_apply_transpose_backward, setup_context=_apply_transpose_context)
+not_differentiable(_products_backward)
 
 
 @torch.library.custom_op("chase_fast::target_filter_solve_prdimp", mutates_args=())
@@ -218,9 +295,11 @@ def _solve_prdimp(
     alpha_eps: float,
     softmax_reg: float | None,
     backend: str,
-) -> tuple[Tensor, Tensor]:
-    tensors = (features, filter, label_density, log_step_length, filter_reg, sample_weight)
-    return reference.solve_prdimp(*tensors, iterations, min_filter_reg, alpha_eps, softmax_reg)
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """iterates, losses and what the backward needs: gradients, scores and responses of the steps."""
+    learned = (log_step_length, filter_reg, sample_weight)
+    constants = (iterations, min_filter_reg, alpha_eps, softmax_reg)
+    return _solve(backend, reference.solve_prdimp, features, filter, [label_density], learned, constants)
 
 
 @torch.library.custom_op("chase_fast::target_filter_solve_dimp", mutates_args=())
@@ -237,45 +316,119 @@ def _solve_dimp(
     min_filter_reg: float,
     alpha_eps: float,
     backend: str,
-) -> tuple[Tensor, Tensor]:
-    tensors = (
-        features,
-        filter,
-        label,
-        target_mask,
-        spatial_weight,
-        log_step_length,
-        filter_reg,
-        sample_weight,
-    )
-    return reference.solve_dimp(*tensors, iterations, min_filter_reg, alpha_eps)
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """As `_solve_prdimp`."""
+    maps, learned = [label, target_mask, spatial_weight], (log_step_length, filter_reg, sample_weight)
+    constants = (iterations, min_filter_reg, alpha_eps)
+    return _solve(backend, reference.solve_dimp, features, filter, maps, learned, constants)
+
+
+def _solve(backend, function, features, filter, maps, learned, constants) -> tuple[Tensor, ...]:
+    if backend == "reference":
+        return *function(features, filter, *maps, *learned, *constants), *(
+            filter.new_empty(0) for _ in range(3)
+        )
+    from . import native
+
+    return native.solve(features, filter, maps, *learned, *constants)
+
+
+def _solve_fake(features, filter, size, iterations, backend) -> tuple[Tensor, ...]:
+    outputs = filter.new_empty(iterations + 1, *filter.shape), filter.new_empty(iterations + 1)
+    if backend == "reference":
+        return *outputs, *(filter.new_empty(0) for _ in range(3))
+    lengths = (iterations, *filter.shape), (iterations + 1, *size), (iterations, *size)
+    return *outputs, *(filter.new_empty(length) for length in lengths)
 
 
 @_solve_prdimp.register_fake
-def _(features, filter, *rest):
-    iterations = rest[4]
-    return filter.new_empty(iterations + 1, *filter.shape), filter.new_empty(iterations + 1)
+def _(features, filter, label_density, *rest):
+    return _solve_fake(features, filter, label_density.shape, rest[3], rest[-1])
 
 
 @_solve_dimp.register_fake
-def _(features, filter, *rest):
-    iterations = rest[6]
-    return filter.new_empty(iterations + 1, *filter.shape), filter.new_empty(iterations + 1)
+def _(features, filter, label, *rest):
+    return _solve_fake(features, filter, label.shape, rest[5], rest[-1])
 
 
-def _register_recomputation(op, function) -> None:
-    """Backward of an op whose inputs are those of its reference plus the backend's name."""
+@torch.library.custom_op("chase_fast::target_filter_solve_backward", mutates_args=())
+def _solve_backward_op(
+    grad_iterates: Tensor,
+    grad_losses: Tensor,
+    features: Tensor,
+    maps: list[Tensor],
+    log_step_length: Tensor,
+    filter_reg: Tensor,
+    sample_weight: Tensor | None,
+    iterates: Tensor,
+    gradients: Tensor,
+    scores: Tensor,
+    responses: Tensor,
+    want_features: bool,
+    min_filter_reg: float,
+    alpha_eps: float,
+    softmax_reg: float | None,
+    backend: str,
+) -> tuple[Tensor, Tensor, list[Tensor], Tensor, Tensor, Tensor]:
+    """Gradients of features (empty if unwanted), filter, maps, log_step_length, filter_reg, weight [n, s].
+
+    maps: one for PrDiMP, three for DiMP.
+    """
+    from . import native
+
+    return native.solve_backward(
+        *(grad_iterates, grad_losses, features, maps, log_step_length, filter_reg, sample_weight),
+        *(iterates, gradients, scores, responses, want_features, min_filter_reg, alpha_eps, softmax_reg),
+    )
+
+
+@_solve_backward_op.register_fake
+def _(
+    grad_iterates, grad_losses, features, maps, log_step_length, filter_reg, sample_weight, iterates, *rest
+):
+    want_features = rest[3]
+    return (
+        torch.empty_like(features) if want_features else features.new_empty(0),
+        iterates.new_empty(iterates.shape[1:]),
+        [m.new_empty(m.shape) for m in maps],
+        log_step_length.new_empty(1),
+        filter_reg.new_empty(1),
+        features.new_empty(features.shape[:2]),
+    )
+
+
+not_differentiable(_solve_backward_op)
+
+
+def _register_solver(op, function, maps: int) -> None:
+    """Backward of a solver with this many maps per frame; `function` is its reference."""
 
     def setup_context(ctx, inputs, output):
-        ctx.inputs = inputs[:-1]
+        *ctx.constants, ctx.backend = inputs[maps + 5 :]
+        kept = output[2:] if ctx.backend == "reference" else (output[0], *output[2:])
+        ctx.save_for_backward(*inputs[: maps + 5], *kept)
+        ctx.mark_non_differentiable(*output[2:])
 
-    def backward(ctx, *grads):
-        return *recompute(function, ctx.inputs, ctx.needs_input_grad[:-1], grads), None
+    def backward(ctx, grad_iterates, grad_losses, *_):
+        tensors, kept = ctx.saved_tensors[: maps + 5], ctx.saved_tensors[maps + 5 :]
+        if ctx.backend == "reference":
+            inputs, needed = (*tensors, *ctx.constants), ctx.needs_input_grad[:-1]
+            return *recompute(function, inputs, needed, (grad_iterates, grad_losses)), None
+        features, _, *rest = tensors
+        learned = rest[maps:]
+        found = _solve_backward_op(
+            *(grad_iterates, grad_losses, features, list(rest[:maps]), *learned, *kept),
+            *(ctx.needs_input_grad[0], *(*ctx.constants[1:], None)[:3], ctx.backend),
+        )
+        to_features, to_filter, to_maps, to_step, to_reg, to_weight = found
+        if learned[2] is not None and learned[2].shape[1] < to_weight.shape[1]:
+            to_weight = to_weight.sum(1, keepdim=True)
+        gradients = (to_features, to_filter, *to_maps, to_step, to_reg, to_weight)
+        wanted = [g if need else None for g, need in zip(gradients, ctx.needs_input_grad)]
+        return *wanted, *(None for _ in ctx.constants), None
 
     op.register_autograd(backward, setup_context=setup_context)
 
 
-_register_recomputation(_apply, reference.apply)
-_register_recomputation(_apply_transpose, reference.apply_transpose)
-_register_recomputation(_solve_prdimp, reference.solve_prdimp)
-_register_recomputation(_solve_dimp, reference.solve_dimp)
+_register_solver(_solve_prdimp, reference.solve_prdimp, maps=1)
+_register_solver(_solve_dimp, reference.solve_dimp, maps=3)

@@ -17,17 +17,25 @@ class Case:
     width: int
     k: int
     iterations: int
+    channels_last: bool = False  # memory order of the images; a neck's output is channels-last
 
 
 TESTS = (
     Case("tiny", 2, 2, 3, 5, 4, 4, 2),
     Case("odd", 1, 1, 20, 17, 19, 3, 3),
     Case("one_tap", 2, 3, 5, 6, 5, 1, 2),
+    Case("many_taps", 2, 1, 150, 8, 9, 5, 1),  # more than one group of taps, and of channels
+    Case("many_frames", 11, 1, 70, 14, 15, 4, 1),
 )
 PAPER = (
-    Case("paper_chase", 3, 10, 1024, 18, 18, 4, 5),
-    Case("paper_prdimp50", 3, 10, 512, 18, 18, 4, 5),
+    Case("paper_chase", 3, 10, 1024, 18, 18, 4, 5, channels_last=True),
+    Case("paper_chase_nchw", 3, 10, 1024, 18, 18, 4, 5),
+    Case("paper_prdimp50", 3, 10, 512, 18, 18, 4, 5, channels_last=True),
+    Case("demo", 2, 4, 64, 8, 8, 4, 5, channels_last=True),
+    Case("track_first", 13, 1, 1024, 22, 22, 4, 10),
     Case("track_memory", 50, 1, 512, 22, 22, 4, 2),
+    Case("track_memory18", 50, 1, 256, 18, 18, 4, 1),
+    Case("track_frame", 1, 1, 512, 22, 22, 4, 1),
 )
 
 
@@ -40,6 +48,7 @@ ARGUMENTS = {
         *("log_step_length", "filter_reg", "sample_weight"),
     ),
 }  # tensors of each function, all differentiable
+FUNCTIONS = tuple(ARGUMENTS)  # of the op, each with its own inputs
 
 
 def inputs(op: str, case: Case, device="cpu", dtype=torch.float32, seed: int = 0) -> dict:
@@ -72,4 +81,8 @@ def inputs(op: str, case: Case, device="cpu", dtype=torch.float32, seed: int = 0
         "solve_prdimp": solver | {"softmax_reg": 0.5},
         "solve_dimp": solver,
     }
-    return {name: tensors[name].to(device, dtype) for name in ARGUMENTS[op]} | constants[op]
+    found = {name: tensors[name].to(device, dtype) for name in ARGUMENTS[op]} | constants[op]
+    if case.channels_last:
+        images = found["features"].flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        found["features"] = images.unflatten(0, (n, s))
+    return found

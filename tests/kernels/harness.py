@@ -56,6 +56,8 @@ def relayout(t: Tensor, layout: str) -> Tensor:
     """Same values in another memory layout; `strided`: every second element of an array with NaN in
     between."""
     if layout == "channels_last":
+        if t.dim() == 5:  # [frames, sequences, C, H, W]
+            return relayout(t.flatten(0, 1), layout).unflatten(0, t.shape[:2])
         return t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t
     if layout == "strided" and t.is_floating_point() and t.dim() > 0:
         wide = torch.full((*t.shape, 2), float("nan"), dtype=t.dtype, device=t.device).flatten(-2)

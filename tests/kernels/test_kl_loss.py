@@ -8,6 +8,7 @@ import torch
 from chase_fast.kernels import kl_loss as folder
 from chase_fast.kernels.kl_loss import cases, kl_loss, label_density, reference
 from tests.kernels.harness import OpTests
+from tests.tolerances import KERNEL, assert_close
 
 
 class TestKlLoss(OpTests):
@@ -43,3 +44,28 @@ def test_zero_sigma_is_one_hot():
 def test_bad_input():
     with pytest.raises(ValueError, match="does not fit"):
         kl_loss(torch.zeros(2, 4, 5), torch.zeros(3, 4, 5))
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
+def test_scores_of_any_height(dtype):
+    """Softmax of scores far below and above what exp can take, on the fast backend."""
+    rng = torch.Generator().manual_seed(0)
+    scores = 1000 * torch.randn(3, 2, 7, 5, generator=rng, dtype=dtype)
+    density = torch.full((2, 7, 5), 1 / 35, dtype=dtype)
+    found = []
+    for backend, kind in (("reference", torch.float64), ("cpu", dtype)):
+        leaf = scores.to(kind).requires_grad_()
+        loss = kl_loss(leaf, density.to(kind), backend=backend)
+        found.append((loss.detach(), *torch.autograd.grad(loss.square().sum(), [leaf])))
+    for wanted, got in zip(*found):
+        assert_close(got, wanted, KERNEL[dtype])
+
+
+def test_small_inputs_take_the_reference():
+    """Below LEAST_CELLS the reference is faster than the call of a custom op, unless a backend is forced."""
+    scores = torch.zeros(1, 4, 4, requires_grad=True)
+    density = torch.zeros(1, 4, 4)
+    assert "chase_fast" not in str(kl_loss(scores, density).grad_fn)
+    assert "chase_fast" in str(kl_loss(scores, density, backend="cpu").grad_fn)
+    many = scores.expand(folder.LEAST_CELLS // 16, 1, 4, 4)
+    assert "chase_fast" in str(kl_loss(many, density).grad_fn)

@@ -1,5 +1,8 @@
 """target_filter: every backend against the reference, and the matrix form against a plain convolution."""
 
+import os
+import subprocess
+import sys
 from functools import partial
 from types import SimpleNamespace
 
@@ -9,6 +12,7 @@ import torch.nn.functional as F
 
 from chase_fast.kernels import target_filter
 from chase_fast.kernels.target_filter import cases, reference
+from tests.kernels.aot import ROOT
 from tests.kernels.harness import OpTests
 from tests.tolerances import KERNEL, assert_close
 
@@ -86,3 +90,72 @@ def test_bad_input():
     ):
         with pytest.raises(ValueError, match=text):
             target_filter.solve_prdimp(**(inputs | change))
+
+
+@pytest.mark.parametrize("function", cases.FUNCTIONS)
+def test_result_does_not_depend_on_the_threads(function):
+    """Big enough for three threads. The gradient of the features is a product of BLAS, which may."""
+    case = cases.Case("threads", 3, 2, 130, 9, 8, 4, 2, channels_last=True)
+    names, threads, results = cases.ARGUMENTS[function], torch.get_num_threads(), []
+    try:
+        for n in (1, 2, 3):
+            torch.set_num_threads(n)
+            inputs = cases.inputs(function, case)
+            leaves = [inputs[name].requires_grad_() for name in names]
+            outputs = getattr(target_filter, function)(**inputs, backend="cpu")
+            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+            results.append((*outputs, *torch.autograd.grad([o.sum() for o in outputs], leaves)))
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        for name, a, b in zip(("out", "out", *names), results[0], other):
+            assert name == "features" or torch.equal(a, b), name
+
+
+@pytest.mark.parametrize("function", ["solve_prdimp", "solve_dimp"])
+def test_clamps(function):
+    """Denominator and regulariser at their lower bounds: no gradient passes there."""
+    inputs = cases.inputs(function, cases.TESTS[0], dtype=torch.float64)
+    inputs |= {"features": 1e-6 * inputs["features"], "filter_reg": torch.tensor([1e-6], dtype=torch.float64)}
+    inputs |= {"min_filter_reg": 1e-5, "alpha_eps": 0.0}
+    names, found = cases.ARGUMENTS[function], []
+    for backend in ("reference", "cpu"):
+        leaves = [inputs[name].detach().requires_grad_() for name in names]
+        outputs = getattr(target_filter, function)(**(inputs | dict(zip(names, leaves))), backend=backend)
+        found.append(torch.autograd.grad([o.square().sum() for o in outputs], leaves))
+    for name, a, b in zip(names, *found):
+        assert_close(b, a, KERNEL[torch.float64], name)
+
+
+def test_score_maps_of_any_height():
+    """Softmax of scores far below and above what exp can take."""
+    inputs = cases.inputs("solve_prdimp", cases.TESTS[0])
+    inputs["features"] = 300 * inputs["features"]
+    wanted = target_filter.solve_prdimp(
+        **{k: v.double() if isinstance(v, torch.Tensor) else v for k, v in inputs.items()},
+        backend="reference",
+    )
+    for a, b in zip(target_filter.solve_prdimp(**inputs, backend="cpu"), wanted):
+        assert_close(a, b, KERNEL[torch.float32])
+
+
+def test_weight_shared_by_the_sequences():
+    """sample_weight [n, 1] gets the sum of the sequences' gradients."""
+    found = []
+    for backend in ("reference", "cpu"):
+        inputs = cases.inputs("solve_prdimp", cases.TESTS[0], dtype=torch.float64)
+        weight = inputs["sample_weight"] = inputs["sample_weight"][:, :1].clone().requires_grad_()
+        iterates, losses = target_filter.solve_prdimp(**inputs, backend=backend)
+        found += torch.autograd.grad(iterates.square().sum() + losses.sum(), [weight])
+    assert_close(found[1], found[0], KERNEL[torch.float64])
+
+
+@pytest.mark.parametrize("isa", ["avx2", "portable"])
+def test_narrower_instruction_sets(isa):
+    """The same comparison with narrower vector instructions (the choice is made once per process)."""
+    program = "-k", "matches_reference and cpu and float32 and not strided", "-q", "-p", "no:cacheprovider"
+    command = [sys.executable, "-m", "pytest", "tests/kernels/test_target_filter.py", *program]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"CHASE_FAST_ISA": isa}, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "passed" in done.stdout, done.stdout[-3000:]
