@@ -41,6 +41,22 @@ def node_sum(branches, weights, gamma, beta, mean, var, kinds, groups, training)
     return (out,)
 
 
+def sep_conv(
+    x, depthwise, pointwise, gamma, beta, mean, var, stride, dilation, flavour, groups, training
+) -> tuple[Tensor, ...]:
+    """F.conv2d twice, one F.batch_norm per group, the activation. Returns the map only."""
+    padding = dilation * (depthwise.shape[-1] - 1) // 2
+    if flavour == "darts":
+        x = F.relu(x)
+    x = F.conv2d(x, depthwise[:, None], None, stride, padding, dilation, groups=x.shape[1])
+    x = F.conv2d(x, pointwise[:, :, None, None])
+    parts = x.chunk(groups) if training else (x,)
+    statistics = (None, None) if training else (mean, var)
+    normed = [F.batch_norm(part, *statistics, gamma, beta, training) for part in parts]
+    y = torch.cat(normed) if len(normed) > 1 else normed[0]
+    return (F.leaky_relu(y, 0.01, inplace=True) if flavour == "chase" else y,)
+
+
 def prroi_pool(features: Tensor, rois: Tensor, output_size, scale: float) -> Tensor:
     """Two matrix products per image, for all of its boxes at once; differentiable by autograd."""
     (rows, columns), (height, width) = output_size, features.shape[2:]

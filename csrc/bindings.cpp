@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "cpu/depthwise.h"
 #include "cpu/isa.h"
 #include "cpu/kl_loss.h"
 #include "cpu/node_sum.h"
@@ -44,6 +45,8 @@ PYBIND11_MODULE(chase_fast_C, m) {
   const auto nogil = py::call_guard<py::gil_scoped_release>();
   m.def("cpu_kl_loss", &cpu::kl_loss, nogil);
   m.def("cpu_kl_loss_backward", &cpu::kl_loss_backward, nogil);
+  m.def("cpu_depthwise", &cpu::depthwise, nogil);
+  m.def("cpu_depthwise_backward", &cpu::depthwise_backward, nogil);
   m.def("cpu_node_sum", &cpu::node_sum, nogil);
   m.def("cpu_node_sum_backward", &cpu::node_sum_backward, nogil);
   m.def("cpu_prroi_pool", &cpu::prroi_pool, nogil);

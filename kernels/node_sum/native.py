@@ -38,10 +38,11 @@ def _partial_sums(y: Tensor, like: Tensor, branches: int, groups: int) -> list[T
     return [torch.empty((2, branches, groups, chunks, y.shape[1]), dtype=like.dtype, device=like.device)]
 
 
-def forward(branches, weights, gamma, beta, mean, var, kinds, groups, training, eps, slope):
+def forward(branches, weights, gamma, beta, mean, var, kinds, groups, training, eps, slope, out=None):
+    """`out`: where to write the node, may be the only branch; channels_last."""
     branches = [channels_last(y) for y in branches]
     y, tables = branches[0], [t.contiguous() for t in (weights, gamma, beta, mean, var)]
-    out = torch.empty_like(y, memory_format=torch.channels_last)
+    out = torch.empty_like(y, memory_format=torch.channels_last) if out is None else out
     shape = (len(branches), groups, y.shape[1])
     batch_mean = torch.empty(shape, dtype=gamma.dtype, device=gamma.device)
     batch_var = torch.empty(shape, dtype=gamma.dtype, device=gamma.device)

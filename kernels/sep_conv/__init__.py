@@ -5,8 +5,13 @@
 `dilation` 1 gives the separable, 2 the dilated convolution; padding = dilation (k - 1) / 2, so stride 1 keeps
 the size. No convolution has a bias. Two blocks make sep_conv_kxk, one makes dil_conv_kxk. The derived cell
 and inference use it; the search cell has all its edges in `mixed_op`. Batch norm in training uses the biased
-statistics of each of `groups` equal, consecutive parts of the batch; in eval mode the given ones, so a fast
-backend may fold them into the pointwise.
+statistics of each of `groups` equal, consecutive parts of the batch; in eval mode the given ones, which a
+fast backend folds into the pointwise where no gradient is recorded.
+
+Memory plan of the fast backend: maps are read as NHWC (`channels_last`; any other layout is copied to it
+once). For the backward the outputs of the depthwise and of the pointwise are kept, as eager keeps them. The
+products are torch's, the rest is csrc/cpu/depthwise.cpp and node_sum.cpp (a node of one branch is a batch
+norm with its activation).
 Sources: DARTS (Liu et al. 2019) for `darts`, the released CHASE cell for `chase`.
 """
 
@@ -14,10 +19,13 @@ import torch
 from torch import Tensor
 
 from .. import _dispatch
-from .._autograd import recompute
+from .._autograd import not_differentiable, recompute
 from . import reference
 
-CAN_RUN = {"reference": _dispatch.always}
+CAN_RUN = {
+    "reference": _dispatch.always,
+    "cpu": _dispatch.native_cpu(torch.float32, torch.float64),
+}
 FLAVOURS = ("chase", "darts")
 
 
@@ -50,23 +58,44 @@ def sep_conv(
         flavour: "chase" or "darts".
         groups: number of parts of the batch with statistics of their own; divides N.
         slope: of the leaky ReLU (chase).
-        backend: force a backend; only `reference` is written.
+        backend: force `reference | cpu`.
 
     Returns:
         y [N, D, H', W'] in channels_last memory, H' = ceil(H / stride); mean and biased variance used,
         [groups, D], without gradient.
-        Differentiable to x, depthwise, pointwise, gamma and beta.
+        Differentiable to x, depthwise, pointwise, gamma and beta; twice on the reference backend.
 
     Raises:
-        ValueError: wrong shapes, groups or flavour.
+        ValueError: wrong shapes, dtypes, groups or flavour.
+        RuntimeError: the forced backend cannot run (why is in the text).
     """
+    tables = (depthwise, pointwise, gamma, beta, *((mean, var) if not training else ()))
     _check(x, depthwise, pointwise, mean, var, flavour, groups, training)
     backend = _dispatch.resolve("sep_conv", CAN_RUN, x, backend)
     arguments = (x, depthwise, pointwise, gamma, beta, mean, var)
     options = (stride, dilation, flavour, groups, training, eps, slope)
     if backend == "reference":
         return reference.sep_conv(*arguments, *options)
-    return _sep_conv(*arguments, *options, backend)
+    _check_tables(x, tables)
+    keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *tables[:4]))
+    if not keep and type(x) is Tensor and not torch.compiler.is_compiling():
+        from . import native  # nothing to record: the custom op would only add its overhead
+
+        return native.forward(*arguments, *options, False)[:3]
+    return _sep_conv(*arguments, *options, keep, backend)[:3]
+
+
+def _check_tables(x: Tensor, tables: tuple[Tensor, ...]) -> None:
+    for t in tables:
+        if (t.dtype, t.device) != (x.dtype, x.device):
+            raise ValueError(
+                f"sep_conv: weights {t.dtype} on {t.device} must be as x, {x.dtype} on {x.device}"
+            )
+    if any(t.shape != tables[1].shape[:1] for t in tables[2:]):
+        shapes = [list(t.shape) for t in tables[2:]]
+        raise ValueError(
+            f"sep_conv: batch norm tables {shapes} must be [D] for pointwise {list(tables[1].shape)}"
+        )
 
 
 def _check(x, depthwise, pointwise, mean, var, flavour, groups, training) -> None:
@@ -102,24 +131,17 @@ def _sep_conv(
     training: bool,
     eps: float,
     slope: float,
+    keep: bool,
     backend: str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return reference.sep_conv(
-        x,
-        depthwise,
-        pointwise,
-        gamma,
-        beta,
-        mean,
-        var,
-        stride,
-        dilation,
-        flavour,
-        groups,
-        training,
-        eps,
-        slope,
-    )
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """y, mean, var, and with `keep` for the backward the outputs of the depthwise and of the pointwise."""
+    inputs = (x, depthwise, pointwise, gamma, beta, mean, var)
+    options = (stride, dilation, flavour, groups, training, eps, slope)
+    if backend == "reference":
+        return *reference.sep_conv(*inputs, *options), x.new_empty(0), x.new_empty(0)
+    from . import native
+
+    return native.forward(*inputs, *options, keep)
 
 
 @_sep_conv.register_fake
@@ -138,29 +160,129 @@ def _(
     training,
     eps,
     slope,
+    keep,
     backend,
 ):
-    n, _, h, w = x.shape
-    channels = pointwise.shape[0]
-    y = x.new_empty(n, -(-h // stride), -(-w // stride), channels).permute(0, 3, 1, 2)
-    statistics = gamma if training else mean
+    n, c, h, w = x.shape
+    d = pointwise.shape[0]
+    kept = keep and backend != "reference"
+
+    def new_map(channels):
+        return x.new_empty(n, -(-h // stride), -(-w // stride), channels).permute(0, 3, 1, 2)
+
     return (
-        y,
-        statistics.new_empty(groups, channels),
-        statistics.new_empty(groups, channels),
+        new_map(d),
+        gamma.new_empty(groups, d),
+        gamma.new_empty(groups, d),
+        new_map(c) if kept else x.new_empty(0),
+        new_map(d) if kept else x.new_empty(0),
     )
 
 
+@torch.library.custom_op("chase_fast::sep_conv_backward", mutates_args=())
+def _backward_op(
+    grad: Tensor,
+    x: Tensor,
+    depthwise: Tensor,
+    pointwise: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    between: Tensor,
+    product: Tensor,
+    stride: int,
+    dilation: int,
+    flavour: str,
+    training: bool,
+    eps: float,
+    slope: float,
+    wanted: list[bool],
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of x, depthwise, pointwise, gamma, beta; an unwanted one of the first three is empty.
+
+    mean, var [groups, D], between and product (outputs of the depthwise and the pointwise) as the forward
+    returned them.
+    """
+    from . import native
+
+    return native.backward(
+        grad,
+        x,
+        depthwise,
+        pointwise,
+        gamma,
+        beta,
+        mean,
+        var,
+        between,
+        product,
+        stride,
+        dilation,
+        flavour,
+        training,
+        eps,
+        slope,
+        wanted,
+    )
+
+
+@_backward_op.register_fake
+def _(
+    grad,
+    x,
+    depthwise,
+    pointwise,
+    gamma,
+    beta,
+    mean,
+    var,
+    between,
+    product,
+    stride,
+    dilation,
+    flavour,
+    training,
+    eps,
+    slope,
+    wanted,
+    backend,
+):
+    return (
+        torch.empty_like(x, memory_format=torch.channels_last) if wanted[0] else x.new_empty(0),
+        depthwise.new_empty(depthwise.shape if wanted[1] else 0),
+        pointwise.new_empty(pointwise.shape if wanted[2] else 0),
+        gamma.new_empty(gamma.shape),
+        beta.new_empty(beta.shape),
+    )
+
+
+not_differentiable(_backward_op)
+
+
 def _setup_context(ctx, inputs, output):
-    *arguments, ctx.backend = inputs
-    ctx.save_for_backward(*arguments[:7])
-    ctx.options = arguments[7:]
+    x, depthwise, pointwise, gamma, beta, mean, var, *ctx.options, _, ctx.backend = inputs
+    _, used_mean, used_var, between, product = output
+    if ctx.backend != "reference":
+        mean, var = used_mean, used_var
+    ctx.save_for_backward(x, depthwise, pointwise, gamma, beta, mean, var, between, product)
     ctx.mark_non_differentiable(*output[1:])
 
 
 def _backward(ctx, grad, *_):
-    inputs = (*ctx.saved_tensors, *ctx.options)
-    return *recompute(reference.sep_conv, inputs, ctx.needs_input_grad[:-1], (grad, None, None)), None
+    *inputs, between, product = ctx.saved_tensors
+    needed = ctx.needs_input_grad
+    if ctx.backend == "reference":
+        return (
+            *recompute(reference.sep_conv, (*inputs, *ctx.options), needed[:-2], (grad, None, None)),
+            None,
+            None,
+        )
+    stride, dilation, flavour, _, training, eps, slope = ctx.options
+    options = (stride, dilation, flavour, training, eps, slope, list(needed[:5]), ctx.backend)
+    gradients = _backward_op(grad, *inputs, between, product, *options)
+    return *(g if need else None for g, need in zip(gradients, needed)), *(None,) * 11
 
 
 _sep_conv.register_autograd(_backward, setup_context=_setup_context)
