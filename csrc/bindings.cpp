@@ -5,9 +5,12 @@
 #include <optional>
 
 #include "cpu/depthwise.h"
+#include "cpu/batch_norm.h"
+#include "cpu/depthwise_stack.h"
 #include "cpu/isa.h"
 #include "cpu/kl_loss.h"
 #include "cpu/node_sum.h"
+#include "cpu/pool.h"
 #include "cpu/prroi_pool.h"
 #include "cpu/target_filter.h"
 #include "view.h"
@@ -47,6 +50,12 @@ PYBIND11_MODULE(chase_fast_C, m) {
   m.def("cpu_kl_loss_backward", &cpu::kl_loss_backward, nogil);
   m.def("cpu_depthwise", &cpu::depthwise, nogil);
   m.def("cpu_depthwise_backward", &cpu::depthwise_backward, nogil);
+  m.def("cpu_batch_norm_statistics", &cpu::batch_norm_statistics, nogil);
+  m.def("cpu_batch_norm_backward", &cpu::batch_norm_backward, nogil);
+  m.def("cpu_depthwise_stack", &cpu::depthwise_stack, nogil);
+  m.def("cpu_depthwise_stack_backward", &cpu::depthwise_stack_backward, nogil);
+  m.def("cpu_pool_norm", &cpu::pool_norm, nogil);
+  m.def("cpu_pool_norm_backward", &cpu::pool_norm_backward, nogil);
   m.def("cpu_node_sum", &cpu::node_sum, nogil);
   m.def("cpu_node_sum_backward", &cpu::node_sum_backward, nogil);
   m.def("cpu_prroi_pool", &cpu::prroi_pool, nogil);

@@ -15,9 +15,8 @@ convolutions have no bias. Batch norm in training uses the biased statistics of 
 consecutive parts of the batch.
 Sources: DARTS (Liu et al. 2019) for `darts`, the released CHASE cell for `chase`.
 
-For a fused backend: every convolution map is dense [N, C, H, W], the output of a pointwise product; the
-depthwise stages of all edges read the same tile of a; inner statistics are returned, so they can come out of
-the pointwise's epilogue.
+Memory: a fast backend keeps for the gradient its outputs and the E inputs of the inner batch norm of every
+sep_conv ([N, C, H, W] each); depthwise outputs are computed again, where weight gradients are wanted.
 """
 
 from collections.abc import Sequence
@@ -27,10 +26,13 @@ import torch
 from torch import Tensor
 
 from .. import _dispatch
-from .._autograd import recompute
-from . import reference
+from .._autograd import not_differentiable, recompute
+from . import native, reference
 
-CAN_RUN = {"reference": _dispatch.always}
+CAN_RUN = {
+    "reference": _dispatch.always,
+    "cpu": _dispatch.native_cpu(torch.float32, torch.float64),
+}
 FLAVOURS = ("chase", "darts")
 POOLS = ("max_pool_3x3", "avg_pool_3x3")
 KERNEL = {"sep_conv_3x3": 3, "sep_conv_5x5": 5, "dil_conv_3x3": 3, "dil_conv_5x5": 5}
@@ -81,7 +83,7 @@ def mixed_op(
         flavour: "chase" or "darts".
         groups: number of parts of the batch with statistics of their own; divides N.
         slope: of the leaky ReLU (chase).
-        backend: force a backend; only `reference` is written.
+        backend: force `reference | cpu`.
 
     Returns:
         Branches. Differentiable to x, depthwise, pointwise, gamma and beta.
@@ -98,10 +100,16 @@ def mixed_op(
     if backend == "reference":
         flat = reference.mixed_op(x, ops, *arguments, *options)
     else:
-        flat = _mixed_op(x, ",".join(ops), *arguments, *options, backend)
-    norms = sum(_has_norm(op) for op in ops)
-    maps = len(flat) - 2 * norms
-    return Branches(flat[:maps], flat[maps : maps + norms], flat[maps + norms :])
+        tensors = (x, *(t for tensors in arguments[:4] for t in tensors))
+        save = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+        flat = _mixed_op(x, ",".join(ops), *arguments, *options, save, backend)
+    maps, norms = _counts(ops, len(depthwise[0]) if depthwise else 1)
+    return Branches(flat[:maps], flat[maps : maps + norms], flat[maps + norms : maps + 2 * norms])
+
+
+def _counts(ops: Sequence[str], edges: int) -> tuple[int, int]:
+    """Numbers of maps and of batch norms."""
+    return sum(1 if op in POOLS else edges for op in ops), sum(_has_norm(op) for op in ops)
 
 
 def _has_norm(op: str) -> bool:
@@ -154,45 +162,117 @@ def _mixed_op(
     training: bool,
     eps: float,
     slope: float,
+    save: bool,
     backend: str,
 ) -> list[Tensor]:
-    return reference.mixed_op(
-        x, ops.split(","), depthwise, pointwise, gamma, beta, mean, var, flavour, groups, training, eps, slope
-    )
+    """maps, means, variances and, where a fast backend shall `save` it, what its backward needs beside them."""
+    names = ops.split(",")
+    inputs = (x, names, depthwise, pointwise, gamma, beta, mean, var, flavour, groups, training, eps, slope)
+    if backend == "reference":
+        flat = reference.mixed_op(*inputs)
+        maps, _ = _counts(names, len(depthwise[0]) if depthwise else 1)
+        return [y.contiguous(memory_format=torch.channels_last) for y in flat[:maps]] + flat[maps:]
+    return native.forward(*inputs, save)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    return x.new_empty(n, h, w, c).permute(0, 3, 1, 2)
 
 
 @_mixed_op.register_fake
-def _(x, ops, depthwise, pointwise, gamma, beta, mean, var, flavour, groups, training, eps, slope, backend):
+def _(
+    x, ops, depthwise, pointwise, gamma, beta, mean, var, flavour, groups, training, eps, slope, save, backend
+):
     names = ops.split(",")
-    edges = depthwise[0].shape[0] if depthwise else 1
-    n, c, h, w = x.shape
-    maps = []
-    for op in names:
-        if op in POOLS:
-            maps.append(torch.empty_like(x))
-        else:
-            maps += [x.new_empty(n, h, w, c).permute(0, 3, 1, 2) for _ in range(edges)]
-    parameter = (depthwise or [x])[0]
+    edges = len(depthwise[0]) if depthwise else 1
+    maps, _ = _counts(names, edges)
     rows = [1 if op in POOLS else edges for op in names if _has_norm(op)]
-    return maps + [parameter.new_empty(r, groups, c) for r in rows + rows]
+    inner = edges * len(gamma) if save and backend != "reference" else 0
+    return [
+        *(_channels_last(x) for _ in range(maps)),
+        *(x.new_empty(r, groups, x.shape[1]) for r in rows + rows),
+        *(_channels_last(x) for _ in range(inner)),
+    ]
+
+
+@torch.library.custom_op("chase_fast::mixed_op_backward", mutates_args=())
+def _backward_op(
+    grads: list[Tensor],
+    x: Tensor,
+    ops: str,
+    depthwise: list[Tensor],
+    pointwise: list[Tensor],
+    gamma: list[Tensor],
+    beta: list[Tensor],
+    mean: list[Tensor],
+    var: list[Tensor],
+    pools: list[Tensor],
+    saved: list[Tensor],
+    flavour: str,
+    training: bool,
+    eps: float,
+    slope: float,
+    wanted: list[bool],
+    backend: str,
+) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+    """grads: of the maps, an empty one stands for zeros. mean, var, pools, saved: as the forward returned them.
+    wanted: flags of x and of every tensor of the four lists; what is not wanted comes back empty."""
+    inputs = (grads, x, ops.split(","), depthwise, pointwise, gamma, beta, mean, var, pools, saved)
+    return native.backward(*inputs, flavour, training, eps, slope, wanted)
+
+
+@_backward_op.register_fake
+def _(grads, x, ops, depthwise, pointwise, gamma, beta, mean, var, pools, saved, *options):
+    flags = iter(options[4])
+    to_x = _channels_last(x) if next(flags) else x.new_empty(0)
+    lists = [
+        [t.new_empty(t.shape) if next(flags) else t.new_empty(0) for t in tensors]
+        for tensors in (depthwise, pointwise, gamma, beta)
+    ]
+    return to_x, *lists
+
+
+not_differentiable(_backward_op)
 
 
 def _setup_context(ctx, inputs, output):
     x, ops, *lists = inputs[:8]
     ctx.ops = ops.split(",")
-    ctx.options, ctx.backend = inputs[8:-1], inputs[-1]
+    ctx.options, ctx.backend = inputs[8:-2], inputs[-1]
+    maps, norms = _counts(ctx.ops, len(lists[0][0]) if lists[0] else 1)
+    ctx.maps = maps
+    ctx.given = [len(tensors) for tensors in lists[4:]]  # running statistics
+    ctx.mark_non_differentiable(*output[maps:])
+    if ctx.backend != "reference":
+        at, pools = 0, []
+        for op in ctx.ops:
+            if op in POOLS:
+                pools.append(output[at])
+            at += 1 if op in POOLS else len(lists[0][0])
+        lists[4:] = output[maps : maps + norms], output[maps + norms : maps + 2 * norms]
+        lists += [pools, output[maps + 2 * norms :]]
     ctx.sizes = [len(tensors) for tensors in lists]
     ctx.save_for_backward(x, *(t for tensors in lists for t in tensors))
-    norms = sum(_has_norm(op) for op in ctx.ops)
-    ctx.mark_non_differentiable(*output[len(output) - 2 * norms :])
 
 
 def _backward(ctx, grads):
     x, *flat = ctx.saved_tensors
-    saved = iter(flat)
-    lists = [[next(saved) for _ in range(size)] for size in ctx.sizes]
-    inputs = (x, ctx.ops, *lists, *ctx.options)
-    return *recompute(reference.mixed_op, inputs, ctx.needs_input_grad[:-1], grads), None
+    tensors = iter(flat)
+    lists = [[next(tensors) for _ in range(size)] for size in ctx.sizes]
+    if ctx.backend == "reference":
+        inputs = (x, ctx.ops, *lists, *ctx.options)
+        return *recompute(reference.mixed_op, inputs, ctx.needs_input_grad[:-2], grads), None, None
+    flavour, _, training, eps, slope = ctx.options
+    needed = [list(flags) for flags in ctx.needs_input_grad[2:6]]
+    wanted = [ctx.needs_input_grad[0], *(flag for flags in needed for flag in flags)]
+    nothing = x.new_empty(0)
+    grads = [nothing if g is None else g for g in grads[: ctx.maps]]
+    options = (flavour, training, eps, slope, wanted, ctx.backend)
+    to_x, *gradients = _backward_op(grads, x, ",".join(ctx.ops), *lists, *options)
+    given = [[g if need else None for g, need in zip(gs, flags)] for gs, flags in zip(gradients, needed)]
+    statistics = [[None] * size for size in ctx.given]
+    return to_x if wanted[0] else None, None, *given, *statistics, *(None,) * 7
 
 
 _mixed_op.register_autograd(_backward, setup_context=_setup_context)
