@@ -9,6 +9,9 @@
 #include "cpu/depthwise_stack.h"
 #include "cpu/isa.h"
 #include "cpu/kl_loss.h"
+#include "cpu/crop.h"
+#include "cpu/isa.h"
+#include "cpu/jpeg.h"
 #include "cpu/node_sum.h"
 #include "cpu/pool.h"
 #include "cpu/prroi_pool.h"
@@ -56,6 +59,9 @@ PYBIND11_MODULE(chase_fast_C, m) {
   m.def("cpu_depthwise_stack_backward", &cpu::depthwise_stack_backward, nogil);
   m.def("cpu_pool_norm", &cpu::pool_norm, nogil);
   m.def("cpu_pool_norm_backward", &cpu::pool_norm_backward, nogil);
+  m.def("cpu_crop", &cpu::crop, nogil);
+  m.def("cpu_jpeg_size", &cpu::jpeg_size, nogil);
+  m.def("cpu_jpeg_part", &cpu::jpeg_part, nogil);
   m.def("cpu_node_sum", &cpu::node_sum, nogil);
   m.def("cpu_node_sum_backward", &cpu::node_sum_backward, nogil);
   m.def("cpu_prroi_pool", &cpu::prroi_pool, nogil);

@@ -96,7 +96,8 @@ def test_crop_follows_the_target(folder):
     samples = SampleSet([source], recipe, 0, 4, augment=False)
     sequence = source.sequences[0]
     box = sequence.boxes[3]
-    image, mapped = samples._crop(sequence.frame(3), box, box, False, 1.0)
+    image = np.empty((160, 160, 3), np.float32)
+    mapped = samples._crop(image, sequence.picture(3), box, box, False, 1.0)
     x, y, w, h = np.rint(mapped).astype(int)
     inside = image[y : y + h, x : x + w].mean((0, 1))
     bx, by, bw, bh = np.rint(box).astype(int)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from chase_fast.data.sampler import Sample, SampleSet
+from chase_fast.data.sampler import Sample, SampleRecipe, SampleSet
 from chase_fast.errors import ChaseError
 
 AHEAD = 2
@@ -47,24 +47,34 @@ class Batch:
         return replace(self, **moved)
 
 
-def collate(samples: list[Sample], n_train: int) -> Batch:
+class _Images:
+    """The images of a batch, written where they stay: train [n_train, s, H, H, 3], test [n_test, s, H, H, 3]."""
+
+    def __init__(self, recipe: SampleRecipe, count: int):
+        side = recipe.size
+        self.train = np.empty((recipe.train_frames, count, side, side, 3), np.float32)
+        self.test = np.empty((recipe.test_frames, count, side, side, 3), np.float32)
+
+    def of(self, number: int) -> list[np.ndarray]:
+        """Where a sample's images go."""
+        return [*self.train[:, number], *self.test[:, number]]
+
+
+def _collate(samples: list[Sample], images: _Images) -> Batch:
     """Samples -> Batch, frames first."""
 
     def stack(arrays: list[np.ndarray]) -> torch.Tensor:
-        out = np.empty((len(arrays[0]), len(arrays), *arrays[0].shape[1:]), np.float32)
-        for j, array in enumerate(arrays):
-            out[:, j] = array
-        return torch.from_numpy(out)
+        return torch.from_numpy(np.stack(arrays, 1).astype(np.float32))
 
-    images = [s.images for s in samples]
+    n_train = len(images.train)
     optional = {
         name: stack([getattr(s, name) for s in samples])
         for name in ("proposals", "proposal_density", "gt_density", "proposal_iou")
         if getattr(samples[0], name) is not None
     }
     return Batch(
-        train_images=stack([i[:n_train] for i in images]).permute(0, 1, 4, 2, 3),
-        test_images=stack([i[n_train:] for i in images]).permute(0, 1, 4, 2, 3),
+        train_images=torch.from_numpy(images.train).permute(0, 1, 4, 2, 3),
+        test_images=torch.from_numpy(images.test).permute(0, 1, 4, 2, 3),
         train_boxes=stack([s.boxes[:n_train] for s in samples]),
         test_boxes=stack([s.boxes[n_train:] for s in samples]),
         label_density=stack([s.label_density for s in samples]),
@@ -91,11 +101,13 @@ class _Epoch(Dataset):
 
     def __getitem__(self, number: int) -> Batch | ChaseError:
         cv2.setNumThreads(1)
+        indices = self.indices(number)
+        images = _Images(self.samples.recipe, len(indices))
         try:
-            made = [self.samples.sample(self.epoch, i) for i in self.indices(number)]
+            made = [self.samples.sample(self.epoch, i, images.of(j)) for j, i in enumerate(indices)]
         except ChaseError as e:
             return e
-        return collate(made, self.samples.recipe.train_frames)
+        return _collate(made, images)
 
 
 def _same(item):
@@ -125,16 +137,20 @@ def _from_threads(data: _Epoch, numbers: range, threads: int) -> Iterator[Batch]
     """Samples run one per thread; AHEAD batches are in the making while one is used."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="chase_fast.data")
 
-    def submit(number: int) -> list[Future]:
-        return [pool.submit(data.samples.sample, data.epoch, i) for i in data.indices(number)]
+    def submit(number: int) -> tuple[list[Future], _Images]:
+        indices = data.indices(number)
+        images = _Images(data.samples.recipe, len(indices))
+        sample = data.samples.sample
+        return [pool.submit(sample, data.epoch, i, images.of(j)) for j, i in enumerate(indices)], images
 
     try:
         waiting = iter(numbers)
         queue = deque(submit(n) for n in itertools.islice(waiting, AHEAD))
         while queue:
-            made = [future.result() for future in queue.popleft()]
+            futures, images = queue.popleft()
+            made = [future.result() for future in futures]
             queue.extend(submit(n) for n in itertools.islice(waiting, 1))
-            yield collate(made, data.samples.recipe.train_frames)
+            yield _collate(made, images)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -4,6 +4,7 @@ A sample is a function of (seed, epoch, index) alone: which process or thread ma
 """
 
 import logging
+from collections import Counter
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 
@@ -12,12 +13,13 @@ import numpy as np
 import torch
 
 from chase_fast.data.boxes import jitter_box
+from chase_fast.data.decode import Picture
 from chase_fast.data.labels import gaussian_density, gaussian_label, normalise_density
 from chase_fast.data.proposals import GMM_STDS, PERTURB_FACTORS, gmm_proposals, perturb_box
 from chase_fast.data.sequences import BrokenFrame, Problem, Sequence
 from chase_fast.data.sources import Source, visible_count
 from chase_fast.errors import ChaseError
-from chase_fast.kernels.crop import crop, crop_window
+from chase_fast.kernels.crop import crop_into, crop_window
 from chase_fast.kernels.crop.window import MODES
 
 MIN_LENGTH = 20
@@ -83,7 +85,7 @@ class SampleRecipe:
 class Sample:
     """Arrays of one sample, train frames first; images are float32 [H, W, 3], normalised."""
 
-    images: np.ndarray  # [n_train + n_test, H, W, 3]
+    images: Many[np.ndarray]  # [n_train + n_test, H, W, 3]
     boxes: np.ndarray  # [n_train + n_test, 4] xywh, crop pixels
     label_density: np.ndarray  # [n_test, S, S]
     label: np.ndarray  # [n_test, S, S]
@@ -162,8 +164,11 @@ class SampleSet:
             return visible_count(sequence) > 0
         return len(sequence.visible) >= MIN_LENGTH and visible_count(sequence) > self.recipe.min_visible
 
-    def sample(self, epoch: int, index: int) -> Sample:
+    def sample(self, epoch: int, index: int, images: Many[np.ndarray] | None = None) -> Sample:
         """The sample of (seed, epoch, index).
+
+        Args:
+            images: where the images go, [n_train + n_test] arrays, contiguous; None makes an array.
 
         Raises:
             BrokenFrame: a frame cannot be decoded (with skip_bad another one is drawn instead, and the file
@@ -173,7 +178,7 @@ class SampleSet:
         for _ in range(MAX_REDRAWS):
             source, sequence, frames = self._draw(rng)
             try:
-                return self._build(rng, sequence, frames)
+                return self._build(rng, sequence, frames, images)
             except BrokenFrame as e:
                 if not source.skip_bad:
                     raise
@@ -194,11 +199,21 @@ class SampleSet:
         frames = choose_frames(rng, sequence.visible, recipe.train_frames, recipe.test_frames, recipe.max_gap)
         return source, sequence, frames
 
-    def _build(self, rng: np.random.Generator, sequence: Sequence, frames: np.ndarray) -> Sample:
+    def _build(
+        self,
+        rng: np.random.Generator,
+        sequence: Sequence,
+        frames: np.ndarray,
+        images: Many[np.ndarray] | None,
+    ) -> Sample:
         recipe, n_train = self.recipe, self.recipe.train_frames
         grey = rng.random() < recipe.grey_probability and self.augment
-        decoded = {i: sequence.frame(i) for i in dict.fromkeys(frames.tolist())}
-        images = np.empty((len(frames), recipe.size, recipe.size, 3), np.float32)
+        times = Counter(frames.tolist())  # a frame that is shown several times is decoded once, as a whole
+        pictures = {
+            i: sequence.picture(i) if n == 1 else Picture(sequence.frame(i)) for i, n in times.items()
+        }
+        if images is None:
+            images = np.empty((len(frames), recipe.size, recipe.size, 3), np.float32)
         boxes = np.empty((len(frames), 4))
         for k, i in enumerate(frames.tolist()):
             scale, centre = (
@@ -208,8 +223,8 @@ class SampleSet:
             )
             jittered = jitter_box(sequence.boxes[i], rng.standard_normal(2), rng.random(2), scale, centre)
             gain = rng.uniform(max(0, 1 - recipe.brightness_jitter), 1 + recipe.brightness_jitter)
-            images[k], boxes[k] = self._crop(
-                decoded[i], sequence.boxes[i], jittered, grey, gain if self.augment else 1.0
+            boxes[k] = self._crop(
+                images[k], pictures[i], sequence.boxes[i], jittered, grey, gain if self.augment else 1.0
             )
         test_boxes = boxes[n_train:]
         place = recipe.cells, recipe.sigma, recipe.stride, recipe.filter_size
@@ -222,9 +237,9 @@ class SampleSet:
         )
 
     def _crop(
-        self, frame: np.ndarray, box: np.ndarray, about: np.ndarray, grey: bool, gain: float
-    ) -> tuple[np.ndarray, tuple[float, ...]]:
-        """Normalised crop [size, size, 3] about the jittered box, and the true box in it."""
+        self, out: np.ndarray, frame: Picture, box: np.ndarray, about: np.ndarray, grey: bool, gain: float
+    ) -> tuple[float, ...]:
+        """Writes the normalised crop [size, size, 3] about the jittered box; returns the true box in it."""
         recipe = self.recipe
         window = crop_window(
             about,
@@ -234,11 +249,11 @@ class SampleSet:
             recipe.crop_mode,
             recipe.max_scale_change,
         )
-        frame = frame[: frame.shape[0] - window.trim_y, : frame.shape[1] - window.trim_x]
+        pixels, part = frame.part(window)
         if grey:
-            frame = cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-        image = crop(torch.from_numpy(frame), window.xywh, recipe.size, gain)
-        return image.permute(1, 2, 0).numpy(), window.to_crop(box, recipe.size)
+            pixels = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        crop_into(torch.from_numpy(out), torch.from_numpy(pixels), part, gain)
+        return window.to_crop(box, recipe.size)
 
     def _proposals(self, rng: np.random.Generator, boxes: np.ndarray) -> dict[str, np.ndarray]:
         count = self.recipe.proposal_count

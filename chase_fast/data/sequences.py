@@ -8,9 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
-from chase_fast.data.decode import BrokenImage, read_frame
+from chase_fast.data.decode import BrokenImage, Picture, read_bytes, read_frame
 from chase_fast.data.frames import missing_number
 from chase_fast.errors import ChaseError
+from chase_fast.kernels.crop import Window
 
 
 class Sequence(Protocol):
@@ -22,6 +23,10 @@ class Sequence(Protocol):
 
     def frame(self, index: int) -> np.ndarray:
         """RGB uint8 [H, W, 3]."""
+        ...
+
+    def picture(self, index: int) -> Picture:
+        """The frame, to be decoded in part; it and its `part` raise BrokenFrame."""
         ...
 
 
@@ -77,8 +82,31 @@ class FileSequence:
         try:
             return read_frame(self.path(index))
         except BrokenImage as e:
-            what = f"cannot be decoded: {e}"
-            raise BrokenFrame(Problem(self.name, what, index + 1, self.path(index))) from None
+            raise self.broken(index, e) from None
+
+    def picture(self, index: int) -> Picture:
+        """The frame, to be decoded in part; it and its `part` raise BrokenFrame."""
+        try:
+            return FilePicture(self, index)
+        except BrokenImage as e:
+            raise self.broken(index, e) from None
+
+    def broken(self, index: int, why: BrokenImage) -> BrokenFrame:
+        return BrokenFrame(Problem(self.name, f"cannot be decoded: {why}", index + 1, self.path(index)))
+
+
+class FilePicture(Picture):
+    """A frame of a sequence of files."""
+
+    def __init__(self, sequence: FileSequence, index: int):
+        self._sequence, self._index = sequence, index
+        super().__init__(read_bytes(sequence.path(index)))
+
+    def part(self, window: Window) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+        try:
+            return super().part(window)
+        except BrokenImage as e:
+            raise self._sequence.broken(self._index, e) from None
 
 
 def length_problem(

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from chase_fast.data.decode import Picture
 from chase_fast.data.synthetic_bodies import random_body
 from chase_fast.data.synthetic_objects import TEXTURE_SIDE, Blob, Compound, Part, smooth
 from chase_fast.data.textures import Shape, fractal, scene, texture
@@ -240,6 +241,9 @@ class SyntheticSequence:
         if self._noise:
             image = _add_noise(image, self._noise, rng)
         return image
+
+    def picture(self, index: int) -> Picture:
+        return Picture(self.frame(index))
 
     def _blur(self, image: np.ndarray, index: int) -> np.ndarray:
         if (sigma := float(self._defocus[index])) > 0.3:

@@ -22,7 +22,8 @@ inline Isa isa() {
       return !wanted || !std::strcmp(wanted, name(i)) || (i == Isa::AVX2 && !std::strcmp(wanted, "avx512"));
     };
     __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool avx2 =
+        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
     if (avx512 && allowed(Isa::AVX512)) return Isa::AVX512;
@@ -36,13 +37,13 @@ inline Isa isa() {
 
 #if defined(__x86_64__)
 template <class F>
-__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,prefer-vector-width=512"),
+__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,bmi,bmi2,prefer-vector-width=512"),
                noinline)) void vectorised_avx512(const F& f) {
   f();
 }
 
 template <class F>
-__attribute__((target("avx2,fma"), noinline)) void vectorised_avx2(const F& f) {
+__attribute__((target("avx2,fma,bmi,bmi2"), noinline)) void vectorised_avx2(const F& f) {
   f();
 }
 #endif

@@ -3,16 +3,19 @@
     out[c, i, j] = (clamp(gain * bilinear(frame, window)[i, j, c] / 255, 0, 1) - mean[c]) / std[c]
 
 frame   [H, W, 3] uint8 (decoded image) or float32/float64 with values 0..255; RGB
-window  (x0, y0, width, height), integers, frame pixels; outside the frame its nearest edge pixel repeats
+window  (x0, y0, width, height), frame pixels; outside the frame its nearest edge pixel repeats. Integers, or
+        floats where the frame is a reduced one and a window's border lies between its pixels
 size    side of the square output in pixels
 gain    brightness factor, applied before the clamp
 out     [3, size, size], channels last in memory; float32 for uint8 frames, else the frame's dtype
 
 Bilinear is OpenCV's INTER_LINEAR: half-pixel centres, no antialiasing; on uint8 its fixed-point arithmetic
 (11-bit weights, result rounded to uint8), bit for bit. Which window a box asks for is another matter: see
-`window.py`.
+`window.py`. A window of floats samples at the same half-pixel centres; the pixels that it touches, whole ones
+from floor(x0) to ceil(x0 + width), are what it may read.
 
-Backends: `reference` (plain torch, any device) and `cpu` (OpenCV itself: one thread, releases the GIL).
+Backends: `reference` (plain torch, any device) and `cpu` (csrc/cpu/crop.cpp: one thread, releases the GIL).
+`crop_into` writes a crop on the CPU into an array that is there already.
 Not differentiable: a crop feeds a network, nothing is learned through it, so asking for its gradient raises.
 """
 
@@ -20,24 +23,24 @@ from collections.abc import Sequence
 
 import torch
 
-from chase_fast.kernels._dispatch import always, resolve
-from chase_fast.kernels.crop import opencv
+from chase_fast.kernels._dispatch import always, native_cpu, resolve
+from chase_fast.kernels.crop import native
 from chase_fast.kernels.crop.reference import crop as reference
 from chase_fast.kernels.crop.window import Window, crop_window
 
-__all__ = ["CAN_RUN", "IMAGENET_MEAN", "IMAGENET_STD", "Window", "crop", "crop_window"]
+__all__ = ["CAN_RUN", "IMAGENET_MEAN", "IMAGENET_STD", "Window", "crop", "crop_into", "crop_window"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-CAN_RUN = {"reference": always, "cpu": opencv.can_run}
-_RUN = {"reference": reference, "cpu": opencv.crop}
+CAN_RUN = {"reference": always, "cpu": native_cpu(torch.uint8, torch.float32, torch.float64)}
+_RUN = {"reference": reference, "cpu": native.crop}
 _NO_GRADIENT = "crop is not differentiable: detach the frame before cropping it"
 
 
 def crop(
     frame: torch.Tensor,
-    window: Sequence[int],
+    window: Sequence[float],
     size: int,
     gain: float = 1.0,
     mean: Sequence[float] = IMAGENET_MEAN,
@@ -54,29 +57,47 @@ def crop(
         raise ValueError(f"crop: frame must be [H, W, 3], got {list(frame.shape)}")
     if frame.dtype not in (torch.uint8, torch.float32, torch.float64):
         raise ValueError(f"crop: frame must be uint8, float32 or float64, got {frame.dtype}")
-    if len(window) != 4 or window[2] < 1 or window[3] < 1 or size < 1:
+    if len(window) != 4 or not (window[2] > 0 and window[3] > 0) or size < 1:
         raise ValueError(f"crop: window {tuple(window)} and size {size} must be positive")
-    chosen = resolve("crop", CAN_RUN, frame, backend)
-    args = frame, [int(v) for v in window], int(size), float(gain), list(mean), list(std)
+    args = frame, [float(v) for v in window], int(size), float(gain), list(mean), list(std)
     if torch.compiler.is_compiling():
-        return _crop(*args, chosen)
+        return _crop(*args, backend or "")
     if frame.requires_grad:
         raise RuntimeError(_NO_GRADIENT)
     # without the op's dispatch: its first call imports seconds of torch, in every loader process
-    return _RUN[chosen](*args)
+    return _run(*args, backend)
+
+
+def crop_into(
+    out: torch.Tensor,
+    frame: torch.Tensor,
+    window: Sequence[float],
+    gain: float = 1.0,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> None:
+    """Writes the crop, of side `size`, into `out` [size, size, 3], contiguous, on the CPU: `crop` without a copy."""
+    if resolve("crop", CAN_RUN, frame) == "cpu":
+        native.crop_into(out, frame, window, gain, mean, std)
+    else:
+        out.copy_(crop(frame, window, out.shape[0], gain, mean, std).permute(1, 2, 0))
+
+
+def _run(frame, window, size, gain, mean, std, backend):
+    return _RUN[resolve("crop", CAN_RUN, frame, backend)](frame, window, size, gain, mean, std)
 
 
 @torch.library.custom_op("chase_fast::crop", mutates_args=())
 def _crop(
     frame: torch.Tensor,
-    window: list[int],
+    window: list[float],
     size: int,
     gain: float,
     mean: list[float],
     std: list[float],
     backend: str,
 ) -> torch.Tensor:
-    return _RUN[backend](frame, window, size, gain, mean, std)
+    return _run(frame, window, size, gain, mean, std, backend or None)
 
 
 @_crop.register_fake

@@ -1,24 +1,9 @@
-"""crop by OpenCV: the window is a view, padded only where it leaves the frame, resized, then normalised.
+"""The pixels of a window as an array of their own, by OpenCV: a view, padded only where it leaves the frame."""
 
-uint8 crops are normalised by a table of the 256 results per channel. Everything here runs without the GIL.
-"""
-
-import functools
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import torch
-
-from chase_fast.kernels.crop.reference import normalise
-
-
-def can_run(device: torch.device, dtype: torch.dtype) -> str | None:
-    if device.type != "cpu":
-        return f"OpenCV takes CPU frames, not {device.type}"
-    if dtype not in (torch.uint8, torch.float32):
-        return f"no cpu kernel for {dtype}"
-    return None
 
 
 def window_pixels(frame: np.ndarray, window: Sequence[int]) -> np.ndarray:
@@ -35,31 +20,3 @@ def window_pixels(frame: np.ndarray, window: Sequence[int]) -> np.ndarray:
         bottom, right = height - top - part.shape[0], width - left - part.shape[1]
         part = cv2.copyMakeBorder(part, top, bottom, left, right, cv2.BORDER_REPLICATE)
     return part
-
-
-def resize_window(frame: np.ndarray, window: Sequence[int], size: int) -> np.ndarray:
-    """[size, size, 3] of the frame's dtype."""
-    return cv2.resize(window_pixels(frame, window), (size, size), interpolation=cv2.INTER_LINEAR)
-
-
-@functools.lru_cache(maxsize=16)
-def _table(gain: float, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
-    """[1, 256, 3] float32: the normalised value of every grey level."""
-    levels = torch.arange(256, dtype=torch.uint8)[:, None].expand(256, 3)
-    return normalise(levels, gain, mean, std).numpy()[None]
-
-
-def crop(
-    frame: torch.Tensor,
-    window: Sequence[int],
-    size: int,
-    gain: float,
-    mean: Sequence[float],
-    std: Sequence[float],
-) -> torch.Tensor:
-    image = resize_window(frame.numpy(), window, size)
-    if image.dtype == np.uint8:
-        out = torch.from_numpy(cv2.LUT(image, _table(gain, tuple(mean), tuple(std))))
-    else:
-        out = normalise(torch.from_numpy(image), gain, mean, std)
-    return out.permute(2, 0, 1)

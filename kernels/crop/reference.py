@@ -1,5 +1,6 @@
 """Plain torch definition of crop, with the fixed-point bilinear that OpenCV uses on uint8."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -7,9 +8,11 @@ import torch
 WEIGHT_BITS = 11
 
 
-def _taps(n_in: int, n_out: int, offset: int, limit: int, dtype: torch.dtype, device: torch.device):
+def _taps(start: float, length: float, n_out: int, limit: int, dtype: torch.dtype, device: torch.device):
     """Left and right frame index [n_out] and the weight of the right one, for one axis of the window."""
-    position = (torch.arange(n_out, dtype=torch.float64) + 0.5) * (n_in / n_out) - 0.5
+    offset = math.floor(start)
+    n_in = math.ceil(start + length) - offset
+    position = (torch.arange(n_out, dtype=torch.float64) + 0.5) * (length / n_out) - 0.5 + (start - offset)
     position = position.to(dtype)  # OpenCV rounds positions to float32
     left = position.floor()
     right_weight = position - left
@@ -22,12 +25,12 @@ def _fixed(weight: torch.Tensor) -> torch.Tensor:
     return (weight * 2**WEIGHT_BITS).round().int()
 
 
-def resize_window(frame: torch.Tensor, window: Sequence[int], size: int) -> torch.Tensor:
+def resize_window(frame: torch.Tensor, window: Sequence[float], size: int) -> torch.Tensor:
     """The window of the frame, resized bilinearly: [size, size, 3], the frame's dtype (uint8 is rounded)."""
     x0, y0, width, height = window
     dtype = torch.float64 if frame.dtype == torch.float64 else torch.float32
-    top, bottom, v = _taps(height, size, y0, frame.shape[0], dtype, frame.device)
-    left, right, u = _taps(width, size, x0, frame.shape[1], dtype, frame.device)
+    top, bottom, v = _taps(y0, height, size, frame.shape[0], dtype, frame.device)
+    left, right, u = _taps(x0, width, size, frame.shape[1], dtype, frame.device)
     u, v = u[None, :, None], v[:, None, None]
     if frame.dtype != torch.uint8:
         rows = [(r := frame[i])[:, left] * (1 - u) + r[:, right] * u for i in (top, bottom)]
@@ -47,7 +50,7 @@ def normalise(image: torch.Tensor, gain: float, mean: Sequence[float], std: Sequ
 @torch.no_grad()
 def crop(
     frame: torch.Tensor,
-    window: Sequence[int],
+    window: Sequence[float],
     size: int,
     gain: float,
     mean: Sequence[float],

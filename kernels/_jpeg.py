@@ -1,0 +1,25 @@
+"""Part of a JPEG -> RGB, by csrc/cpu/jpeg.cpp: the pixels of a whole decoding, only those asked for. Not an op."""
+
+import numpy as np
+import torch
+
+from ._dispatch import native, view
+
+
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """(height, width) of a JPEG that `jpeg_part` decodes: baseline, one scan, grey or YCbCr 4:4:4, 4:2:2, 4:2:0,
+    at least 16 x 16. None for other data."""
+    height, width = native().cpu_jpeg_size(data)
+    return (height, width) if height else None
+
+
+def jpeg_part(data: bytes, x0: int, y0: int, x1: int, y1: int) -> np.ndarray | None:
+    """RGB uint8 [y1 - y0, x1 - x0, 3]: these columns and rows, bit for bit as libjpeg-turbo decodes the whole
+    image; None if the data are damaged. Blocks after row y1 are not looked at, those elsewhere outside only
+    skipped over. Releases the GIL.
+
+    Raises:
+        ValueError: the rectangle is empty or leaves the image.
+    """
+    out = torch.empty((y1 - y0, x1 - x0, 3), dtype=torch.uint8)
+    return out.numpy() if native().cpu_jpeg_part(data, x0, y0, view(out)) else None
