@@ -7,6 +7,7 @@
 #include "cpu/depthwise.h"
 #include "cpu/batch_norm.h"
 #include "cpu/depthwise_stack.h"
+#include "cpu/conv3x3.h"
 #include "cpu/isa.h"
 #include "cpu/kl_loss.h"
 #include "cpu/crop.h"
@@ -62,6 +63,8 @@ PYBIND11_MODULE(chase_fast_C, m) {
   m.def("cpu_crop", &cpu::crop, nogil);
   m.def("cpu_jpeg_size", &cpu::jpeg_size, nogil);
   m.def("cpu_jpeg_part", &cpu::jpeg_part, nogil);
+  m.def("cpu_conv3x3_input", &cpu::conv3x3_input, nogil);
+  m.def("cpu_conv3x3_output", &cpu::conv3x3_output, nogil);
   m.def("cpu_node_sum", &cpu::node_sum, nogil);
   m.def("cpu_node_sum_backward", &cpu::node_sum_backward, nogil);
   m.def("cpu_prroi_pool", &cpu::prroi_pool, nogil);

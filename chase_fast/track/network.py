@@ -12,6 +12,8 @@ from chase_fast.errors import ChaseError
 from chase_fast.kernels import target_filter
 from chase_fast.nn.backbone import MEAN, STD, freeze
 from chase_fast.nn.box_regressor import AtomIoUNet, Pair
+from chase_fast.nn.inference import FastBackbone, FastBoxMaps, FastPlainNeck
+from chase_fast.nn.neck import PlainNeck
 from chase_fast.nn.tracker_net import TrackerNet
 from chase_fast.track.refine import BoxHead
 
@@ -45,8 +47,12 @@ class Network:
         self._neck = copy.deepcopy(net.neck).eval().requires_grad_(False).to(self.device)
         self.classifier = copy.deepcopy(net.classifier).eval().requires_grad_(False).to(self.device)
         self._boxes = fold(net.bb_regressor).to(self.device)
+        self._box_maps = self._boxes.features
         self.head = BoxHead(self._boxes)
-        self.dtype = next(self._backbone.parameters()).dtype
+        if self.device.type == "cpu":
+            self._backbone, self._box_maps = FastBackbone(self._backbone), FastBoxMaps(self._boxes)
+            self._neck = FastPlainNeck(self._neck) if isinstance(self._neck, PlainNeck) else self._neck
+        self.dtype = self.classifier.filter_initializer.filter_conv.weight.dtype
         self.filter_size = self.classifier.filter_initializer.filter_size
         scale = torch.tensor(STD, dtype=self.dtype, device=self.device).mul(255).reciprocal()
         self._scale = scale.view(3, 1, 1)
@@ -77,4 +83,4 @@ class Network:
 
     def box_maps(self, maps: Pair) -> Pair:
         """What boxes are pooled from."""
-        return self._boxes.features(*maps)
+        return self._box_maps(*maps)

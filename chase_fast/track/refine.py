@@ -1,13 +1,13 @@
 """Box refinement: gradient ascent of the box regressor's score over the coordinates of several boxes.
 
 The maps are pooled once per box and the pooled vector is multiplied by the target's modulation (pooling is
-linear per channel). The head's gradient is written out; only the pooling is differentiated by autograd.
+linear per channel). The gradient is written out, no autograd runs.
 """
 
 import torch
 from torch import Tensor
 
-from chase_fast.kernels.prroi_pool import prroi_pool
+from chase_fast.kernels.prroi_pool import prroi_pool, prroi_pool_rois_gradient
 from chase_fast.nn.box_regressor import STRIDES, AtomIoUNet, Pair
 from chase_fast.track.settings import TrackSettings
 
@@ -32,15 +32,15 @@ class BoxHead:
 
     def score_and_gradient(self, modulation: Pair, maps: Pair, corners: Tensor) -> tuple[Tensor, Tensor]:
         """Scores [K, P] and their gradients [K, P, 4] to x0, y0, x1, y1."""
-        regions = _indexed(corners).requires_grad_()
-        with torch.enable_grad():
-            pooled = self._pool(maps, regions)
-        score, active = self._forward(modulation, [p.detach() for p in pooled])
-        to_pooled = [
-            (((out * a) @ weight).view(*m.shape[:1], -1, *p.shape[1:]) * m[:, None]).view(p.shape)
-            for out, a, (weight, _), m, p in zip(self._out, active, self._layers, modulation, pooled)
-        ]
-        (gradient,) = torch.autograd.grad(pooled, regions, to_pooled)
+        regions = _indexed(corners)
+        pooled = self._pool(maps, regions)
+        score, active = self._forward(modulation, pooled)
+        gradient = 0
+        for i, (out, a, (weight, _), m, p) in enumerate(
+            zip(self._out, active, self._layers, modulation, pooled)
+        ):
+            to_pooled = (((out * a) @ weight).view(*m.shape[:1], -1, *p.shape[1:]) * m[:, None]).view(p.shape)
+            gradient = gradient + prroi_pool_rois_gradient(to_pooled, maps[i], regions, p, 1 / STRIDES[i])
         return score.view(corners.shape[:2]), gradient[:, 1:].view(corners.shape)
 
     def _pool(self, maps: Pair, regions: Tensor) -> list[Tensor]:

@@ -60,6 +60,43 @@ def prroi_pool(
     return _prroi_pool(features, rois, rows, columns, float(scale), backend)
 
 
+def prroi_pool_rois_gradient(
+    grad: Tensor,
+    features: Tensor,
+    rois: Tensor,
+    pooled: Tensor,
+    scale: float,
+    backend: str | None = None,
+) -> Tensor:
+    """The gradient of sum(grad * pooled) to the boxes, without autograd: for gradient steps over boxes.
+
+    Args:
+        grad: [R, C, rows, columns].
+        features, rois, scale, backend: as in `prroi_pool`.
+        pooled: [R, C, rows, columns], what `prroi_pool` returned for them.
+
+    Returns:
+        [R, 5], column 0 zero, dtype of `rois`. Not differentiable again.
+
+    Raises:
+        ValueError: wrong shape, dtype or output size.
+        RuntimeError: the forced backend cannot run (why is in the text).
+    """
+    size = tuple(pooled.shape[2:])
+    _check(features, rois, size, scale)
+    wanted = (rois.shape[0], features.shape[1], *size)
+    if tuple(grad.shape) != wanted or tuple(pooled.shape) != wanted:
+        raise ValueError(
+            f"prroi_pool: grad {list(grad.shape)} and pooled {list(pooled.shape)} must be {list(wanted)}"
+        )
+    backend = _dispatch.resolve("prroi_pool", CAN_RUN, features, backend)
+    if backend == "reference":
+        inputs = (features.detach(), rois.detach(), size, float(scale))
+        with torch.no_grad():
+            return recompute(reference.prroi_pool, inputs, (False, True, False, False), (grad,))[1]
+    return _backward_rois(grad, features, rois, pooled, float(scale), backend)
+
+
 def _check(features: Tensor, rois: Tensor, output_size: tuple[int, int], scale: float) -> None:
     if features.dim() != 4 or not features.is_floating_point():
         raise ValueError(f"prroi_pool: features must be floating [N, C, H, W], not {_describe(features)}")

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from chase_fast.kernels.prroi_pool import CAN_RUN, cases, prroi_pool, reference
+from chase_fast.kernels.prroi_pool import CAN_RUN, cases, prroi_pool, prroi_pool_rois_gradient, reference
 from tests import golden
 from tests.kernels.aot import check_fits, compile_in_subprocess
 from tests.kernels.harness import OpTests, device_of, interpreted, skip_unless
-from tests.tolerances import GOLDEN, assert_close
+from tests.tolerances import GOLDEN, KERNEL, assert_close
 
 BACKENDS = ("reference", "cpu", "triton", "cuda")
 
@@ -152,6 +152,25 @@ def test_wrong_input_is_named(change, text):
     }
     with pytest.raises(ValueError, match=text):
         prroi_pool(**(good | change))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", cases.TESTS, ids=lambda c: c.name)
+def test_gradient_to_boxes_without_autograd(backend, case):
+    """The same as autograd's through the float64 reference."""
+    skip_unless(CAN_RUN, backend, torch.float64)
+    if interpreted(backend) and case.name == "odd":
+        pytest.skip("triton: the interpreter runs the smallest cases only")
+    inputs = cases.inputs(case, device_of(backend), torch.float64)
+    rois = inputs["rois"].clone().requires_grad_()
+    expected_out = reference.prroi_pool(**(inputs | {"rois": rois}))
+    grad = torch.randn(expected_out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    (expected,) = torch.autograd.grad(expected_out, rois, grad.to(expected_out.device))
+    arguments = inputs["features"], inputs["rois"], expected_out.detach(), inputs["scale"]
+    got = prroi_pool_rois_gradient(grad.to(expected_out.device), *arguments, backend=backend)
+    assert_close(got, expected, KERNEL[torch.float64])
+    with pytest.raises(ValueError, match="grad"):
+        prroi_pool_rois_gradient(grad[:, :1], *arguments, backend=backend)
 
 
 def test_triton_compiles_for_sm_90():

@@ -1,0 +1,124 @@
+"""Folded networks rebuilt from convolutions that do their sum and activation in one call; inference on a CPU.
+
+The modules keep no gradients and no BatchNorm: give them what `freeze` and `fold` return. Results equal those
+of the modules they replace up to rounding (`kernels.conv3x3`).
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from chase_fast.kernels.conv3x3 import conv3x3, pack
+
+from .box_regressor import AtomIoUNet
+from .neck import PlainNeck
+
+
+class Convolution(nn.Module):
+    """y = f(conv(x) + residual), f = ReLU or nothing, with the weights of a convolution.
+
+    3x3 ones of stride 1 and padding 1 go through `conv3x3`; all others are torch's with the rest in place.
+    """
+
+    def __init__(self, conv: nn.Conv2d, relu: bool = False):
+        super().__init__()
+        self.relu = relu
+        self.stride, self.padding, self.dilation, self.groups = (
+            conv.stride,
+            conv.padding,
+            conv.dilation,
+            conv.groups,
+        )
+        weight = conv.weight.detach()
+        bias = weight.new_zeros(weight.shape[0]) if conv.bias is None else conv.bias.detach()
+        self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
+        self.register_buffer("bias", bias)
+        self.register_buffer("packed", pack(weight) if _is_plain3x3(conv) else None)
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        if self.packed is not None:
+            return conv3x3(x, self.weight, self.bias, residual, self.relu, self.packed)
+        y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        if residual is not None:
+            y += residual
+        return y.relu_() if self.relu else y
+
+
+def _is_plain3x3(conv: nn.Conv2d) -> bool:
+    shape = conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups
+    return shape == ((3, 3), (1, 1), (1, 1), (1, 1), 1) and conv.padding_mode == "zeros"
+
+
+class Residual(nn.Module):
+    """Residual block: convolutions in a row with a ReLU each, the last one's after adding the shortcut."""
+
+    def __init__(self, convolutions: list[nn.Conv2d], shortcut: nn.Conv2d | None):
+        super().__init__()
+        self.convolutions = nn.ModuleList([Convolution(c, relu=True) for c in convolutions])
+        self.shortcut = None if shortcut is None else Convolution(shortcut)
+
+    def forward(self, x: Tensor) -> Tensor:
+        *first, last = self.convolutions
+        y = x
+        for convolution in first:
+            y = convolution(y)
+        return last(y, x if self.shortcut is None else self.shortcut(x))
+
+
+class FastBackbone(nn.Module):
+    """conv1 to layer3 of a folded ResNet, see `backbone.freeze`: normalised images -> layer2, layer3."""
+
+    def __init__(self, frozen: nn.Module):
+        super().__init__()
+        self.conv1, self.maxpool = Convolution(frozen.conv1, relu=True), frozen.maxpool
+        for name in ("layer1", "layer2", "layer3"):
+            blocks = [
+                Residual(_convolutions(b), b.downsample and b.downsample[0]) for b in getattr(frozen, name)
+            ]
+            setattr(self, name, nn.Sequential(*blocks))
+        self.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        layer2 = self.layer2(self.layer1(self.maxpool(self.conv1(images))))
+        return layer2, self.layer3(layer2)
+
+
+def _convolutions(block: nn.Module) -> list[nn.Conv2d]:
+    """conv1, conv2 and, in a bottleneck, conv3 of a torchvision block."""
+    return [conv for name, conv in block.named_children() if name.startswith("conv")]
+
+
+class FastPlainNeck(nn.Module):
+    """The neck of PrDiMP and DiMP: layer2 (not read), layer3 -> features."""
+
+    def __init__(self, neck: PlainNeck):
+        super().__init__()
+        *blocks, last = copy.deepcopy(neck).eval()
+        for block in blocks:
+            for conv, norm in (("conv1", "bn1"), ("conv2", "bn2")):
+                setattr(block, conv, fuse_conv_bn_eval(getattr(block, conv), getattr(block, norm)))
+        self.blocks = nn.Sequential(
+            *(Residual(_convolutions(block), None) for block in blocks), Convolution(last)
+        )
+        self.requires_grad_(False)
+
+    def forward(self, layer2: Tensor, layer3: Tensor) -> Tensor:
+        return self.blocks(layer3)
+
+
+class FastBoxMaps(nn.Module):
+    """What boxes are pooled from, `AtomIoUNet.features` of a folded regressor: layer2, layer3 -> two maps."""
+
+    def __init__(self, folded: AtomIoUNet):
+        super().__init__()
+        pairs = (folded.conv3_1t, folded.conv3_2t), (folded.conv4_1t, folded.conv4_2t)
+        self.low, self.high = (
+            nn.Sequential(*(Convolution(block[0], relu=True) for block in pair)) for pair in pairs
+        )
+        self.requires_grad_(False)
+
+    def forward(self, layer2: Tensor, layer3: Tensor) -> tuple[Tensor, Tensor]:
+        return self.low(layer2), self.high(layer3)
