@@ -4,15 +4,14 @@
 
 #include <optional>
 
-#include "cpu/depthwise.h"
 #include "cpu/batch_norm.h"
-#include "cpu/depthwise_stack.h"
 #include "cpu/conv3x3.h"
-#include "cpu/isa.h"
-#include "cpu/kl_loss.h"
 #include "cpu/crop.h"
+#include "cpu/depthwise.h"
+#include "cpu/depthwise_stack.h"
 #include "cpu/isa.h"
 #include "cpu/jpeg.h"
+#include "cpu/kl_loss.h"
 #include "cpu/node_sum.h"
 #include "cpu/pool.h"
 #include "cpu/prroi_pool.h"
