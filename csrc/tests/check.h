@@ -3,6 +3,7 @@
 // several numbers of threads. A failure throws; main.cpp prints the op, the round and the seed.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>

@@ -11,9 +11,15 @@
 
 namespace chase_fast::tests {
 
+void test_batch_norm(Random& random);
+void test_conv3x3(Random& random);
+void test_crop(Random& random);
 void test_depthwise(Random& random);
+void test_depthwise_stack(Random& random);
 void test_jpeg(Random& random);
+void test_kl_loss(Random& random);
 void test_node_sum(Random& random);
+void test_pool(Random& random);
 void test_prroi_pool(Random& random);
 void test_target_filter(Random& random);
 
@@ -25,8 +31,16 @@ struct Test {
 };
 
 constexpr Test TESTS[] = {
-    {"depthwise", test_depthwise},         {"jpeg", test_jpeg},
-    {"node_sum", test_node_sum},           {"prroi_pool", test_prroi_pool},
+    {"batch_norm", test_batch_norm},
+    {"conv3x3", test_conv3x3},
+    {"crop", test_crop},
+    {"depthwise", test_depthwise},
+    {"depthwise_stack", test_depthwise_stack},
+    {"jpeg", test_jpeg},
+    {"kl_loss", test_kl_loss},
+    {"node_sum", test_node_sum},
+    {"pool", test_pool},
+    {"prroi_pool", test_prroi_pool},
     {"target_filter", test_target_filter},
 };
 
