@@ -1,13 +1,28 @@
 # PYTHON=... chooses the interpreter, ARGS=... is handed to pytest or to the benchmark
 PYTHON ?= python
 
-.PHONY: build test test-gpu bench lint
+# of `make sanitize`: random shapes per op and instruction set, and the first one's seed
+ROUNDS ?= 300
+SEED ?= 1
+SANITIZERS = address,undefined,float-cast-overflow thread
+
+.PHONY: build test test-gpu sanitize sanitize-short bench lint
 build:
 	$(PYTHON) -m pip install -e . --no-build-isolation --no-deps
 test:
 	$(PYTHON) -m pytest -q -n 2 --dist loadfile $(ARGS)
 test-gpu:
 	$(PYTHON) -m pytest -q -m gpu $(ARGS)
+# the native code on random shapes, without Python (csrc/tests), under AddressSanitizer with UndefinedBehaviorSanitizer,
+# then under ThreadSanitizer
+sanitize:
+	for kind in $(SANITIZERS); do folder=build/sanitize-$${kind%%,*}; \
+	  cmake -S . -B $$folder -DCHASE_FAST_TESTS=on -DCHASE_FAST_SANITIZE=$$kind \
+	    -DCHASE_FAST_ROUNDS=$(ROUNDS) -DCHASE_FAST_SEED=$(SEED) && \
+	  cmake --build $$folder --parallel $$(nproc) && \
+	  ctest --test-dir $$folder --parallel $$(nproc) --output-on-failure || exit 1; done
+sanitize-short:
+	$(MAKE) sanitize ROUNDS=4
 bench:
 	for op in node_sum prroi_pool; do $(PYTHON) bench/ops.py --op $$op $(ARGS); done
 lint:

@@ -10,9 +10,16 @@
 #include "cpu/conv3x3.h"
 #include "cpu/isa.h"
 #include "cpu/kl_loss.h"
+#include <optional>
+
+#include "cpu/batch_norm.h"
+#include "cpu/conv3x3.h"
 #include "cpu/crop.h"
+#include "cpu/depthwise.h"
+#include "cpu/depthwise_stack.h"
 #include "cpu/isa.h"
 #include "cpu/jpeg.h"
+#include "cpu/kl_loss.h"
 #include "cpu/node_sum.h"
 #include "cpu/pool.h"
 #include "cpu/prroi_linear.h"
@@ -51,6 +58,8 @@ PYBIND11_MODULE(chase_fast_C, m) {
            py::arg("dtype"), py::arg("sizes"), py::arg("strides"));
 
   const auto nogil = py::call_guard<py::gil_scoped_release>();
+  m.def("cpu_kl_loss", &cpu::kl_loss, nogil);
+  m.def("cpu_kl_loss_backward", &cpu::kl_loss_backward, nogil);
   m.def("cpu_depthwise", &cpu::depthwise, nogil);
   m.def("cpu_depthwise_backward", &cpu::depthwise_backward, nogil);
   m.def("cpu_batch_norm_statistics", &cpu::batch_norm_statistics, nogil);
@@ -59,8 +68,6 @@ PYBIND11_MODULE(chase_fast_C, m) {
   m.def("cpu_depthwise_stack_backward", &cpu::depthwise_stack_backward, nogil);
   m.def("cpu_pool_norm", &cpu::pool_norm, nogil);
   m.def("cpu_pool_norm_backward", &cpu::pool_norm_backward, nogil);
-  m.def("cpu_kl_loss", &cpu::kl_loss, nogil);
-  m.def("cpu_kl_loss_backward", &cpu::kl_loss_backward, nogil);
   m.def("cpu_crop", &cpu::crop, nogil);
   m.def("cpu_jpeg_size", &cpu::jpeg_size, nogil);
   m.def("cpu_jpeg_part", &cpu::jpeg_part, nogil);

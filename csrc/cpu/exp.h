@@ -22,9 +22,9 @@ inline CHASE_FAST_FLAT float exponential(float x) {
   p = p * r + 1.0f / 6;
   p = p * r + 0.5f;
   p = p * r * r + r + 1.0f;
-  int32_t bits;
+  uint32_t bits;
   std::memcpy(&bits, &shifted, sizeof bits);
-  bits = static_cast<int32_t>(static_cast<uint32_t>(bits) + 127u) << 23;  // 2^n; the magic's bits are shifted out
+  bits = (bits + 127u) << 23;  // 2^n; the magic's bits are shifted out
   float scale;
   std::memcpy(&scale, &bits, sizeof scale);
   return p * scale;
@@ -48,9 +48,9 @@ inline CHASE_FAST_FLAT double exponential(double x) {
   p = p * r + 1.0 / 6.0;
   p = p * r + 0.5;
   p = p * r * r + r + 1.0;
-  int64_t bits;
+  uint64_t bits;
   std::memcpy(&bits, &shifted, sizeof bits);
-  bits = static_cast<int64_t>((static_cast<uint64_t>(bits) + 1023u) << 52);
+  bits = (bits + 1023u) << 52;
   double scale;
   std::memcpy(&scale, &bits, sizeof scale);
   return p * scale;

@@ -13,6 +13,7 @@
 #include <cmath>
 
 #include "cpu/isa.h"
+#include "cpu/parallel.h"
 
 namespace chase_fast::cpu {
 namespace {
@@ -25,11 +26,7 @@ enum Kind : int64_t { IDENTITY = 0, NORM = 1, NORM_LRELU = 2 };
 struct Shape {
   int64_t branches, groups, rows, channels;  // rows of one group
 
-  // No more threads than there is work for: a thread costs some ten microseconds to wake.
-  int threads(int wanted) const {
-    constexpr int64_t grain = 1 << 15;  // elements
-    return static_cast<int>(std::clamp<int64_t>(branches * groups * rows * channels / grain, 1, std::max(wanted, 1)));
-  }
+  int threads(int wanted) const { return worthwhile_threads(branches * groups * rows * channels, 1 << 15, wanted); }
   int64_t chunks() const { return (rows + kChunk - 1) / kChunk; }
   int64_t chunk_rows(int64_t k) const { return std::min(kChunk, rows - k * kChunk); }
   int64_t at(int64_t b, int64_t g) const { return (b * groups + g) * channels; }  // in [B, G, C]
@@ -126,33 +123,30 @@ void batch_moments(const Shape& s, const std::vector<const T*>& branches, const 
                    T* var, int threads) {
   const int64_t C = s.channels, K = s.chunks();
   std::vector<T> part_mean(s.at(s.branches, 0, 0)), part_m2(part_mean.size());
-#pragma omp parallel for collapse(3) schedule(static) num_threads(threads)
-  for (int64_t b = 0; b < s.branches; ++b)
-    for (int64_t g = 0; g < s.groups; ++g)
+  parallel_for(s.branches * s.groups * K, threads, [&](int64_t i) {
+    const int64_t b = i / (s.groups * K), g = i / K % s.groups, k = i % K;
+    if (kinds[b] == IDENTITY) return;
+    const T* y = branches[b] + s.row(g, k * kChunk);
+    const int64_t rows = s.chunk_rows(k), at = s.at(b, g, k);
+    T *m = part_mean.data() + at, *m2 = part_m2.data() + at;
+    vectorised([=]() CHASE_FAST_FLAT { moments(y, rows, C, m, m2); });
+  });
+  parallel_for(s.branches * s.groups, threads, [&](int64_t i) {
+    const int64_t b = i / s.groups, g = i % s.groups;
+    if (kinds[b] == IDENTITY) return;
+    for (int64_t c = 0; c < C; ++c) {
+      double m = 0, m2 = 0, count = 0;
       for (int64_t k = 0; k < K; ++k) {
-        if (kinds[b] == IDENTITY) continue;
-        const T* y = branches[b] + s.row(g, k * kChunk);
-        const int64_t rows = s.chunk_rows(k), at = s.at(b, g, k);
-        T *m = part_mean.data() + at, *m2 = part_m2.data() + at;
-        vectorised([=]() CHASE_FAST_FLAT { moments(y, rows, C, m, m2); });
+        const int64_t at = s.at(b, g, k) + c;
+        const double n = s.chunk_rows(k), delta = part_mean[at] - m;
+        m += delta * n / (count + n);
+        m2 += part_m2[at] + delta * delta * n * count / (count + n);
+        count += n;
       }
-#pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
-  for (int64_t b = 0; b < s.branches; ++b)
-    for (int64_t g = 0; g < s.groups; ++g) {
-      if (kinds[b] == IDENTITY) continue;
-      for (int64_t c = 0; c < C; ++c) {
-        double m = 0, m2 = 0, count = 0;
-        for (int64_t k = 0; k < K; ++k) {
-          const int64_t at = s.at(b, g, k) + c;
-          const double n = s.chunk_rows(k), delta = part_mean[at] - m;
-          m += delta * n / (count + n);
-          m2 += part_m2[at] + delta * delta * n * count / (count + n);
-          count += n;
-        }
-        mean[s.at(b, g) + c] = T(m);
-        var[s.at(b, g) + c] = T(m2 / count);
-      }
+      mean[s.at(b, g) + c] = T(m);
+      var[s.at(b, g) + c] = T(m2 / count);
     }
+  });
 }
 
 // gamma / sqrt(var + eps) as [B,G,C], and the affine part of IDENTITY made neutral.
@@ -213,22 +207,21 @@ void forward(const Shape& s, const std::vector<TensorView>& views, const T* w, c
 
   const Coefficients<T> norm(s, kinds, mean, var, gamma, beta, eps, slope);
   const int64_t tiles = (s.rows + kTile - 1) / kTile;
-#pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
-  for (int64_t g = 0; g < s.groups; ++g)
-    for (int64_t t = 0; t < tiles; ++t) {
-      const int64_t at = s.row(g, t * kTile), rows = std::min(kTile, s.rows - t * kTile);
-      for (int64_t b = 0; b < s.branches; ++b) {
-        const T* y = branches[b] + at;
-        const Norm<T> n = norm.at(b, g);
-        const T* next = b + 1 < s.branches ? branches[b + 1] + at : branches[0] + at + rows * C;
-        const T weight = w[b];
-        T* o = out + at;
-        if (b == 0)
-          vectorised([=]() CHASE_FAST_FLAT { accumulate<true>(y, next, rows, C, n, weight, o); });
-        else
-          vectorised([=]() CHASE_FAST_FLAT { accumulate<false>(y, next, rows, C, n, weight, o); });
-      }
+  parallel_for(s.groups * tiles, threads, [&](int64_t i) {
+    const int64_t g = i / tiles, t = i % tiles;
+    const int64_t at = s.row(g, t * kTile), rows = std::min(kTile, s.rows - t * kTile);
+    for (int64_t b = 0; b < s.branches; ++b) {
+      const T* y = branches[b] + at;
+      const Norm<T> n = norm.at(b, g);
+      const T* next = b + 1 < s.branches ? branches[b + 1] + at : branches[0] + at + rows * C;
+      const T weight = w[b];
+      T* o = out + at;
+      if (b == 0)
+        vectorised([=]() CHASE_FAST_FLAT { accumulate<true>(y, next, rows, C, n, weight, o); });
+      else
+        vectorised([=]() CHASE_FAST_FLAT { accumulate<false>(y, next, rows, C, n, weight, o); });
     }
+  });
 }
 
 template <class T>
@@ -241,20 +234,18 @@ void backward(const Shape& s, const T* grad, const std::vector<TensorView>& view
   const int64_t C = s.channels, K = s.chunks();
 
   std::vector<T> part1(s.at(s.branches, 0, 0)), part2(part1.size());
-#pragma omp parallel for collapse(3) schedule(static) num_threads(threads)
-  for (int64_t g = 0; g < s.groups; ++g)
-    for (int64_t k = 0; k < K; ++k)
-      for (int64_t b = 0; b < s.branches; ++b) {  // innermost: this chunk of grad stays in the second-level cache
-        const T *y = branches[b] + s.row(g, k * kChunk), *u = grad + s.row(g, k * kChunk);
-        const int64_t rows = s.chunk_rows(k), at = s.at(b, g, k);
-        const Norm<T> n = norm.at(b, g);
-        T *s1 = part1.data() + at, *s2 = part2.data() + at;
-        vectorised([=]() CHASE_FAST_FLAT { sums(y, u, rows, C, n, s1, s2); });
-      }
+  // the branches innermost: this chunk of grad stays in the second-level cache
+  parallel_for(s.groups * K * s.branches, threads, [&](int64_t i) {
+    const int64_t g = i / s.branches / K, k = i / s.branches % K, b = i % s.branches;
+    const T *y = branches[b] + s.row(g, k * kChunk), *u = grad + s.row(g, k * kChunk);
+    const int64_t rows = s.chunk_rows(k), at = s.at(b, g, k);
+    const Norm<T> n = norm.at(b, g);
+    T *s1 = part1.data() + at, *s2 = part2.data() + at;
+    vectorised([=]() CHASE_FAST_FLAT { sums(y, u, rows, C, n, s1, s2); });
+  });
 
   std::vector<T> factor(s.at(s.branches, 0)), shift(factor.size()), tilt(factor.size());
-#pragma omp parallel for schedule(static) num_threads(threads)
-  for (int64_t b = 0; b < s.branches; ++b) {
+  parallel_for(s.branches, threads, [&](int64_t b) {
     const bool identity = kinds[b] == IDENTITY, batch = training && !identity;
     double dot = 0;
     for (int64_t c = 0; c < C; ++c) {
@@ -279,20 +270,18 @@ void backward(const Shape& s, const T* grad, const std::vector<TensorView>& view
       grad_beta[p] = identity ? T(0) : T(w[b] * all1);
     }
     grad_w[b] = T(dot);
-  }
+  });
 
-#pragma omp parallel for collapse(3) schedule(static) num_threads(threads)
-  for (int64_t g = 0; g < s.groups; ++g)
-    for (int64_t k = 0; k < K; ++k)
-      for (int64_t b = 0; b < s.branches; ++b) {
-        if (grad_views[b].numel() == 0) continue;
-        const int64_t at = s.row(g, k * kChunk), rows = s.chunk_rows(k), i = s.at(b, g);
-        const T *y = branches[b] + at, *u = grad + at;
-        const T *f = factor.data() + i, *sh = shift.data() + i, *ti = tilt.data() + i;
-        const Norm<T> n = norm.at(b, g);
-        T* dy = grad_views[b].ptr<T>() + at;
-        vectorised([=]() CHASE_FAST_FLAT { input_grad(y, u, rows, C, n, f, sh, ti, dy); });
-      }
+  parallel_for(s.groups * K * s.branches, threads, [&](int64_t i) {
+    const int64_t g = i / s.branches / K, k = i / s.branches % K, b = i % s.branches;
+    if (grad_views[b].numel() == 0) return;
+    const int64_t at = s.row(g, k * kChunk), rows = s.chunk_rows(k), table = s.at(b, g);
+    const T *y = branches[b] + at, *u = grad + at;
+    const T *f = factor.data() + table, *sh = shift.data() + table, *ti = tilt.data() + table;
+    const Norm<T> n = norm.at(b, g);
+    T* dy = grad_views[b].ptr<T>() + at;
+    vectorised([=]() CHASE_FAST_FLAT { input_grad(y, u, rows, C, n, f, sh, ti, dy); });
+  });
 }
 
 void check_map(const TensorView& t, const TensorView& like, const char* what) {

@@ -1,6 +1,7 @@
 // The one way a loop is spread over threads: parallel_for(n, threads, f) calls f(0) ... f(n - 1), a consecutive run of
 // them per thread, the same run every time. With CHASE_FAST_STD_THREADS (ThreadSanitizer, which does not understand
-// libgomp) std::thread drives it, else OpenMP. f must not throw.
+// libgomp) std::thread drives it, else OpenMP. With CHASE_FAST_ALL_THREADS (sanitizers) small work is spread too. f must
+// not throw.
 #pragma once
 
 #include <algorithm>
@@ -14,6 +15,9 @@ namespace chase_fast {
 
 // No more threads than there is work for (a thread costs some ten microseconds to wake): `grain` units of work each.
 inline int worthwhile_threads(int64_t work, int64_t grain, int wanted) {
+#ifdef CHASE_FAST_ALL_THREADS
+  grain = 1;
+#endif
   return static_cast<int>(std::clamp<int64_t>(work / grain, 1, std::max(wanted, 1)));
 }
 

@@ -33,6 +33,11 @@ struct Range {
   int64_t begin = 0, end = 0;
 };
 
+template <class T>
+T extent(T start, T stop) {
+  return stop < start ? T(0) : stop - start;
+}
+
 // One axis of one box: bin edges and the weight of every cell in every bin.
 template <class T>
 struct Axis {
@@ -44,7 +49,7 @@ struct Axis {
 
   Axis(T start, T stop, int64_t bins, int64_t cells_)
       : edges(bins + 1), support(bins), weights(bins * cells_), cells(cells_) {
-    size = stop < start ? T(0) : stop - start;
+    size = extent(start, stop);
     for (int64_t e = 0; e <= bins; ++e) edges[e] = start + size * (T(e) / T(bins));
     for (int64_t b = 0; b < bins; ++b) {
       support[b] = {first_cell(edges[b], cells), first_cell(edges[b + 1] + T(2), cells)};
@@ -61,13 +66,14 @@ struct Axis {
 template <class T>
 struct Box {
   int64_t image;
-  bool nan;
+  bool nan;  // NaN coordinates, or an infinite extent: all its values and gradients are NaN
   Axis<T> y, x;
   T per_area;  // 1 / area of one bin; 0 for a box without area
 
   Box(const T* roi, T scale, int64_t rows, int64_t columns, int64_t height, int64_t width)
       : image(static_cast<int64_t>(roi[0])),
-        nan(std::isnan(roi[1] + roi[2] + roi[3] + roi[4])),
+        nan(!std::isfinite(extent(roi[1] * scale, roi[3] * scale)) ||
+            !std::isfinite(extent(roi[2] * scale, roi[4] * scale))),
         y(nan ? T(0) : roi[2] * scale, nan ? T(0) : roi[4] * scale, rows, height),
         x(nan ? T(0) : roi[1] * scale, nan ? T(0) : roi[3] * scale, columns, width) {
     const T area = (y.size / T(rows)) * (x.size / T(columns));

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "cpu/isa.h"
+#include "cpu/parallel.h"
 #include "cpu/prroi_axis.h"
 
 namespace chase_fast::cpu {
@@ -49,25 +50,24 @@ std::vector<T> channels_inner(const T* from, int64_t channels, int64_t bins) {
 template <class T>
 void forward(const Shape& s, const T* features, const std::vector<Box<T>>& boxes, T* out, int threads) {
   const int64_t C = s.channels, Q = s.columns;
-#pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
-  for (int64_t r = 0; r < s.boxes; ++r)
-    for (int64_t p = 0; p < s.rows; ++p) {
-      const Box<T>* box = &boxes[r];
-      const T* image = features + box->image * s.height * s.width * C;
-      std::vector<T> sums(Q * C);
-      T* sum = sums.data();
-      if (box->per_area != 0)
-        vectorised([=]() CHASE_FAST_FLAT {
-          for (int64_t i = box->y.support[p].begin; i < box->y.support[p].end; ++i)
-            for (int64_t q = 0; q < Q; ++q) {
-              const Range x = box->x.support[q];
-              accumulate(sum + q * C, image + (i * s.width + x.begin) * C, C, box->x.bin(q) + x.begin, x.end - x.begin,
-                         box->y.bin(p)[i], C);
-            }
-        });
-      for (int64_t c = 0; c < C; ++c)
-        for (int64_t q = 0; q < Q; ++q) out[((r * C + c) * s.rows + p) * Q + q] = sums[q * C + c] * box->per_area;
-    }
+  parallel_for(s.boxes * s.rows, threads, [&](int64_t task) {
+    const int64_t r = task / s.rows, p = task % s.rows;
+    const Box<T>* box = &boxes[r];
+    const T* image = features + box->image * s.height * s.width * C;
+    std::vector<T> sums(Q * C);
+    T* sum = sums.data();
+    if (box->per_area != 0)
+      vectorised([=]() CHASE_FAST_FLAT {
+        for (int64_t i = box->y.support[p].begin; i < box->y.support[p].end; ++i)
+          for (int64_t q = 0; q < Q; ++q) {
+            const Range x = box->x.support[q];
+            accumulate(sum + q * C, image + (i * s.width + x.begin) * C, C, box->x.bin(q) + x.begin, x.end - x.begin,
+                       box->y.bin(p)[i], C);
+          }
+      });
+    for (int64_t c = 0; c < C; ++c)
+      for (int64_t q = 0; q < Q; ++q) out[((r * C + c) * s.rows + p) * Q + q] = sums[q * C + c] * box->per_area;
+  });
 }
 
 template <class T>
@@ -78,37 +78,35 @@ void backward_features(const Shape& s, const T* grad, const std::vector<Box<T>>&
 
   std::vector<std::vector<T>> scaled(s.boxes);     // [bins, C] of grad / area
   std::vector<std::vector<T>> by_column(s.boxes);  // [W, columns]: weights of a cell in every bin
-#pragma omp parallel for schedule(static) num_threads(threads)
-  for (int64_t r = 0; r < s.boxes; ++r) {
+  parallel_for(s.boxes, threads, [&](int64_t r) {
     scaled[r] = channels_inner(grad + r * C * P * Q, C, P * Q);
     for (T& g : scaled[r]) g *= boxes[r].per_area;
     by_column[r].resize(W * Q);
     for (int64_t q = 0; q < Q; ++q)
       for (int64_t j = 0; j < W; ++j) by_column[r][j * Q + q] = boxes[r].x.bin(q)[j];
-  }
+  });
 
-#pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
-  for (int64_t n = 0; n < s.images; ++n)
-    for (int64_t i = 0; i < s.height; ++i) {
-      T* row = grad_features + (n * s.height + i) * W * C;
-      std::fill(row, row + W * C, T(0));
-      std::vector<T> sums(Q * C);  // over the bins' rows
-      T* sum = sums.data();
-      for (int64_t r : of_image[n]) {
-        const Box<T>* box = &boxes[r];
-        const Range rows = box->y.all(), columns = box->x.all();
-        if (box->per_area == 0 || i < rows.begin || i >= rows.end) continue;
-        std::fill(sums.begin(), sums.end(), T(0));
-        const T *g = scaled[r].data(), *weights = by_column[r].data();
-        vectorised([=]() CHASE_FAST_FLAT {
-          for (int64_t p = 0; p < P; ++p)
-            if (i >= box->y.support[p].begin && i < box->y.support[p].end)
-              accumulate(sum, g + p * Q * C, 0, box->y.bin(p) + i, 1, T(1), Q * C);
-          for (int64_t j = columns.begin; j < columns.end; ++j)
-            accumulate(row + j * C, sum, C, weights + j * Q, Q, T(1), C);
-        });
-      }
+  parallel_for(s.images * s.height, threads, [&](int64_t task) {
+    const int64_t n = task / s.height, i = task % s.height;
+    T* row = grad_features + task * W * C;
+    std::fill(row, row + W * C, T(0));
+    std::vector<T> sums(Q * C);  // over the bins' rows
+    T* sum = sums.data();
+    for (int64_t r : of_image[n]) {
+      const Box<T>* box = &boxes[r];
+      const Range rows = box->y.all(), columns = box->x.all();
+      if (box->per_area == 0 || i < rows.begin || i >= rows.end) continue;
+      std::fill(sums.begin(), sums.end(), T(0));
+      const T *g = scaled[r].data(), *weights = by_column[r].data();
+      vectorised([=]() CHASE_FAST_FLAT {
+        for (int64_t p = 0; p < P; ++p)
+          if (i >= box->y.support[p].begin && i < box->y.support[p].end)
+            accumulate(sum, g + p * Q * C, 0, box->y.bin(p) + i, 1, T(1), Q * C);
+        for (int64_t j = columns.begin; j < columns.end; ++j)
+          accumulate(row + j * C, sum, C, weights + j * Q, Q, T(1), C);
+      });
     }
+  });
 }
 
 // d loss / d edge for every edge of an axis, without the factor 1 / area. Pixel (k, l): k along this axis, l along the
@@ -138,14 +136,13 @@ template <class T>
 void backward_rois(const Shape& s, const T* grad, const T* features, const std::vector<Box<T>>& boxes, const T* out,
                    T scale, T* grad_rois, int threads) {
   const int64_t C = s.channels, bins = s.rows * s.columns;
-#pragma omp parallel for schedule(static) num_threads(threads)
-  for (int64_t r = 0; r < s.boxes; ++r) {
+  parallel_for(s.boxes, threads, [&](int64_t r) {
     const Box<T>* box = &boxes[r];
     T* to = grad_rois + 5 * r;
     to[0] = 0;
     if (box->nan || box->per_area == 0) {
       std::fill(to + 1, to + 5, box->per_area);  // NaN or 0
-      continue;
+      return;
     }
     const T* image = features + box->image * s.height * s.width * C;
     const std::vector<T> inner = channels_inner(grad + r * C * bins, C, bins);
@@ -160,7 +157,7 @@ void backward_rois(const Shape& s, const T* grad, const T* features, const std::
     });
     to_corners(edges_x, box->x, box->per_area, total, scale, to + 1, to + 3);
     to_corners(edges_y, box->y, box->per_area, total, scale, to + 2, to + 4);
-  }
+  });
 }
 
 Shape check_inputs(const TensorView& features, const TensorView& rois, const TensorView& pooled) {

@@ -1,14 +1,10 @@
 """node_sum on every backend: the shared checks (harness.py), and what is special about a node of the cell."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 
 from chase_fast.kernels.node_sum import CAN_RUN, IDENTITY, NORM, NORM_LRELU, cases, node_sum, reference
-from tests.kernels.aot import ROOT, check_fits, compile_in_subprocess
+from tests.kernels.aot import check_fits, compile_in_subprocess
 from tests.kernels.harness import OpTests, device_of, each, skip_unless, tensors
 from tests.tolerances import KERNEL, assert_close
 
@@ -173,17 +169,6 @@ def test_threads_do_not_change_a_bit():
         torch.set_num_threads(threads)
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other))
-
-
-@pytest.mark.parametrize("isa", ["avx2", "portable"])
-def test_narrower_instruction_sets(isa):
-    """The same comparison with narrower vector instructions (the choice is made once per process)."""
-    program = "-k", "matches_reference and cpu and float32-contiguous", "-q", "-p", "no:cacheprovider"
-    command = [sys.executable, "-m", "pytest", "tests/kernels/test_node_sum.py", *program]
-    done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"CHASE_FAST_ISA": isa}, capture_output=True, text=True
-    )
-    assert done.returncode == 0 and "passed" in done.stdout, done.stdout[-3000:]
 
 
 @pytest.mark.parametrize(

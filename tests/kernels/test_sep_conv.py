@@ -1,9 +1,5 @@
 """`sep_conv` against its definition, and the definition against torch.nn modules."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
@@ -92,28 +88,6 @@ def test_kernels_and_strides(kernel, stride):
     )
     for name, a, b in pairs:
         assert_close(a, b, KERNEL[torch.float32], name)
-
-
-@pytest.mark.parametrize("isa", ("avx2", "portable"))
-def test_narrow_instruction_sets(isa):
-    """The definition, in a process that may not use the widest vectors."""
-    skip_unless(package.CAN_RUN, "cpu", torch.float32)
-    select = "tests/kernels/test_sep_conv.py::TestSepConv::test_matches_reference"
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        select,
-        "-k",
-        "cpu and channels_last",
-    ]
-    done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"CHASE_FAST_ISA": isa}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(("n", "calls"), ((1, 0), (64, 1)))

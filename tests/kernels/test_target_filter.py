@@ -1,8 +1,5 @@
 """target_filter: every backend against the reference, and the matrix form against a plain convolution."""
 
-import os
-import subprocess
-import sys
 from functools import partial
 from types import SimpleNamespace
 
@@ -12,7 +9,6 @@ import torch.nn.functional as F
 
 from chase_fast.kernels import target_filter
 from chase_fast.kernels.target_filter import cases, reference
-from tests.kernels.aot import ROOT
 from tests.kernels.harness import OpTests
 from tests.tolerances import KERNEL, assert_close
 
@@ -148,14 +144,3 @@ def test_weight_shared_by_the_sequences():
         iterates, losses = target_filter.solve_prdimp(**inputs, backend=backend)
         found += torch.autograd.grad(iterates.square().sum() + losses.sum(), [weight])
     assert_close(found[1], found[0], KERNEL[torch.float64])
-
-
-@pytest.mark.parametrize("isa", ["avx2", "portable"])
-def test_narrower_instruction_sets(isa):
-    """The same comparison with narrower vector instructions (the choice is made once per process)."""
-    program = "-k", "matches_reference and cpu and float32 and not strided", "-q", "-p", "no:cacheprovider"
-    command = [sys.executable, "-m", "pytest", "tests/kernels/test_target_filter.py", *program]
-    done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"CHASE_FAST_ISA": isa}, capture_output=True, text=True
-    )
-    assert done.returncode == 0 and "passed" in done.stdout, done.stdout[-3000:]
