@@ -9,7 +9,8 @@ Steps, all with 4 nodes, 8 operations and 14 edges:
 
 `cell`, `architect` and `iteration` have C channels and N frames of HxH (--channels, --frames, --size), one
 group of BatchNorm statistics, no dropout, and for a head the cross entropy of a fixed linear map of the
-pooled output; the neck reads ResNet-18's widths. The baseline is bench/published.py, in NCHW and in channels_last.
+pooled output; the neck reads ResNet-18's widths. The baseline is bench/published.py, in NCHW and in
+channels_last.
 
 The first step of every candidate is compared with that of the published structure in float64; a speed-up is
 printed only if loss, gradients, the implicit term and the updated weights are within the tolerances of the

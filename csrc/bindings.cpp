@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "cpu/conv3x3.h"
 #include "cpu/isa.h"
 #include "cpu/node_sum.h"
 #include "cpu/prroi_pool.h"
@@ -38,6 +39,8 @@ PYBIND11_MODULE(chase_fast_C, m) {
            py::arg("dtype"), py::arg("sizes"), py::arg("strides"));
 
   const auto nogil = py::call_guard<py::gil_scoped_release>();
+  m.def("cpu_conv3x3_input", &cpu::conv3x3_input, nogil);
+  m.def("cpu_conv3x3_output", &cpu::conv3x3_output, nogil);
   m.def("cpu_node_sum", &cpu::node_sum, nogil);
   m.def("cpu_node_sum_backward", &cpu::node_sum_backward, nogil);
   m.def("cpu_prroi_pool", &cpu::prroi_pool, nogil);

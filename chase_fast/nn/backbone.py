@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from chase_fast.errors import ChaseError
+from chase_fast.kernels.conv3x3 import conv3x3, transform
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -175,6 +176,23 @@ def unfold(backbone: Backbone, batches: Iterable[torch.Tensor]) -> int:
     return images
 
 
+class FixedConv3x3(nn.Conv2d):
+    """A 3x3 convolution (stride 1, padding 1, with bias) whose weights do not change any more."""
+
+    def __init__(self, conv: nn.Conv2d):
+        super().__init__(conv.in_channels, conv.out_channels, 3, padding=1, device="meta")
+        self.weight, self.bias = conv.weight, conv.bias
+        self.register_buffer("transformed", transform(conv.weight), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return conv3x3(x, self.weight, self.bias, self.transformed)
+
+    @staticmethod
+    def fits(module: nn.Module) -> bool:
+        shape = (module.kernel_size, module.stride, module.padding) if isinstance(module, nn.Conv2d) else None
+        return shape == ((3, 3), (1, 1), (1, 1)) and module.groups == 1 and module.dilation == (1, 1)
+
+
 def freeze(backbone: Backbone) -> Backbone:
     """A copy for inference: eval statistics folded into the convolutions, channels_last, no gradients.
 
@@ -186,7 +204,8 @@ def freeze(backbone: Backbone) -> Backbone:
         for name, norm in children:
             if isinstance(norm, nn.BatchNorm2d):
                 before = _conv_before(name)
-                setattr(module, before, fuse_conv_bn_eval(getattr(module, before), norm))
+                conv = fuse_conv_bn_eval(getattr(module, before), norm)
+                setattr(module, before, FixedConv3x3(conv) if FixedConv3x3.fits(conv) else conv)
                 setattr(module, name, nn.Identity())
     return frozen.requires_grad_(False).to(memory_format=torch.channels_last)
 
