@@ -355,12 +355,13 @@ def time_step(args: argparse.Namespace, flavour: str) -> list[dict]:
     found = {name: step()() for name, step in steps.items()}
     errors = {name: {k: error(v, exact[k]) for k, v in values.items()} for name, values in found.items()}
     del exact, found
+    clock = time.process_time if args.cpu_time else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(args.repeats):
         for name, step in steps.items():
-            begin = time.perf_counter()
+            begin = clock()
             step()
-            times[name].append(time.perf_counter() - begin)
+            times[name].append(clock() - begin)
     medians = {name: statistics.median(values) for name, values in times.items()}
     rows = []
     for name, seconds in medians.items():
@@ -425,6 +426,11 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=6)
     parser.add_argument("--size", type=int, default=18)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="with one thread beside other work: time of this process alone",
+    )
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     parser.add_argument(
         "--memory", action="store_true", help="peak memory of each candidate, in its own process"
@@ -435,10 +441,17 @@ def main() -> None:
 
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.cpu_time and torch.get_num_threads() > 1:
+        parser.error("--cpu-time adds up the threads: use it with --threads 1")
     if args.only:
         print_memory(args)
         return
-    result = {"machine": machine(torch.device("cpu")), "dtype": "float32", "rows": []}
+    result = {
+        "machine": machine(torch.device("cpu")),
+        "dtype": "float32",
+        "clock": "cpu" if args.cpu_time else "wall",
+        "rows": [],
+    }
     print(json.dumps(result["machine"]))
     for flavour in args.flavour or (("chase",) if args.step == "demo" else ("chase", "darts")):
         result["rows"] += time_step(args, flavour)
