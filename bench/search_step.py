@@ -15,7 +15,7 @@ channels_last.
 The first step of every candidate is compared with that of the published structure in float64; a speed-up is
 printed only if loss, gradients, the implicit term and the updated weights are within the tolerances of the
 tests. Repeats are interleaved, medians are printed. --memory also starts each candidate in a process of its
-own and prints what two steps add to its resident memory.
+own and prints its peak resident memory (about 400 MiB of it are torch).
 """
 
 import argparse
@@ -345,6 +345,13 @@ def make_step(args: argparse.Namespace, flavour: str, candidate: str, dtype: tor
     return make(Shape(flavour, args.channels, args.frames, args.size), candidate, dtype)
 
 
+def within(name: str, mismatch: float, published: dict[str, float]) -> bool:
+    """Whether a result is right. A difference of two passes loses digits in float32, so the implicit term may
+    be as far from float64 as that of the published structure; the alpha gradient it enters may not."""
+    allowed = TOLERANCES[name]
+    return mismatch <= (max(allowed, published[name]) if name == "implicit term" else allowed)
+
+
 def time_step(args: argparse.Namespace, flavour: str) -> list[dict]:
     title = (
         args.recipe if args.step == "demo" else f"C={args.channels}, N={args.frames}, {args.size}x{args.size}"
@@ -365,7 +372,7 @@ def time_step(args: argparse.Namespace, flavour: str) -> list[dict]:
     medians = {name: statistics.median(values) for name, values in times.items()}
     rows = []
     for name, seconds in medians.items():
-        right = name != OURS or all(e <= TOLERANCES[k] for k, e in errors[name].items())
+        right = name != OURS or all(within(k, e, errors[PUBLISHED]) for k, e in errors[name].items())
         gains = {b: medians[b] / seconds for b in (PUBLISHED, CHANNELS_LAST)} if right else None
         row = {
             "step": args.step,
@@ -385,15 +392,13 @@ def time_step(args: argparse.Namespace, flavour: str) -> list[dict]:
         print(f"  {name:24} {row['ms']:10.1f} ms   {gain}\n  {'':24} mismatch: {mismatch}")
         if args.memory:
             row["memory_mib"] = memory(args, flavour, name)
-            print(
-                f"  {'':24} memory: {row['memory_mib']:.0f} MiB above the process with its weights and data"
-            )
+            print(f"  {'':24} memory: {row['memory_mib']:.0f} MiB, peak of a process")
         rows.append(row)
     return rows
 
 
 def memory(args: argparse.Namespace, flavour: str, candidate: str) -> float:
-    """What two steps add to the peak resident memory of a process of their own, MiB."""
+    """Peak resident memory of a process of its own that makes the candidate and runs two steps, MiB."""
     command = [sys.executable, __file__, "--step", args.step, "--flavour", flavour, "--only", candidate]
     command += ["--channels", str(args.channels), "--frames", str(args.frames), "--size", str(args.size)]
     command += ["--recipe", args.recipe, "--threads", str(torch.get_num_threads())]
@@ -402,15 +407,9 @@ def memory(args: argparse.Namespace, flavour: str, candidate: str) -> float:
 
 def print_memory(args: argparse.Namespace) -> None:
     step = make_step(args, args.flavour[0], args.only, torch.float32)
-    before = resident_mib()
     step()
     step()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10 - before)
-
-
-def resident_mib() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
 
 
 def main() -> None:
