@@ -15,7 +15,7 @@ channels_last.
 The first step of every candidate is compared with that of the published structure in float64; a speed-up is
 printed only if loss, gradients, the implicit term and the updated weights are within the tolerances of the
 tests. Repeats are interleaved, medians are printed. --memory also starts each candidate in a process of its
-own and prints its peak resident memory (about 400 MiB of it are torch).
+own and prints its peak resident memory (750 MiB of it are torch and what it imports).
 """
 
 import argparse
