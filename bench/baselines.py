@@ -55,6 +55,8 @@ def sep_conv(
     normed = [F.batch_norm(part, *statistics, gamma, beta, training) for part in parts]
     y = torch.cat(normed) if len(normed) > 1 else normed[0]
     return (F.leaky_relu(y, 0.01, inplace=True) if flavour == "chase" else y,)
+
+
 def _grouped_norm(y: Tensor, gamma, beta, mean, var, groups: int, training: bool) -> Tensor:
     if not training:
         return F.batch_norm(y, mean, var, gamma, beta)

@@ -9,28 +9,23 @@ around the eager call, launches included.
 """
 
 import argparse
-import datetime
 import functools
 import importlib
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
+import torch
+from torch import Tensor
 
-from bench import baselines  # noqa: E402
-from chase_fast._version import __version__  # noqa: E402
-from chase_fast.kernels import _dispatch  # noqa: E402
-from tests.tolerances import KERNEL, error  # noqa: E402
+from bench import baselines
+from bench.common import machine, save
+from chase_fast.kernels import _dispatch
+from tests.tolerances import KERNEL, error
 
 MODES = ("forward", "forward+backward")
 PLAIN = ("eager", "reference")  # plain torch: baselines, their error is shown but not judged
@@ -171,46 +166,6 @@ def time_case(
             gain = f"{row['speedup']:6.2f} x {baseline}" if right else "wrong result: no speed-up is printed"
             print(f"  {mode:17} {key:10} {row['ms']:10.3f} ms   mismatch {errors[key]:.1e}   {gain}")
     return rows
-
-
-def machine(device: torch.device) -> dict:
-    """What a number depends on."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
-    changed = subprocess.run(
-        ["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True
-    ).stdout
-    return {
-        "device": name,
-        "threads": torch.get_num_threads(),
-        "load_average": os.getloadavg()[0],
-        "commit": commit + ("+changes" if changed.strip() else ""),
-        "chase_fast": __version__,
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda if device.type == "cuda" else None,
-        "python": platform.python_version(),
-        "date": datetime.date.today().isoformat(),
-    }
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def save(result: dict, op: str) -> Path:
-    """Writes or replaces the entry of this op in bench/results/DATE_DEVICE.json."""
-    device = "-".join("".join(c if c.isalnum() else " " for c in result["machine"]["device"].lower()).split())
-    path = ROOT / "bench" / "results" / f"{result['machine']['date']}_{device}.json"
-    path.parent.mkdir(exist_ok=True)
-    entries = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(entries | {op: result}, indent=1) + "\n")
-    return path
 
 
 def main() -> None:

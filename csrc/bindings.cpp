@@ -2,14 +2,6 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include "cpu/batch_norm.h"
-#include "cpu/depthwise.h"
-#include "cpu/depthwise_stack.h"
-#include <optional>
-
-#include "cpu/conv3x3.h"
-#include "cpu/isa.h"
-#include "cpu/kl_loss.h"
 #include <optional>
 
 #include "cpu/batch_norm.h"

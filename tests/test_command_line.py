@@ -50,7 +50,16 @@ def test_doctor_json(capsys):
     assert facts["versions"]["chase_fast"] == __version__ and facts["versions"]["torch"]
     assert facts["native"]["version"] == __version__
     assert facts["devices"]["cuda"] or facts["devices"]["no_cuda"]
-    expected = {"crop", "kl_loss", "mixed_op", "node_sum", "prroi_pool", "sep_conv", "target_filter"}
+    expected = {
+        "conv3x3",
+        "crop",
+        "kl_loss",
+        "mixed_op",
+        "node_sum",
+        "prroi_pool",
+        "sep_conv",
+        "target_filter",
+    }
     assert expected <= set(facts["ops"])
     for op in facts["ops"].values():
         assert tuple(op["backends"]) == BACKENDS and op["backends"]["reference"] is None

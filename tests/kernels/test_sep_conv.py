@@ -8,7 +8,6 @@ from chase_fast.kernels import sep_conv as package
 from chase_fast.kernels._dispatch import native, view
 from chase_fast.kernels.sep_conv import cases
 from chase_fast.kernels.sep_conv.reference import sep_conv as reference
-from tests.kernels.aot import ROOT
 from tests.kernels.harness import OpTests, device_of, outgoing, poison, skip_unless
 from tests.tolerances import KERNEL, assert_close
 

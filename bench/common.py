@@ -1,0 +1,54 @@
+"""What the benchmarks share: what a number depends on, and where it is written."""
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+from chase_fast._version import __version__
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def machine(device: torch.device) -> dict:
+    """What a number depends on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
+    changed = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True
+    ).stdout
+    return {
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "load_average": os.getloadavg()[0],
+        "commit": commit + ("+changes" if changed.strip() else ""),
+        "chase_fast": __version__,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "python": platform.python_version(),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def save(result: dict, name: str) -> Path:
+    """Writes or replaces the entry of this name in bench/results/DATE_DEVICE.json."""
+    device = "-".join("".join(c if c.isalnum() else " " for c in result["machine"]["device"].lower()).split())
+    path = ROOT / "bench" / "results" / f"{result['machine']['date']}_{device}.json"
+    path.parent.mkdir(exist_ok=True)
+    entries = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(entries | {name: result}, indent=1) + "\n")
+    return path
