@@ -106,6 +106,11 @@ class FastBackbone(nn.Module):
         return layer2, self.layer3(layer2)
 
 
+def fast_backbone(frozen: nn.Module) -> nn.Module:
+    """What `freeze` returned, rebuilt for a CPU; on another device as it is."""
+    return FastBackbone(frozen) if next(frozen.parameters()).device.type == "cpu" else frozen
+
+
 def _convolutions(block: nn.Module) -> list[nn.Conv2d]:
     """conv1, conv2 and, in a bottleneck, conv3 of a torchvision block."""
     return [conv for name, conv in block.named_children() if name.startswith("conv")]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from chase_fast.data import Batch
 from chase_fast.distributed import Ranks, statistics
 from chase_fast.nn.backbone import build_backbone, calibrate, freeze
+from chase_fast.nn.inference import fast_backbone
 from chase_fast.nn.losses import dimp_loss, prdimp_loss
 from chase_fast.nn.neck import SearchNeck
 from chase_fast.nn.norm import MOMENTUM
@@ -145,7 +146,7 @@ class SearchNetwork(nn.Module):
             if self.config.backbone_train_mode:
                 run = self.backbone.eval()
             else:
-                self._frozen = run = self._frozen or freeze(self.backbone)
+                self._frozen = run = self._frozen or fast_backbone(freeze(self.backbone))
             images = torch.cat(frames)
             chunks = images.split(self.config.backbone_chunk)
             maps = [run(x.to(self.device, self.dtype, memory_format=torch.channels_last)) for x in chunks]
