@@ -42,6 +42,10 @@ class Window:
         height, width = (b - a for a, b in zip(self.top_left, self.bottom_right))
         return math.sqrt(height / size * (width / size))
 
+    def row(self, frame_hw: tuple[int, int]) -> tuple[int, ...]:
+        """This window in a frame of this size, as `kernels.crop.crop_windows` takes it."""
+        return *frame_hw, self.every, *self.first, self.x0, self.y0, self.width, self.height
+
 
 def search_window(
     centre: Point,

@@ -15,7 +15,8 @@ Bilinear is OpenCV's INTER_LINEAR: half-pixel centres, no antialiasing; on uint8
 from floor(x0) to ceil(x0 + width), are what it may read.
 
 Backends: `reference` (plain torch, any device) and `cpu` (csrc/cpu/crop.cpp: one thread, releases the GIL).
-`crop_into` writes a crop on the CPU into an array that is there already.
+`crop_into` writes a crop on the CPU into an array that is there already; `crop_windows` (windows.py) reads
+patches for tracking on the device.
 Not differentiable: a crop feeds a network, nothing is learned through it, so asking for its gradient raises.
 """
 
@@ -27,8 +28,18 @@ from chase_fast.kernels._dispatch import always, native_cpu, resolve
 from chase_fast.kernels.crop import native
 from chase_fast.kernels.crop.reference import crop as reference
 from chase_fast.kernels.crop.window import Window, crop_window
+from chase_fast.kernels.crop.windows import crop_windows
 
-__all__ = ["CAN_RUN", "IMAGENET_MEAN", "IMAGENET_STD", "Window", "crop", "crop_into", "crop_window"]
+__all__ = [
+    "CAN_RUN",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Window",
+    "crop",
+    "crop_into",
+    "crop_window",
+    "crop_windows",
+]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -1,0 +1,103 @@
+"""crop_windows: K patches of one frame, resized bilinearly, not normalised; everything that changes from frame
+to frame is a tensor on the device, so that a CUDA graph can hold it.
+
+    thin = frame[first_row::every, first_column::every]
+    out[k, i, j, c] = bilinear(thin, window k)[i, j, c],   0..255
+
+pixels   [N >= H W 3] uint8 or float: a buffer that begins with a frame [H, W, 3] in rows; frames of several
+         sizes share one buffer
+windows  [K, 9] integers, columns COLUMNS: size of the frame, `every` and `first` pixel of the thinned-out
+         frame, and the window x0, y0, width, height in it; beyond its border the nearest pixel repeats
+out      [K, size, size, 3], contiguous; float32 for uint8, else the dtype of pixels
+
+Bilinear is OpenCV's INTER_LINEAR on floats: half-pixel centres, positions rounded to float32 (uint8 pixels
+are taken as floats, not in its fixed point). Not differentiable.
+
+Backends: `reference` (plain torch, any device) and `triton`.
+"""
+
+import torch
+from torch import Tensor
+
+from .. import _dispatch
+from .._autograd import not_differentiable
+
+COLUMNS = ("height", "width", "every", "first_row", "first_column", "x0", "y0", "columns", "rows")
+CAN_RUN = {
+    "reference": _dispatch.always,
+    "triton": _dispatch.triton(torch.uint8, torch.float32),
+}
+_DTYPES = (torch.uint8, torch.float32, torch.float64)
+
+
+def crop_windows(pixels: Tensor, windows: Tensor, size: int, backend: str | None = None) -> Tensor:
+    """Patches [K, size, size, 3]; see the module text. Values in `windows` are not checked: a frame larger
+    than the buffer, or a window without pixels, reads elsewhere in memory.
+
+    Raises:
+        ValueError: wrong shapes or dtypes, no size.
+        RuntimeError: pixels require a gradient, or the forced backend cannot run.
+    """
+    if pixels.dim() != 1 or pixels.dtype not in _DTYPES:
+        raise ValueError(
+            f"crop_windows: pixels must be a buffer [N] of uint8 or floats, not {pixels.dtype} "
+            f"{list(pixels.shape)}"
+        )
+    if windows.dim() != 2 or windows.shape[1] != len(COLUMNS) or windows.dtype != torch.int64:
+        raise ValueError(
+            f"crop_windows: windows must be int64 [K, {len(COLUMNS)}], not {windows.dtype} "
+            f"{list(windows.shape)}"
+        )
+    if windows.device != pixels.device or size < 1:
+        raise ValueError("crop_windows: pixels and windows must be on one device, and size positive")
+    backend = _dispatch.resolve("crop_windows", CAN_RUN, pixels, backend)
+    return _crop_windows(pixels, windows, size, backend)
+
+
+def reference(pixels: Tensor, windows: Tensor, size: int) -> Tensor:
+    """The definition in plain torch."""
+    dtype = torch.float32 if pixels.dtype == torch.uint8 else pixels.dtype
+    height, width, every, first_row, first_column, x0, y0, columns, rows = windows.unbind(1)
+    *y, v = _taps(height, every, first_row, y0, rows, size, dtype)
+    *x, u = _taps(width, every, first_column, x0, columns, size, dtype)
+    channel = torch.arange(3, device=pixels.device)
+
+    def read(row: Tensor, column: Tensor) -> Tensor:
+        at = (row[:, :, None] * width[:, None, None] + column[:, None, :]) * 3  # [K, size, size]
+        return pixels[at[..., None] + channel].to(dtype)
+
+    u, v = u[:, None, :, None], v[:, :, None, None]
+    top, bottom = (read(row, x[0]) * (1 - u) + read(row, x[1]) * u for row in y)
+    return top * (1 - v) + bottom * v
+
+
+def _taps(limit: Tensor, every: Tensor, first: Tensor, start: Tensor, length: Tensor, size: int, dtype):
+    """Pixels of the frame on both sides of each position, two [K, size], and the weight of the second."""
+    place = torch.arange(size, dtype=torch.float64, device=limit.device) + 0.5
+    position = (place * (length.double() / size)[:, None] - 0.5).to(dtype)  # in the window
+    left = position.floor()
+    count = (limit - first + every - 1) // every  # pixels of the thinned-out frame
+    inside = []
+    for tap in (left.long(), left.long() + 1):
+        tap = start[:, None] + torch.minimum(tap.clamp(min=0), length[:, None] - 1)
+        tap = torch.minimum(tap.clamp(min=0), count[:, None] - 1)
+        inside.append(tap * every[:, None] + first[:, None])
+    return *inside, position - left
+
+
+@torch.library.custom_op("chase_fast::crop_windows", mutates_args=())
+def _crop_windows(pixels: Tensor, windows: Tensor, size: int, backend: str) -> Tensor:
+    if backend == "reference":
+        return reference(pixels, windows, size)
+    from . import triton_impl
+
+    return triton_impl.crop_windows(pixels, windows, size)
+
+
+@_crop_windows.register_fake
+def _(pixels, windows, size, backend):
+    dtype = torch.float32 if pixels.dtype == torch.uint8 else pixels.dtype
+    return pixels.new_empty((windows.shape[0], size, size, 3), dtype=dtype)
+
+
+not_differentiable(_crop_windows)
