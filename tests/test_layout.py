@@ -16,6 +16,7 @@ MAY = {
     "runs": set(),
     "progress": set(),
     "device": set(),
+    "graphs": set(),
     "stored": {"runs"},
     "cells": {"nn"},
     "distributed": {"nn", "device"},  # of nn only norm, whose statistics it merges
@@ -26,7 +27,7 @@ MAY = {
     "search": _LOOP | {"stored"},
     "train": _LOOP | {"stored", "checkpoint", "cells"},
     "convert": {"checkpoint", "published", "nn", "runs", "cells"},
-    "track": {"nn", "data", "kernels", "checkpoint", "runs", "progress", "device"},
+    "track": {"nn", "data", "kernels", "checkpoint", "runs", "progress", "device", "graphs"},
     # of report only svg
     "evaluate": {"track", "data", "runs", "distributed", "device", "checkpoint", "report"},
 }

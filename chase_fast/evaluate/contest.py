@@ -68,7 +68,8 @@ def _field(options: Evaluate) -> tuple[dict[str, Entrant], dict[str, Path]]:
         name, path = split_name(text)
         if not Path(path).is_file():
             raise ChaseError(f"--checkpoint {path}: there is no such file; the train command makes one")
-        entrant = Checkpoint(path, options.preset, _device(options.device))
+        how = options.preset, _device(options.device), not options.no_graphs, options.precision
+        entrant = Checkpoint(path, *how)
         entrant.check()
         entrants[new(name)] = entrant
     for text in options.opencv:
@@ -113,6 +114,9 @@ def hold(options: Evaluate, console: Console) -> int:
         limit_threads(effort.threads)
     if effort.rank == 0:
         say(data.summary())
+        ran = next((e for e in entrants.values() if isinstance(e, Checkpoint)), None)
+        if ran:
+            say(f"checkpoints run on {ran.about(effort.threads if effort.workers else options.threads)}")
     # before hours of tracking: unusable results of others
     others = [_outcome(name, folder, data, "its own result files") for name, folder in folders.items()]
     with together(effort) as meet:

@@ -27,6 +27,10 @@ class Evaluate:
     """With the name of a sequence it decides everything random in tracking it."""
     device: str = "auto"
     """auto, cpu or cuda[:N] for the checkpoints."""
+    precision: str = "fp32"
+    """fp32, or bf16 for the convolutions of the checkpoints."""
+    no_graphs: bool = False
+    """On a GPU launch every kernel by itself instead of a CUDA graph per frame."""
     workers: int | None = None
     """Processes that track side by side; 0: none but this one. Default: one per core, 8 at most; 1 on a GPU.
     The boxes do not depend on it, the measured speed does: use 1 to measure speed."""

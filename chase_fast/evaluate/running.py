@@ -93,8 +93,8 @@ class RunOnDisk:
 
     @staticmethod
     def _read(path: Path) -> dict[str, Any]:
-        try:
-            return json.loads(path.read_text())
+        try:  # files of versions without a choice of precision do not name it
+            return {"precision": "fp32"} | json.loads(path.read_text())
         except (OSError, ValueError) as e:
             raise ChaseError(f"{path} is corrupt ({e}): choose another --out") from None
 

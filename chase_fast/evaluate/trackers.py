@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from chase_fast.device import resolve_device
 from chase_fast.errors import ChaseError
 
 
@@ -29,7 +30,7 @@ class Entrant(Protocol):
         """What decides its boxes, as plain data: results of another identity are never mixed with its own."""
 
     def start(self, seed: int) -> Session:
-        """A tracker for one sequence."""
+        """A tracker for one sequence; it may be the one of the sequence before."""
 
 
 def digest(path: str | Path) -> str:
@@ -52,19 +53,39 @@ class Checkpoint:
     path: str
     preset: str = "accurate"
     device: str = "auto"
+    graphs: bool = True
+    precision: str = "fp32"
 
     def check(self) -> None:
-        """Raises ChaseError if the file is no tracker or the preset unknown."""
+        """Raises ChaseError if the file is no tracker, or preset, device or precision cannot be."""
+        from chase_fast.track.network import check_precision
+
         _settings(self.path, self.preset)
+        check_precision(self.precision, resolve_device(self.device))
+
+    def about(self, threads: int | None = None) -> str:
+        """Device, threads, precision and CUDA graphs, in one line."""
+        from chase_fast.track.network import describe
+
+        return describe(resolve_device(self.device), self.precision, self.graphs, threads)
 
     def identity(self) -> dict[str, Any]:
-        return {"checkpoint": digest(self.path), "preset": self.preset}
+        return {"checkpoint": digest(self.path), "preset": self.preset, "precision": self.precision}
 
     def start(self, seed: int) -> Session:
-        from chase_fast.track import Tracker
+        tracker = _tracker(self)
+        tracker.seed = seed
+        return tracker
 
-        loaded, settings = _settings(self.path, self.preset)
-        return Tracker(loaded.net, loaded.spec, settings, self.device, seed)
+
+@functools.lru_cache(maxsize=1)
+def _tracker(checkpoint: Checkpoint):
+    """One tracker for one sequence after the other: on a GPU its graphs are captured once."""
+    from chase_fast.track import Tracker
+
+    loaded, settings = _settings(checkpoint.path, checkpoint.preset)
+    options = checkpoint.graphs, checkpoint.precision
+    return Tracker(loaded.net, loaded.spec, settings, checkpoint.device, 0, *options)
 
 
 @functools.lru_cache(maxsize=1)

@@ -33,6 +33,10 @@ class Track:
     """Online procedure: accurate (as published), balanced or fast."""
     device: str = "auto"
     """auto, cpu or cuda[:N]."""
+    precision: str = "fp32"
+    """fp32, or bf16 for the convolutions of backbone, neck and box maps."""
+    no_graphs: bool = False
+    """On a GPU launch every kernel by itself instead of a CUDA graph per frame."""
     seed: int = 0
     """Decides everything random: the same seed gives the same boxes."""
     start: int = 0

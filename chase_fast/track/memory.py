@@ -45,7 +45,7 @@ class Weights:
 class Memory:
     """Samples of one target.
 
-    features: [n, C, H, W] of the first frame's samples; boxes: [n, 4] px.
+    features: [n, C, H, W] of the first frame's samples; boxes: [n, 4] px, on the host.
     """
 
     def __init__(self, features: Tensor, boxes: Tensor, settings: TrackSettings):
@@ -56,12 +56,17 @@ class Memory:
         self.features[:n], self.boxes[:n] = features, boxes
 
     def insert(self, features: Tensor, box: Tensor, rate: float) -> None:
-        """features [C, H, W], box [4] px."""
+        """features [C, H, W], box [4] px on the host."""
         slot = self.weights.insert(rate)
         self.features[slot], self.boxes[slot] = features, box
 
     def samples(self) -> tuple[Tensor, Tensor, Tensor]:
         """features [n, 1, C, H, W], boxes [n, 1, 4], weights [n, 1], as the filter's solver takes them."""
         n = self.weights.count
+        boxes = self.boxes[:n].to(self.features.device, non_blocking=True)
         weights = torch.from_numpy(self.weights.values[:n]).to(self.features, non_blocking=True)
-        return self.features[:n, None], self.boxes[:n, None], weights[:, None]
+        return self.features[:n, None], boxes[:, None], weights[:, None]
+
+    def table(self) -> Tensor:
+        """Boxes and weights of all slots, [slots, 5] float64 on the host; an empty slot weighs 0."""
+        return torch.cat((self.boxes.double(), torch.from_numpy(self.weights.values)[:, None]), 1)

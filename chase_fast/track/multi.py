@@ -46,7 +46,7 @@ class MultiTracker(Base):
         """
         if self._targets is None:
             raise ChaseError("the tracker has no targets yet: call init(frame, boxes) before update(frame)")
-        return step(self._network, self._targets, check_frame(frame), self.settings)
+        return step(self._device, self._targets, check_frame(frame), self.settings)
 
     def add(self, frame: np.ndarray, box: Sequence[float]) -> int:
         """Starts one more target in the frame just tracked; its position in the list.

@@ -1,5 +1,11 @@
-"""A network made ready for tracking: batch norms folded, channels_last, no gradients, on one device."""
+"""A network made ready for tracking: batch norms folded, channels_last, no gradients, on one device.
 
+With precision bf16 the convolutions of backbone, neck and box maps have weights and maps of 16 bits;
+classification features are normalised, correlated and learned from in float32, boxes are pooled and refined
+in float32.
+"""
+
+import contextlib
 import copy
 
 import numpy as np
@@ -12,10 +18,13 @@ from chase_fast.errors import ChaseError
 from chase_fast.kernels import target_filter
 from chase_fast.nn.backbone import MEAN, STD, freeze
 from chase_fast.nn.box_regressor import AtomIoUNet, Pair
-from chase_fast.nn.inference import FastBackbone, FastBoxMaps, FastPlainNeck
-from chase_fast.nn.neck import PlainNeck
+from chase_fast.nn.inference import Convolution, FastBackbone, FastBoxMaps, FastPlainNeck
+from chase_fast.nn.neck import DerivedNeck, PlainNeck
+from chase_fast.nn.preprocess import ConvInput
 from chase_fast.nn.tracker_net import TrackerNet
 from chase_fast.track.refine import BoxHead
+
+PRECISIONS = ("fp32", "bf16")
 
 
 def fold(regressor: AtomIoUNet) -> AtomIoUNet:
@@ -35,23 +44,37 @@ def fold(regressor: AtomIoUNet) -> AtomIoUNet:
 class Network:
     """The parts of a `TrackerNet` as the tracker calls them; the net itself is left as it is.
 
+    Args:
+        precision: fp32 or bf16, see the module text.
+
     Raises:
-        ChaseError: the net has no box regressor, or there is no such device.
+        ChaseError: the net has no box regressor, there is no such device or precision, or the device cannot
+            compute with it.
     """
 
-    def __init__(self, net: TrackerNet, device: str | torch.device = "auto"):
+    def __init__(self, net: TrackerNet, device: str | torch.device = "auto", precision: str = "fp32"):
         if net.bb_regressor is None:
             raise ChaseError("this network has no box regressor: a tracker needs one, train it with boxes")
-        self.device = resolve_device(device)
-        self._backbone = freeze(net.feature_extractor).to(self.device)
-        self._neck = copy.deepcopy(net.neck).eval().requires_grad_(False).to(self.device)
+        self.device, self.precision = resolve_device(device), precision
+        check_precision(precision, self.device)
+        backbone, boxes = freeze(net.feature_extractor), fold(net.bb_regressor)
+        neck = copy.deepcopy(net.neck).eval().requires_grad_(False)
+        plain, box_maps = isinstance(neck, PlainNeck), FastBoxMaps(boxes)
+        if precision == "bf16":
+            self._backbone = _sixteen_bits(backbone)
+            self._neck = _sixteen_bits(_without_packed(FastPlainNeck(neck))) if plain else _mixed(neck)
+            self._box_maps = _sixteen_bits(_without_packed(box_maps))
+        elif self.device.type == "cpu":
+            self._backbone, self._box_maps = FastBackbone(backbone), box_maps
+            self._neck = FastPlainNeck(neck) if plain else neck
+        else:
+            self._backbone, self._box_maps = backbone, _without_packed(box_maps)
+            self._neck = _without_packed(FastPlainNeck(neck)) if plain else neck
+        for module in (self._backbone, self._neck, self._box_maps):
+            module.to(self.device)
         self.classifier = copy.deepcopy(net.classifier).eval().requires_grad_(False).to(self.device)
-        self._boxes = fold(net.bb_regressor).to(self.device)
-        self._box_maps = self._boxes.features
+        self._boxes = boxes.to(self.device)
         self.head = BoxHead(self._boxes)
-        if self.device.type == "cpu":
-            self._backbone, self._box_maps = FastBackbone(self._backbone), FastBoxMaps(self._boxes)
-            self._neck = FastPlainNeck(self._neck) if isinstance(self._neck, PlainNeck) else self._neck
         self.dtype = self.classifier.filter_initializer.filter_conv.weight.dtype
         self.filter_size = self.classifier.filter_initializer.filter_size
         scale = torch.tensor(STD, dtype=self.dtype, device=self.device).mul(255).reciprocal()
@@ -64,14 +87,21 @@ class Network:
         """An array as a tensor of the network's type on its device."""
         return torch.from_numpy(values).to(self.device, self.dtype, non_blocking=True)
 
+    def arithmetic(self) -> contextlib.AbstractContextManager:
+        """On a GPU float32 convolutions are float32: TF32, torch's default there, keeps 10 bits."""
+        if self.device.type != "cuda":
+            return contextlib.nullcontext()
+        return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
     def backbone(self, patches: Tensor) -> Pair:
-        """Patches [B, size, size, 3], 0..255 -> layer2, layer3."""
+        """Patches [B, size, size, 3], 0..255 -> layer2, layer3 (of 16 bits with bf16)."""
         images = patches.permute(0, 3, 1, 2)  # channels_last as it is
-        return self._backbone(torch.addcmul(self._shift, images, self._scale))
+        images = torch.addcmul(self._shift, images, self._scale)
+        return self._backbone(images.bfloat16() if self.precision == "bf16" else images)
 
     def features(self, maps: Pair) -> Tensor:
         """Classification features [B, C, h, w], normalised."""
-        return self.classifier.normalize(self._neck(*maps))
+        return self.classifier.normalize(self._neck(*maps).to(self.dtype))
 
     def scores(self, features: Tensor, filters: Tensor) -> Tensor:
         """Features [K, C, h, w] and filters [K, C, k, k] of K targets -> score maps [K, S, S]."""
@@ -79,8 +109,74 @@ class Network:
 
     def modulation(self, maps: Pair, boxes: Tensor) -> Pair:
         """Target vectors of the box regressor, two [K, C, 1, 1]."""
-        return self._boxes.modulation(*maps, boxes)
+        return self._boxes.modulation(*(m.to(self.dtype) for m in maps), boxes)
 
     def box_maps(self, maps: Pair) -> Pair:
         """What boxes are pooled from."""
-        return self._box_maps(*maps)
+        low, high = self._box_maps(*maps)
+        return low.to(self.dtype), high.to(self.dtype)
+
+    def about(self, graphs: bool) -> str:
+        """Device, precision and whether frames are CUDA graphs, in one line."""
+        return describe(self.device, self.precision, graphs)
+
+
+def describe(device: torch.device, precision: str, graphs: bool, threads: int | None = None) -> str:
+    """What a tracker runs on; threads: of the CPU, torch's setting if None."""
+    convolutions = "bf16 convolutions" if precision == "bf16" else precision
+    if device.type == "cpu":
+        threads = threads or torch.get_num_threads()
+        return f"cpu, {threads} thread{'s' if threads > 1 else ''}, {convolutions}"
+    name = f" {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
+    how = "one CUDA graph per frame" if graphs else "no CUDA graphs"
+    return f"{device}{name}, {convolutions}, {how}"
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raises ChaseError if there is no such precision or the device has none."""
+    if precision not in PRECISIONS:
+        raise ChaseError(f"--precision {precision} is unknown, choose from {', '.join(PRECISIONS)}")
+    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
+        name = torch.cuda.get_device_name(device)
+        raise ChaseError(f"--precision bf16: {name} does not compute with bfloat16, use fp32")
+
+
+def _sixteen_bits(module: nn.Module) -> nn.Module:
+    return module.to(torch.bfloat16)
+
+
+def _without_packed(module: nn.Module) -> nn.Module:
+    """Without the weights that only the CPU's 3x3 convolution reads."""
+    for convolution in module.modules():
+        if isinstance(convolution, Convolution):
+            convolution.packed = None
+    return module
+
+
+class _MixedNeck(nn.Module):
+    """The neck of a cell: convolutions in front of the cell in bfloat16, the cell, which has small products
+    and batch norms, in float32."""
+
+    def __init__(self, neck: DerivedNeck):
+        super().__init__()
+        self.inputs = nn.ModuleList([_sixteen_bits(c) for c in neck.preprocess])
+        self.cell = neck.cell
+
+    def forward(self, layer2: Tensor, layer3: Tensor) -> Tensor:
+        return self.cell(*(c(x).float() for c, x in zip(self.inputs, (layer2, layer3))))
+
+
+class _Float(nn.Module):
+    """A neck whose convolutions stand between batch norms: float32."""
+
+    def __init__(self, neck: nn.Module):
+        super().__init__()
+        self.neck = neck
+
+    def forward(self, layer2: Tensor, layer3: Tensor) -> Tensor:
+        return self.neck(layer2.float(), layer3.float())
+
+
+def _mixed(neck: nn.Module) -> nn.Module:
+    chase = isinstance(neck, DerivedNeck) and all(isinstance(c, ConvInput) for c in neck.preprocess)
+    return _MixedNeck(neck) if chase else _Float(neck)

@@ -80,7 +80,14 @@ class Session:
         frames = self._source.frames()
         first, boxes = self._first(frames, boxes)
         options = self._options
-        tracker = MultiTracker.load(options.checkpoint, options.preset, options.device, options.seed)
+        tracker = MultiTracker.load(
+            options.checkpoint,
+            options.preset,
+            options.device,
+            options.seed,
+            not options.no_graphs,
+            options.precision,
+        )
         about = self._about(tracker)
         self._started = time.perf_counter()
         tracker.init(first.image, boxes)
@@ -92,7 +99,7 @@ class Session:
         self._progress = TrackProgress(self._source.total, options.quiet)
         for note in self._source.notes:
             self._progress.warn(note)
-        self._progress.say(f"{self._source.kind} {self._source.path} -> {self._out}, {tracker.device}")
+        self._progress.say(f"{self._source.kind} {self._source.path} -> {self._out}, {tracker.about}")
         end = "end of the source"
         try:
             with Interrupt() as interrupt:
@@ -189,6 +196,8 @@ class Session:
             "settings": dataclasses.asdict(tracker.settings),
             "seed": options.seed,
             "device": str(tracker.device),
+            "precision": options.precision,
+            "graphs": tracker.device.type == "cuda" and not options.no_graphs,
             "threads": torch.get_num_threads(),
             "versions": versions(),
             "commit": git_commit(),

@@ -1,12 +1,13 @@
 """One frame for K targets: cut, one pass of the network, localise, refine, read back once, learn.
 
 Up to the read-back everything is tensor operations on the device without a data-dependent branch, so that it
-can be one CUDA graph; places of targets are kept on the host, where the next windows are cut.
+can be one CUDA graph (captured.py); places of targets are kept on the host, where the next windows are cut.
 """
 
 import logging
 import math
 import time
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from chase_fast.nn.box_regressor import Pair
 from chase_fast.track.localize import HARD_NEGATIVE, LOST, STATES, TRACKED, Geometry, clipped, localize
+from chase_fast.track.memory import Memory
 from chase_fast.track.network import Network
 from chase_fast.track.patch import Window, take
 from chase_fast.track.refine import best_box, refine, start_boxes
@@ -25,26 +27,58 @@ _LOG = logging.getLogger(__name__)
 _LIMIT = 1e6  # px: what is farther or larger is no box
 
 
-def step(network: Network, targets: list[Target], frame: np.ndarray, settings: TrackSettings) -> list[Result]:
+class Device(Protocol):
+    """What runs on the device in a frame."""
+
+    def locate(
+        self,
+        frame: np.ndarray,
+        windows: list[Window],
+        geometry: np.ndarray,
+        noise: np.ndarray,
+        targets: list[Target],
+    ) -> tuple[Tensor, Tensor]:
+        """`locate` below for K windows of a frame; geometry [K, 9], noise [K, random boxes, 4]. What it
+        returns is overwritten by the next call."""
+
+    def update(self, start: Tensor, memory: Memory, iterations: int) -> Tensor:
+        """The filter [C, k, k] after solver steps on the samples, from `start`."""
+
+
+class Eager:
+    """Runs everything as it comes; patches are cut on the host."""
+
+    def __init__(self, network: Network, settings: TrackSettings):
+        self._network, self._settings = network, settings
+
+    def locate(self, frame, windows, geometry, noise, targets) -> tuple[Tensor, Tensor]:
+        network, settings = self._network, self._settings
+        patches = np.stack([take(frame, w, settings.image_size) for w in windows])
+        seen, where, uniform = map(network.upload, (patches, geometry, noise))
+        return locate(network, seen, *stacked(targets), where, uniform, settings)
+
+    def update(self, start, memory, iterations) -> Tensor:
+        optimizer = self._network.classifier.filter_optimizer
+        return optimizer(start[None], *memory.samples(), iterations)[0][-1, 0]
+
+
+@torch.no_grad()
+def step(device: Device, targets: list[Target], frame: np.ndarray, settings: TrackSettings) -> list[Result]:
     """Tracks all targets into this frame and lets them learn from it."""
     if not targets:
         return []
     start = time.perf_counter()
     for target in targets:
         target.frame += 1
-    size = settings.image_size
     windows = [t.window(frame) for t in targets]
-    patches = np.stack([take(frame, w, size) for w in windows])
     rows = [
-        (*t.place.position, *t.place.size, *w.centre, w.scale(size), *frame.shape[:2])
+        (*t.place.position, *t.place.size, *w.centre, w.scale(settings.image_size), *frame.shape[:2])
         for t, w in zip(targets, windows)
     ]
     noise = [t.random(t.frame).random((settings.random_boxes, 4)) for t in targets]
-    with torch.no_grad():
-        seen, geometry, uniform = map(network.upload, (patches, np.array(rows), np.stack(noise)))
-        features, outcome = locate(network, seen, *stacked(targets), geometry, uniform, settings)
-        values = outcome.tolist()  # the only wait for the device
-    found = [_apply(*parts) for parts in zip(targets, values, features, windows)]
+    features, outcome = device.locate(frame, windows, np.array(rows), np.stack(noise), targets)
+    values = outcome.tolist()  # the only wait for the device
+    found = [_apply(device, *parts) for parts in zip(targets, values, features, windows)]
     seconds = time.perf_counter() - start
     return [Result(t.place.box, score, state, seconds) for t, (state, score) in zip(targets, found)]
 
@@ -104,7 +138,9 @@ def _softmax(scores: Tensor, network: Network) -> Tensor:
     return (flat - normaliser).exp().view_as(scores)
 
 
-def _apply(target: Target, values: list[float], features: Tensor, window: Window) -> tuple[State, float]:
+def _apply(
+    device: Device, target: Target, values: list[float], features: Tensor, window: Window
+) -> tuple[State, float]:
     """Moves a target to where it was found, and lets it learn if that is sure enough; state and score."""
     row, column, h, w, refined, code, score = values
     if not all(abs(v) < _LIMIT for v in values):  # NaN compares false
@@ -115,5 +151,5 @@ def _apply(target: Target, values: list[float], features: Tensor, window: Window
     if code != LOST:
         target.move((row, column), (h, w), bool(refined))
     if code in (TRACKED, HARD_NEGATIVE):
-        target.learn(features, window, code == HARD_NEGATIVE)
+        target.learn(features, window, code == HARD_NEGATIVE, device.update)
     return STATES[int(code)], score

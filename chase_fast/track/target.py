@@ -1,6 +1,7 @@
 """One target: what is known of it, how it is learned from the first frame and from every later one."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,9 @@ from chase_fast.track.memory import Memory
 from chase_fast.track.network import Network
 from chase_fast.track.patch import Point, Window, box_in_patch, search_window, shrinkage, take
 from chase_fast.track.settings import STRIDE, TrackSettings
+
+# filter [C, k, k], samples, solver steps -> the filter after them
+Update = Callable[[Tensor, Memory, int], Tensor]
 
 
 @dataclass
@@ -54,7 +58,8 @@ class Target:
         self.warned = False  # about network output that is not finite: once is enough
         self.place = Place.of(box, settings)
         self._area = math.prod(self.place.size) / self.place.scale**2  # of the target in patch px
-        self._learn_first(frame)
+        with network.arithmetic():
+            self._learn_first(frame)
 
     def random(self, frame: int) -> np.random.Generator:
         """The random numbers of this target in one frame."""
@@ -74,14 +79,15 @@ class Target:
         maps = network.backbone(network.upload(patches))
         box = torch.tensor(box_in_patch(place.position, place.size, centre, scale, size))
         boxes = box + torch.from_numpy(np.pad(shifts, ((0, 0), (0, 2))))
-        boxes = torch.cat([boxes, box.expand(len(settings.dropouts), 4)]).to(network.device, network.dtype)
-        self.modulation = network.modulation(tuple(m[:1] for m in maps), boxes[:1])
+        boxes = torch.cat([boxes, box.expand(len(settings.dropouts), 4)]).to(network.dtype)
+        there = boxes.to(network.device)
+        self.modulation = network.modulation(tuple(m[:1] for m in maps), there[:1])
         features = network.features(maps)
         features = torch.cat(
             [features, *(self._dropped(features[:1], rate, rng) for rate in settings.dropouts)]
         )
         iterates, _ = network.classifier.learn(
-            features[:, None].contiguous(), boxes[:, None], iterations=settings.init_iterations
+            features[:, None].contiguous(), there[:, None], iterations=settings.init_iterations
         )
         self.filter = iterates[-1, 0]
         self.memory = Memory(features, boxes, settings)
@@ -118,7 +124,7 @@ class Target:
             self.place = Place(back, place.size, place.scale, place.refined)
 
     @torch.no_grad()
-    def learn(self, features: Tensor, window: Window, hard_negative: bool) -> None:
+    def learn(self, features: Tensor, window: Window, hard_negative: bool, update: Update) -> None:
         """Stores the frame just tracked, features [C, h, w], and updates the filter where it is due."""
         settings, place = self._settings, self.place
         scale = window.scale(settings.image_size)
@@ -132,10 +138,7 @@ class Target:
         else:
             iterations = 0
         if iterations:
-            samples, boxes, weights = self.memory.samples()
-            optimizer = self._network.classifier.filter_optimizer
-            iterates, _ = optimizer(self.filter[None], samples, boxes, weights, iterations)
-            self.filter = iterates[-1, 0]
+            self.filter = update(self.filter, self.memory, iterations)
 
 
 def stacked(targets: list[Target]) -> tuple[Tensor, Pair]:

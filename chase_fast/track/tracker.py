@@ -39,4 +39,4 @@ class Tracker(Base):
         """
         if self._target is None:
             raise ChaseError("the tracker has no target yet: call init(frame, box) before update(frame)")
-        return step(self._network, [self._target], check_frame(frame), self.settings)[0]
+        return step(self._device, [self._target], check_frame(frame), self.settings)[0]

@@ -1,5 +1,5 @@
-"""crop_windows: K patches of one frame, resized bilinearly, not normalised; everything that changes from frame
-to frame is a tensor on the device, so that a CUDA graph can hold it.
+"""crop_windows: K patches of one frame, resized bilinearly, not normalised. Everything that changes from
+frame to frame is a tensor on the device, so that a CUDA graph can hold it.
 
     thin = frame[first_row::every, first_column::every]
     out[k, i, j, c] = bilinear(thin, window k)[i, j, c],   0..255

@@ -1,4 +1,4 @@
-"""crop_windows: the reference against OpenCV's resize as the tracker uses it, backends against the reference."""
+"""crop_windows: the reference against OpenCV's resize as the tracker uses it, backends against that."""
 
 import numpy as np
 import pytest
