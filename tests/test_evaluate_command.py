@@ -81,6 +81,7 @@ def test_a_checkpoint_and_opencv_are_run_and_resumed(tree, tmp_path, capsys):
     arguments = ["--data", f"got10k:{tree}:val", "--checkpoint", checkpoint, "--opencv", "mil"]
     arguments += ["--out", out, "--workers", 0, "--preset", "fast", "--device", "cpu", "--pictures", 0]
     assert run(*arguments) == 0
+    assert "checkpoints run on cpu, " in capsys.readouterr().out
     for name in ("tiny", "opencv-mil"):
         found, times = read_results(out / "results" / name, list(LENGTHS), LENGTHS)
         np.testing.assert_array_equal(found["a"][0], boxes(1)[0])
@@ -91,6 +92,12 @@ def test_a_checkpoint_and_opencv_are_run_and_resumed(tree, tmp_path, capsys):
     capsys.readouterr()
     assert run(*arguments) == 0
     assert (out / "scores.json").read_bytes() == first and "to track" not in capsys.readouterr().out
+    assert run(*arguments, "--precision", "bf16") == 2
+    assert "another precision" in capsys.readouterr().err
+    old = {k: v for k, v in about.items() if k != "precision"}  # of a version that had no choice
+    (out / "results" / "tiny" / "tracker.json").write_text(json.dumps(old))
+    assert run(*arguments) == 0
+    capsys.readouterr()
     arguments[arguments.index("fast")] = "balanced"
     assert run(*arguments) == 2
     assert "another preset" in capsys.readouterr().err

@@ -107,6 +107,13 @@ def test_a_folder_gives_boxes_results_and_a_video(track, folder, tmp_path, check
     assert "6 frames, lost in" in capsys.readouterr().out
 
 
+def test_device_precision_and_graphs_are_said_and_stored(track, folder, tmp_path, capsys):
+    assert track(folder, "--frames", "2", "--no-video", "--precision", "bf16", "--no-graphs") == 0
+    assert "thread" in (said := capsys.readouterr().out) and ", bf16 convolutions" in said
+    about = result(tmp_path / "out")
+    assert (about["device"], about["precision"], about["graphs"]) == ("cpu", "bf16", False)
+
+
 def test_several_targets_have_files_of_their_own(track, folder, tmp_path, checkpoint):
     assert track(folder, "--no-video", "--quiet", box=(BOX, "30,40,35.5,30")) == 0
     out = tmp_path / "out"
@@ -208,6 +215,7 @@ def test_bad_sources_and_flags_are_one_line_and_leave_nothing(track, folder, tmp
     refused(folder, "--frames", "0", words="--frames 1 or more")
     refused(folder, "--fps", "0", words="--fps 0 must lie")
     refused(folder, "--preset", "best", words="unknown preset 'best'")
+    refused(folder, "--precision", "fp8", words="--precision fp8 is unknown")
     refused(folder, "--checkpoint", str(tmp_path / "none.safetensors"), words="no such file")
     refused(folder, "--checkpoint", str(folder / "7.png"), words="7.png")
 

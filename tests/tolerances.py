@@ -21,6 +21,10 @@ TRACKER = {"px": 5e-4, "score": 1e-4}
 # a target tracked in a batch and alone, absolute px: convolutions sum in another order for other batch sizes
 BATCHED_PX = 1e-2
 
+# frames on a GPU against the same frames on a CPU, absolute px and score: other convolutions, random weights,
+# and the box of a frame is the window of the next
+ON_GPU_PX = 1e-1
+
 # mean and variance behind a calibrated BatchNorm: running variances are unbiased, batch variances are not
 CALIBRATION = 2e-2
 
