@@ -10,6 +10,7 @@ from torch._subclasses import FakeTensorMode
 
 from chase_fast.checkpoint import pack_tracker
 from chase_fast.errors import ChaseError
+from chase_fast.kernels.prroi_pool import ascent
 from chase_fast.nn.genotype import Genotype
 from chase_fast.nn.tracker_net import TrackerNet, TrackerSpec
 from chase_fast.track import PRESETS, MultiTracker, Tracker
@@ -321,6 +322,32 @@ def test_scores_before_or_after_the_last_refinement_step(net):
         corners = torch.cat((at[..., :2], at[..., :2] + at[..., 2:]), -1)
         assert_close(score, head.score(modulation, maps, corners), KERNEL[torch.float32])
     assert (before != after).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [{"space": "default", "step": (0.1, 0.2)}, {"space": "relative", "step_decay": 0.7, "score_after": True}],
+    ids=["default", "relative"],
+)
+def test_refinement_in_one_call_equals_the_steps_one_by_one(net, changes, dtype):
+    """What a GPU runs, by its reference; maps may have 16 bits, all the rest keeps its type."""
+    torch.manual_seed(0)
+    settings = small(refine_iterations=3, **changes)
+    kind = torch.float64 if dtype == torch.float64 else torch.float32
+    modulation = tuple(torch.rand(2, 256, 1, 1, dtype=kind) for _ in range(2))
+    maps = tuple(torch.rand(2, 256, n, n, dtype=kind).to(dtype) for n in (12, 6))
+    boxes = torch.tensor(
+        [[[30.0, 30, 40, 40], [20, 25, 41, 30]], [[5, 50, 35, 30], [0, 0, 96, 96]]], dtype=kind
+    )
+    regressor = fold(net.bb_regressor).to(kind)
+    one_by_one, at_once = BoxHead(regressor), BoxHead(regressor)
+    at_once._packed = ascent.pack(at_once._layers, at_once._out, at_once._bias)
+    expected = refine(one_by_one, modulation, maps, boxes, settings)
+    for got, wanted in zip(refine(at_once, modulation, maps, boxes, settings), expected):
+        assert got.dtype == wanted.dtype == kind
+        assert_close(got, wanted, KERNEL[kind])
+    assert (expected[0] - boxes).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize(

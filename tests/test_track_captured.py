@@ -185,11 +185,11 @@ def test_bf16_convolutions_find_nearly_the_same(name):
     cell = 16 * np.sqrt(25 * 40 * 50) / 96  # frame px per cell of the score map
     assert np.abs(found - expected)[..., :4].max() < cell / 2
     assert (found != expected).any()
-    layer2, layer3 = network.backbone(torch.zeros(1, 96, 96, 3))
-    assert layer2.dtype == layer3.dtype == torch.bfloat16
-    for tensor in (network.features((layer2, layer3)), *network.box_maps((layer2, layer3))):
+    maps = network.backbone(torch.zeros(1, 96, 96, 3))
+    assert all(m.dtype == torch.bfloat16 for m in (*maps, *network.box_maps(maps)))
+    target = tracker._targets[0]
+    for tensor in (network.features(maps), target.filter, *target.modulation):
         assert tensor.dtype == torch.float32
-    assert tracker._targets[0].filter.dtype == torch.float32
 
 
 def test_what_is_used_is_said_in_one_line():

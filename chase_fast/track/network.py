@@ -112,9 +112,8 @@ class Network:
         return self._boxes.modulation(*(m.to(self.dtype) for m in maps), boxes)
 
     def box_maps(self, maps: Pair) -> Pair:
-        """What boxes are pooled from."""
-        low, high = self._box_maps(*maps)
-        return low.to(self.dtype), high.to(self.dtype)
+        """What boxes are pooled from (of 16 bits with bf16)."""
+        return self._box_maps(*maps)
 
     def about(self, graphs: bool) -> str:
         """Device, precision and whether frames are CUDA graphs, in one line."""

@@ -2,7 +2,8 @@
 
 The maps are pooled once per box and the pooled vector is multiplied by the target's modulation (pooling is
 linear per channel). The gradient is written out, no autograd runs. On a CPU the first layer of the head is
-applied to the map's cells once for all steps (`kernels.prroi_pool.linear`).
+applied to the map's cells once for all steps (`kernels.prroi_pool.linear`); on a GPU all steps are one call
+of few launches (`kernels.prroi_pool.ascent`).
 """
 
 import functools
@@ -11,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from chase_fast.kernels.prroi_pool import linear, prroi_pool, prroi_pool_rois_gradient
+from chase_fast.kernels.prroi_pool import ascent, linear, prroi_pool, prroi_pool_rois_gradient
 from chase_fast.nn.box_regressor import STRIDES, AtomIoUNet, Pair
 from chase_fast.track.settings import TrackSettings
 
@@ -30,6 +31,9 @@ class BoxHead:
         self._out = net.iou_predictor.weight[0].split(hidden)
         self._bias = net.iou_predictor.bias
         weight = self._layers[0][0]
+        self._packed: ascent.Head | None = None
+        if weight.device.type == "cuda":
+            self._packed = ascent.pack(self._layers, self._out, self._bias)
         self._by_bin: tuple[Tensor, ...] | None = None  # weights as [bins, C, hidden]
         if linear.CAN_RUN(weight.device, weight.dtype) is None:
             self._by_bin = tuple(
@@ -37,8 +41,19 @@ class BoxHead:
                 for (w, _), n in zip(self._layers, _BINS)
             )
 
+    def ascend(
+        self, modulation: Pair, maps: Pair, boxes: Tensor, steps: list[tuple[float, float]], relative: bool
+    ) -> tuple[Tensor, Tensor] | None:
+        """All steps (of position, of size) in one call, where that is made for the device: boxes [K, P, 4] as
+        x, y, w, h and the scores before the last step."""
+        if self._packed is None or not steps:
+            return None
+        scales = 1 / STRIDES[0], 1 / STRIDES[1]
+        return ascent.ascend(maps, modulation, self._packed, boxes, scales, *map(list, zip(*steps)), relative)
+
     def on(self, modulation: Pair, maps: Pair) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """`score_and_gradient` for these maps, as a function of the corners; made for many calls."""
+        maps = self._floats(maps)
         if self._by_bin is None or type(maps[0]) is not Tensor:  # a fake one, in tracing, has no values
             return functools.partial(self.score_and_gradient, modulation, maps)
         layers = [
@@ -64,7 +79,12 @@ class BoxHead:
 
     def score(self, modulation: Pair, maps: Pair, corners: Tensor) -> Tensor:
         """[K, P]."""
-        return self._forward(modulation, self._pool(maps, _indexed(corners)))[0].view(corners.shape[:2])
+        pooled = self._pool(self._floats(maps), _indexed(corners))
+        return self._forward(modulation, pooled)[0].view(corners.shape[:2])
+
+    def _floats(self, maps: Pair) -> Pair:
+        """Maps of 16 bits are pooled in the type of the weights."""
+        return tuple(m.to(self._bias.dtype) for m in maps)
 
     def score_and_gradient(self, modulation: Pair, maps: Pair, corners: Tensor) -> tuple[Tensor, Tensor]:
         """Scores [K, P] and their gradients [K, P, 4] to x0, y0, x1, y1."""
@@ -123,27 +143,45 @@ def refine(
     default space: x, y, w, h move by step * gradient * (w, h, w, h). relative: the gradient is one to
     (cx / w0, cy / h0, log w, log h), with w0, h0 of the first box, for all of them.
     """
-    to_position, to_size = settings.step if isinstance(settings.step, tuple) else (settings.step,) * 2
+    step = settings.step if isinstance(settings.step, tuple) else (settings.step,) * 2
+    steps = []
+    for _ in range(settings.refine_iterations):
+        steps.append(step)
+        step = step[0] * settings.step_decay, step[1] * settings.step_decay
+    relative = settings.space == "relative"
+    refined, score = head.ascend(modulation, maps, boxes, steps, relative) or _one_by_one(
+        head, modulation, maps, boxes, steps, relative
+    )
+    if settings.score_after or not steps:
+        corners = torch.cat((refined[..., :2], refined[..., :2] + refined[..., 2:]), -1)
+        score = head.score(modulation, maps, corners)
+    return refined, score
+
+
+def _one_by_one(
+    head: BoxHead,
+    modulation: Pair,
+    maps: Pair,
+    boxes: Tensor,
+    steps: list[tuple[float, float]],
+    relative: bool,
+) -> tuple[Tensor, Tensor]:
     centre, size = boxes[..., :2] + boxes[..., 2:] / 2, boxes[..., 2:]
     unit = size[:, :1]
     score = boxes.new_zeros(boxes.shape[:2])
     score_and_gradient = head.on(modulation, maps)
-    for _ in range(settings.refine_iterations):
+    for to_position, to_size in steps:
         corners = torch.cat((centre - size / 2, centre + size / 2), -1)
         score, gradient = score_and_gradient(corners)
         low, high = gradient[..., :2], gradient[..., 2:]
-        if settings.space == "relative":
+        if relative:
             centre = centre + to_position * unit.square() * (low + high)
             size = size * (to_size * size * (high - low) / 2).exp()
         else:
             corner = centre - size / 2 + to_position * size * (low + high)
             size = size + to_size * size * high
             centre = corner + size / 2
-        to_position, to_size = to_position * settings.step_decay, to_size * settings.step_decay
-    refined = torch.cat((centre - size / 2, size), -1)
-    if settings.score_after or settings.refine_iterations == 0:
-        score = head.score(modulation, maps, torch.cat((centre - size / 2, centre + size / 2), -1))
-    return refined, score
+    return torch.cat((centre - size / 2, size), -1), score
 
 
 def best_box(boxes: Tensor, scores: Tensor, settings: TrackSettings) -> tuple[Tensor, Tensor]:
