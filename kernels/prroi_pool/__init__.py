@@ -25,7 +25,7 @@ from . import reference
 CAN_RUN = {
     "reference": _dispatch.always,
     "cpu": _dispatch.native_cpu(torch.float32, torch.float64),
-    "triton": _dispatch.triton(torch.float32, torch.float64),
+    "triton": _dispatch.triton(torch.float32, torch.float64, torch.bfloat16),
     "cuda": _dispatch.native_cuda(torch.float32, torch.float64),
 }
 

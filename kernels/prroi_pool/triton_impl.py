@@ -5,7 +5,8 @@
                             sums per program, added by torch.
     feature gradient        one program per ([BJ] pixels of a row, block of channels), gathering from the
                             boxes of the image.
-No atomics: every element is summed by one program in a fixed order. Nothing waits for the GPU.
+Features of 16 bits are summed in the type of the boxes. No atomics: every element is summed by one program
+in a fixed order. Nothing waits for the GPU.
 """
 
 import torch
@@ -59,7 +60,7 @@ def line_integral(f, u, low, high, cells, other_cells, stride, other_stride, c, 
     """Integral of F along the side at u, from low to high on the other axis: [BC]."""
     begin, end = cells_between(u, u, cells)
     other_begin, other_end = cells_between(low, high, other_cells)
-    total = tl.zeros(c.shape, f.dtype.element_ty)
+    total = tl.zeros(c.shape, u.dtype)
     for k in range(begin, end):
         hat = tl.maximum(1.0 - tl.abs(u - k), 0.0)
         for l0 in range(other_begin, other_end, BJ):
@@ -69,7 +70,7 @@ def line_integral(f, u, low, high, cells, other_cells, stride, other_stride, c, 
             tile = tl.load(
                 f + k * stride + l[:, None] * other_stride + c[None, :], mask=inside, other=0.0
             )  # [BJ, BC]
-            total += tl.sum(share[:, None] * tile, 0)
+            total += tl.sum(share[:, None] * tile.to(u.dtype), 0)
     return total
 
 
@@ -94,7 +95,7 @@ def prroi_pool_fwd_kernel(
     y_begin, y_end = cells_between(top, bottom, H)
     y_end = tl.where(known & (per_area > 0), y_end, y_begin)
     image = features + index.to(tl.int64) * H * W * C
-    total = tl.zeros((BC,), features.dtype.element_ty)
+    total = tl.zeros((BC,), x0.dtype)
     for i in range(y_begin, y_end):
         wy = weight(top, bottom, i)
         for j0 in range(x_begin, x_end, BJ):
@@ -102,9 +103,10 @@ def prroi_pool_fwd_kernel(
             wx = tl.where(j < x_end, weight(left, right, j), 0.0)  # [BJ]
             inside = (j < x_end)[:, None] & (c < C)[None, :]
             tile = tl.load(image + (i * W + j[:, None]) * C + c[None, :], mask=inside, other=0.0)  # [BJ, BC]
-            total += wy * tl.sum(wx[:, None] * tile, 0)
+            total += wy * tl.sum(wx[:, None] * tile.to(x0.dtype), 0)
     total = tl.where(known, total * per_area, float("nan"))
-    tl.store(out + (r.to(tl.int64) * C + c) * (ROWS * COLUMNS) + bin, total, mask=c < C)
+    here = out + (r.to(tl.int64) * C + c) * (ROWS * COLUMNS) + bin
+    tl.store(here, total.to(out.dtype.element_ty), mask=c < C)
 
 
 @triton.jit
@@ -115,7 +117,7 @@ def prroi_pool_bwd_features_kernel(
     n, i = tl.program_id(0) // H, tl.program_id(0) % H
     j = tl.program_id(1) * BJ + tl.arange(0, BJ)
     c = tl.program_id(2) * BC + tl.arange(0, BC)
-    total = tl.zeros((BJ, BC), grad_features.dtype.element_ty)
+    total = tl.zeros((BJ, BC), rois.dtype.element_ty)
     for k in range(tl.load(first + n), tl.load(first + n + 1)):
         r = tl.load(order + k)
         roi = rois + 5 * r
@@ -129,9 +131,9 @@ def prroi_pool_bwd_features_kernel(
                 wy = weight(edge(y0, height, p, ROWS), edge(y0, height, p + 1, ROWS), i)
                 wx = weight(edge(x0, width, q, COLUMNS), edge(x0, width, q + 1, COLUMNS), j)  # [BJ]
                 g = tl.load(grad + (r * C + c) * (ROWS * COLUMNS) + bin, mask=c < C, other=0.0)  # [BC]
-                total += (wy * per_area * wx)[:, None] * g[None, :]
+                total += (wy * per_area * wx)[:, None] * g.to(total.dtype)[None, :]
     pointers = grad_features + (tl.program_id(0).to(tl.int64) * W + j[:, None]) * C + c[None, :]
-    tl.store(pointers, total, mask=(j < W)[:, None] & (c < C)[None, :])
+    tl.store(pointers, total.to(grad_features.dtype.element_ty), mask=(j < W)[:, None] & (c < C)[None, :])
 
 
 @triton.jit
@@ -158,8 +160,8 @@ def prroi_pool_bwd_rois_kernel(
     at_bottom = line_integral(f, bottom, left, right, H, W, W * C, C, c, C, BJ)
 
     here = (r.to(tl.int64) * C + c) * (ROWS * COLUMNS) + bin
-    g = tl.load(grad + here, mask=c < C, other=0.0)
-    value = tl.load(out + here, mask=c < C, other=0.0)
+    g = tl.load(grad + here, mask=c < C, other=0.0).to(x0.dtype)
+    value = tl.load(out + here, mask=c < C, other=0.0).to(x0.dtype)
     # value shrinks with the bin's size along an axis; only where there is an area
     some = tl.where(per_area != 0, per_area, 0.0)
     by_width, by_height = value * (some * height / ROWS), value * (some * width / COLUMNS)

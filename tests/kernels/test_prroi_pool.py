@@ -113,6 +113,23 @@ def test_sixteen_bit_features_use_float32_boxes():
     assert_close(half, prroi_pool(features.bfloat16().float(), rois, (2, 2), 1.0), 2e-2, "bfloat16")
 
 
+def test_sixteen_bit_features_in_triton():
+    """Forward and both gradients; sums in float32: only inputs and outputs are rounded."""
+    skip_unless(CAN_RUN, "triton", torch.bfloat16)
+    inputs = cases.inputs(cases.TESTS[0], device_of("triton"), torch.bfloat16)
+    found = []
+    for backend, dtype in (("triton", torch.bfloat16), ("reference", torch.float64)):
+        boxes = torch.float32 if dtype == torch.bfloat16 else dtype
+        features = inputs["features"].to(dtype).requires_grad_()
+        rois = inputs["rois"].to(boxes).requires_grad_()
+        out = prroi_pool(features, rois, inputs["output_size"], inputs["scale"], backend=backend)
+        grad = torch.linspace(-1, 1, out.numel()).view(out.shape).bfloat16().to(out)
+        found.append((out, *torch.autograd.grad(out, (features, rois), grad)))
+    assert [t.dtype for t in found[0]] == [torch.bfloat16, torch.bfloat16, torch.float32]
+    for got, wanted, name in zip(*found, ("out", "features", "rois")):
+        assert_close(got, wanted, KERNEL[torch.bfloat16], name)
+
+
 def test_threads_do_not_change_a_bit():
     inputs = cases.inputs(cases.TESTS[1])
     threads = torch.get_num_threads()
@@ -176,6 +193,6 @@ def test_gradient_to_boxes_without_autograd(backend, case):
 def test_triton_compiles_for_sm_90():
     pytest.importorskip("triton")
     usage = compile_in_subprocess("tests.kernels.aot_prroi_pool", "compile_all")
-    assert len(usage) == 6
+    assert len(usage) == 9
     for kernel in usage.values():
         check_fits(kernel)
