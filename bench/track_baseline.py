@@ -99,6 +99,13 @@ class Published:
         self.neck = PlainCell(net.neck) if isinstance(net.neck, DerivedNeck) else net.neck
         self.mean, self.std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (MEAN, STD))
 
+    def compiled(self) -> "Published":
+        """Itself with backbone, neck and box maps by torch.compile; the rest of a frame stays eager."""
+        self.net.feature_extractor = torch.compile(self.net.feature_extractor)
+        self.neck = torch.compile(self.neck)
+        self.net.bb_regressor.features = torch.compile(self.net.bb_regressor.features)
+        return self
+
     def crop(self, frame: np.ndarray, window: Window) -> Tensor:
         """The patch [1, 3, size, size], normalised."""
         image = torch.from_numpy(frame).to(self.device).permute(2, 0, 1)[None].float()

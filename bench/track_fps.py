@@ -1,8 +1,9 @@
 """Times a tracked frame by stage, ours beside the published structure in eager torch (track_baseline.py):
 
     python bench/track_fps.py [--network prdimp18] [--threads 1] [--frames 42] [--source VIDEO --box x,y,w,h]
+    python bench/track_fps.py --device cuda [--precision bf16] [--compile]
 
-Both see every frame in turn, from the same state of the target (ours), in one process, and take turns in
+All see every frame in turn, from the same state of the target (ours), in one process, and take turns in
 being first: rounding cannot drift apart over frames. Medians per stage; a frame is the median of frames
 without a filter update plus the median update times its share of the frames. Boxes and filters are compared
 in every frame; where they differ no speed-up is printed. Weights are random (batch norms know the statistics
@@ -10,6 +11,11 @@ of the video) or those of a checkpoint, the same in both. The default video is s
 1280 x 720; its annotated boxes put the target back in place before each frame, because random weights follow
 nothing. Preset: accurate; no frame counts as lost or as a hard negative, so every frame is refined and
 updates come at their regular interval.
+
+On a GPU our frame is one CUDA graph, timed from the frame in host memory to its box, device waited for; its
+stages are those of the same functions run eagerly by a second tracker, with a wait after each. The published
+structure runs with TF32 off, which is what results are compared with, and with TF32 on (torch's default for
+convolutions); --compile adds one whose networks went through torch.compile.
 """
 
 import argparse
@@ -21,6 +27,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,6 +45,7 @@ from chase_fast.nn.backbone import MEAN, STD  # noqa: E402
 from chase_fast.nn.genotype import CHASE  # noqa: E402
 from chase_fast.nn.tracker_net import TrackerNet, TrackerSpec  # noqa: E402
 from chase_fast.track import Tracker  # noqa: E402
+from chase_fast.track import captured as capturing  # noqa: E402
 from chase_fast.track import step as stepping  # noqa: E402
 from chase_fast.track.localize import Geometry  # noqa: E402
 from chase_fast.track.settings import settings_for  # noqa: E402
@@ -95,12 +103,23 @@ class Times:
 
 
 @contextlib.contextmanager
-def instrumented(tracker: Tracker, times: Times) -> Iterator[None]:
-    """Our tracker with its stages timed from outside."""
+def instrumented(tracker: Tracker, times: Times, stages: bool = True) -> Iterator[None]:
+    """Our tracker with its filter updates, and unless they are one graph its stages, timed from outside."""
     network, target = tracker._network, tracker._target
-    stages = {"backbone": "backbone", "features": "features", "scores": "correlation", "box_maps": "box maps"}
-    functions = {"take": "crop", "localize": "localisation", "refine": "refinement"}
-    kept = {name: getattr(stepping, name) for name in functions}
+    methods = {
+        "backbone": "backbone",
+        "features": "features",
+        "scores": "correlation",
+        "box_maps": "box maps",
+    }
+    functions = {
+        (stepping, "take"): "crop",
+        (capturing, "crop_windows"): "crop",
+        (stepping, "localize"): "localisation",
+        (stepping, "refine"): "refinement",
+    }
+    methods, functions = (methods, functions) if stages else ({}, {})
+    kept = {place: getattr(*place) for place in functions}
     learn = target.learn
 
     def learned(*args):
@@ -109,19 +128,58 @@ def instrumented(tracker: Tracker, times: Times) -> Iterator[None]:
         if target.filter is not before:
             times.frames[-1]["update"] += times._now() - start
 
-    for name, stage in stages.items():
+    for name, stage in methods.items():
         setattr(network, name, times.timed(stage, getattr(network, name)))
-    for name, stage in functions.items():
-        setattr(stepping, name, times.timed(stage, kept[name]))
+    for place, stage in functions.items():
+        setattr(*place, times.timed(stage, kept[place]))
     target.learn = learned
     try:
         yield
     finally:
-        for name in stages:
+        for name in methods:
             delattr(network, name)
-        for name, function in kept.items():
-            setattr(stepping, name, function)
+        for place, function in kept.items():
+            setattr(*place, function)
         del target.learn
+
+
+@contextlib.contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """TF32 in convolutions and products, on a GPU."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+@dataclass
+class Rival:
+    """A form of the published structure, what it took and how far its results are from ours."""
+
+    name: str
+    published: Published
+    times: Times
+    tf32: bool = False
+    box_error: float = 0.0
+    filter_error: float = 0.0
+
+    @property
+    def right(self) -> bool:
+        return self.box_error <= BOX_PX and self.filter_error <= FILTER
+
+
+def rivals_of(net: TrackerNet, settings, device: torch.device, args: argparse.Namespace) -> list[Rival]:
+    """The first one is what results and stages are compared with."""
+    published = Published(net, settings, device)
+    rivals = [Rival("published structure", published, Times(device))]
+    if device.type == "cuda":
+        rivals.append(Rival("published structure, TF32", published, Times(device), tf32=True))
+    if args.compile:
+        compiled = Published(net, settings, device).compiled()
+        rivals.append(Rival("published structure, compiled", compiled, Times(device)))
+    return rivals
 
 
 @torch.no_grad()
@@ -150,68 +208,100 @@ def run_published(published: Published, times: Times, target: Target, frame: np.
 
 @torch.no_grad()
 def compare(network: str, video, args: argparse.Namespace) -> dict:
-    """One network: both trackers on the video."""
+    """One network: all trackers on the video."""
     device = torch.device(args.device)
+    on_gpu = device.type == "cuda"
     frames, boxes = video
     net, spec = loaded(args.checkpoint) if args.checkpoint else random_net(NETWORKS[network], frames)
     settings = settings_for(spec, "accurate", **REGULAR)
-    tracker, published = Tracker(net, spec, settings, device), Published(net, settings, device)
+    tracker = Tracker(net, spec, settings, device, precision=args.precision)
+    staged = Tracker(net, spec, settings, device, graphs=False, precision=args.precision) if on_gpu else None
+    rivals = rivals_of(net, settings, device, args)
     init = []
     for _ in range(2):
         start = time.perf_counter()
         tracker.init(frames[0], boxes[0])
         init.append(time.perf_counter() - start)
-    ours, theirs = Times(device), Times(device)
-    box_error = filter_error = 0.0
+    ours, eager = Times(device), Times(device)
+    if staged:
+        staged.init(frames[0], boxes[0])
     for i in range(1, len(frames)):
         target, frame = tracker._target, frames[i]
-        if boxes[i - 1] is not None and i > 1:
-            target.place = Place.of(boxes[i - 1], settings)
-        ours.begin(), theirs.begin()
+        for t in (tracker, staged):
+            if t and boxes[i - 1] is not None and i > 1:
+                t._target.place = Place.of(boxes[i - 1], settings)
         before = copy.copy(target)
-        for who in ("theirs", "ours") if i % 2 else ("ours", "theirs"):
-            times = ours if who == "ours" else theirs
+        if staged:
+            eager.begin()
+            run_ours(staged, eager, frame, stages=True)
+        expected = {}
+        order = [None, *rivals]
+        for rival in order[i % len(order) :] + order[: i % len(order)]:
+            times = rival.times if rival else ours
+            times.begin()
+            if rival is None:
+                run_ours(tracker, times, frame, stages=not on_gpu)
+                continue
             start = times._now()
-            if who == "ours":
-                with instrumented(tracker, times):
-                    tracker.update(frame)
-            else:
-                expected = run_published(published, times, before, frame)
+            with tf32(rival.tf32):
+                expected[rival.name] = run_published(rival.published, times, copy.copy(before), frame)
             times.frames[-1]["all"] += times._now() - start
         found = [*target.place.position, *target.place.size]
-        box_error = max(box_error, *(abs(a - b) for a, b in zip(found, expected)))
-        if target.filter is not before.filter:
-            start = theirs._now()
-            updated = published.update(target, before.filter, settings.update_iterations)
-            seconds = theirs._now() - start
-            theirs.frames[-1]["update"] += seconds
-            theirs.frames[-1]["all"] += seconds
-            filter_error = max(filter_error, float((target.filter - updated).norm() / updated.norm()))
+        for rival in rivals:
+            errors = (abs(a - b) for a, b in zip(found, expected[rival.name]))
+            rival.box_error = max(rival.box_error, *errors)
+            if target.filter is not before.filter:
+                update_rival(rival, target, before.filter, settings.update_iterations)
         if i == args.warmup:
-            ours.frames.clear(), theirs.frames.clear()
-    for times in (ours, theirs):
+            for times in (ours, eager, *(r.times for r in rivals)):
+                times.frames.clear()
+    for times in (ours, eager, *(r.times for r in rivals)):
         for f in times.frames:
             f["rest"] = f["all"] - sum(f.get(stage, 0.0) for stage in (*STAGES[:-1], "update"))
-    return report(network, settings, (ours, theirs), (box_error, filter_error), statistics.median(init), args)
+    print(f"{network}  {settings.image_size} px  {tracker.about}  {len(ours.frames)} frames")
+    return report(network, settings, ours, eager if staged else ours, rivals, statistics.median(init), args)
 
 
-def report(network, settings, times, errors, init: float, args: argparse.Namespace) -> dict:
+def run_ours(tracker: Tracker, times: Times, frame: np.ndarray, stages: bool) -> None:
+    start = times._now()
+    with instrumented(tracker, times, stages):
+        tracker.update(frame)
+    times.frames[-1]["all"] += times._now() - start
+
+
+def update_rival(rival: Rival, target: Target, start_filter: torch.Tensor, iterations: int) -> None:
+    """Its filter update from the same samples."""
+    start = rival.times._now()
+    with tf32(rival.tf32):
+        updated = rival.published.update(target, start_filter, iterations)
+    seconds = rival.times._now() - start
+    rival.times.frames[-1]["update"] += seconds
+    rival.times.frames[-1]["all"] += seconds
+    rival.filter_error = max(rival.filter_error, float((target.filter - updated).norm() / updated.norm()))
+
+
+def report(network, settings, ours, stages, rivals, init: float, args: argparse.Namespace) -> dict:
     """Prints one network's table; what is saved of it."""
-    ours, theirs = times
-    box_error, filter_error = errors
-    right = box_error <= BOX_PX and filter_error <= FILTER
-    print(
-        f"{network}  {settings.image_size} px  {torch.get_num_threads()} threads  {len(ours.frames)} frames"
-    )
-    rows = {}
-    for stage in STAGES:
-        rows[stage] = ours.median(stage), theirs.median(stage)
-    (update, share), (other, _) = ours.update(), theirs.update()
+    first = rivals[0]
+    for rival in rivals:
+        print(
+            f"  largest difference to the {rival.name}: box {rival.box_error:.1e} px, filter "
+            f"{rival.filter_error:.1e} (relative RMS)"
+        )
+    if not first.right:
+        print(f"  results differ (allowed {BOX_PX:.0e} px, {FILTER:.0e}): no speed-up is claimed")
+    rows = {stage: (stages.median(stage), first.times.median(stage)) for stage in STAGES}
+    (update, share), (other, _) = stages.update(), first.times.update()
     rows["update"] = update, other
-    rows["frame"] = ours.frame(), theirs.frame()
+    if stages is not ours:
+        rows["frame, eager"] = stages.frame(), first.times.frame()
+        rows["update"] = ours.update()[0], other
+    rows["frame"] = ours.frame(), first.times.frame()
     for stage, (a, b) in rows.items():
-        gain = f"{b / a:6.2f} x" if right and a > 1e-6 and stage != "rest" else ""
+        gain = f"{b / a:6.2f} x" if first.right and a > 1e-6 and stage != "rest" else ""
         print(f"  {stage:13}{1e3 * a:9.2f} ms   published structure{1e3 * b:9.2f} ms   {gain}")
+    for rival in rivals[1:]:
+        print(f"  frame of the {rival.name}: {1e3 * rival.times.frame():.2f} ms")
     frame, other = rows["frame"]
     print(f"  an update in {share:.3f} of the frames, counted in frame; first frame {1e3 * init:.0f} ms")
     print(
@@ -219,19 +309,18 @@ def report(network, settings, times, errors, init: float, args: argparse.Namespa
         f"(JPEG, {args.decode * 1e3:.1f} ms) {1 / (frame + args.decode):.2f} "
         f"and {1 / (other + args.decode):.2f}"
     )
-    print(f"  largest difference: box {box_error:.1e} px, filter {filter_error:.1e} (relative RMS)")
-    if not right:
-        print(f"  results differ (allowed {BOX_PX:.0e} px, {FILTER:.0e}): no speed-up is claimed")
     return {
         "network": network,
+        "precision": args.precision,
         "image_size": settings.image_size,
         "ms": {stage: [1e3 * a, 1e3 * b] for stage, (a, b) in rows.items()},
+        "others_ms": {rival.name: 1e3 * rival.times.frame() for rival in rivals[1:]},
         "update_share": share,
         "first_frame_ms": 1e3 * init,
         "decode_ms": 1e3 * args.decode,
-        "box_mismatch_px": box_error,
-        "filter_mismatch": filter_error,
-        "speedup": other / frame if right else None,
+        "box_mismatch_px": first.box_error,
+        "filter_mismatch": first.filter_error,
+        "speedup": other / frame if first.right else None,
     }
 
 
@@ -299,6 +388,8 @@ def main() -> None:
     parser.add_argument("--network", action="append", choices=NETWORKS, help="default: all; may be repeated")
     parser.add_argument("--checkpoint", help="a PrDiMP tracker instead of random weights")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="fp32", help="ours: fp32 or bf16")
+    parser.add_argument("--compile", action="store_true", help="also the published structure, compiled")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     parser.add_argument("--frames", type=int, default=42)
     parser.add_argument("--warmup", type=int, default=2, help="frames not counted")
