@@ -16,9 +16,8 @@ BLOCK = 512
 def taps(place, limit, every, first, start, length, SIZE: tl.constexpr):
     """Pixels of the frame on both sides of output place [B], and the weight of the second."""
     position = (place.to(tl.float64) + 0.5) * (length.to(tl.float64) / SIZE) - 0.5
-    position = position.to(tl.float32)
     left = tl.floor(position)
-    weight = position - left
+    weight = (position - left).to(tl.float32)
     count = (limit - first + every - 1) // every
     near = start + tl.minimum(tl.maximum(left.to(tl.int64), 0), length - 1)
     far = start + tl.minimum(tl.maximum(left.to(tl.int64) + 1, 0), length - 1)

@@ -10,8 +10,9 @@ windows  [K, 9] integers, columns COLUMNS: size of the frame, `every` and `first
          frame, and the window x0, y0, width, height in it; beyond its border the nearest pixel repeats
 out      [K, size, size, 3], contiguous; float32 for uint8, else the dtype of pixels
 
-Bilinear is OpenCV's INTER_LINEAR on floats: half-pixel centres, positions rounded to float32 (uint8 pixels
-are taken as floats, not in its fixed point). Not differentiable.
+Bilinear is OpenCV's INTER_LINEAR on floats: half-pixel centres, positions in float64 (in float32 a pixel
+would be off by up to 0.006 grey levels). uint8 pixels are taken as floats, not in its fixed point. Not
+differentiable.
 
 Backends: `reference` (plain torch, any device) and `triton`.
 """
@@ -74,7 +75,7 @@ def reference(pixels: Tensor, windows: Tensor, size: int) -> Tensor:
 def _taps(limit: Tensor, every: Tensor, first: Tensor, start: Tensor, length: Tensor, size: int, dtype):
     """Pixels of the frame on both sides of each position, two [K, size], and the weight of the second."""
     place = torch.arange(size, dtype=torch.float64, device=limit.device) + 0.5
-    position = (place * (length.double() / size)[:, None] - 0.5).to(dtype)  # in the window
+    position = place * (length.double() / size)[:, None] - 0.5  # in the window
     left = position.floor()
     count = (limit - first + every - 1) // every  # pixels of the thinned-out frame
     inside = []
@@ -82,7 +83,7 @@ def _taps(limit: Tensor, every: Tensor, first: Tensor, start: Tensor, length: Te
         tap = start[:, None] + torch.minimum(tap.clamp(min=0), length[:, None] - 1)
         tap = torch.minimum(tap.clamp(min=0), count[:, None] - 1)
         inside.append(tap * every[:, None] + first[:, None])
-    return *inside, position - left
+    return *inside, (position - left).to(dtype)
 
 
 @torch.library.custom_op("chase_fast::crop_windows", mutates_args=())

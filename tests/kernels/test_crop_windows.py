@@ -43,7 +43,7 @@ def test_reference_equals_what_the_tracker_takes_on_the_host(border, dtype):
         rows = torch.tensor([w.row(hw) for w in found])
         got = crop_windows(buffer(frame, dtype, case), rows, size, backend="reference")
         assert got.dtype == (dtype if dtype in FLOATS else torch.float32)
-        assert_close(got, torch.from_numpy(expected), KERNEL[torch.float32], f"{hw} {found}")
+        assert (got - torch.from_numpy(expected)).abs().max() < 2e-4, f"grey levels: {hw} {found}"
         thinned += any(w.every > 1 for w in found)
         outside += any(w.x0 < 0 or w.x0 + w.width > hw[1] for w in found)
     assert thinned > 10 and outside > 5
