@@ -116,6 +116,7 @@ def instrumented(tracker: Tracker, times: Times, stages: bool = True) -> Iterato
         (stepping, "take"): "crop",
         (capturing, "crop_windows"): "crop",
         (stepping, "localize"): "localisation",
+        (stepping.one_launch, "start"): "localisation",
         (stepping, "refine"): "refinement",
     }
     methods, functions = (methods, functions) if stages else ({}, {})

@@ -11,6 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from chase_fast.errors import ChaseError
 from chase_fast.graphs import Graph
+from chase_fast.kernels.prroi_pool import ascent
+from chase_fast.kernels.target_filter import localize as one_launch
 from chase_fast.nn.genotype import CHASE
 from chase_fast.nn.tracker_net import TrackerSpec
 from chase_fast.track import MultiTracker
@@ -91,6 +93,23 @@ def test_a_captured_frame_cuts_patches_and_updates_as_the_eager_one(name, count)
     assert again._device._updates, "the filter was updated"
     for target, wanted in zip(again._targets, filters):
         assert_close(target.filter, wanted, 1e-3, "filters after frames whose boxes differ by rounding")
+
+
+@pytest.mark.parametrize("name", ["prdimp", "dimp"])
+def test_the_kernels_of_a_gpu_frame_fit_together(name, monkeypatch):
+    """Patches, localisation and outcome by the functions that a GPU runs, in Triton's interpreter (boxes are
+    refined by the reference there)."""
+    tracker = make(name)
+    expected = follow(tracker, 2)
+    if why := one_launch.CAN_RUN["triton"](torch.device("cpu"), torch.float32):
+        pytest.skip(why)
+    again = make(name)
+    again._device, head = Captured(again._network, again.settings), again._network.head
+    head._packed = ascent.pack(head._layers, head._out, head._bias)
+    calls = []
+    monkeypatch.setattr(one_launch, "fused", lambda scores: calls.append(1) or True)
+    np.testing.assert_allclose(follow(again, 2), expected, rtol=0, atol=BATCHED_PX)
+    assert len(calls) == 2 * (len(FRAMES) - 1)
 
 
 @pytest.mark.parametrize("name", ["prdimp", "dimp"])

@@ -77,6 +77,7 @@ class Network:
         self.head = BoxHead(self._boxes)
         self.dtype = self.classifier.filter_initializer.filter_conv.weight.dtype
         self.filter_size = self.classifier.filter_initializer.filter_size
+        self.extra_logit: float | None = getattr(self.classifier.filter_optimizer, "softmax_reg", None)
         scale = torch.tensor(STD, dtype=self.dtype, device=self.device).mul(255).reciprocal()
         self._scale = scale.view(3, 1, 1)
         self._shift = (
