@@ -226,8 +226,9 @@ def test_what_is_used_is_said_in_one_line():
 def test_on_a_gpu_a_frame_waits_once_and_finds_what_the_cpu_finds(name, graphs):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    expected = follow(make(name), 2)
-    tracker = make(name, device="cuda", graphs=graphs)
+    regular = {"distractor_above": 2.0, "hard_negative_above": 2.0}  # no update but the regular ones
+    expected = follow(make(name, **regular), 2)
+    tracker = make(name, device="cuda", graphs=graphs, **regular)
     np.testing.assert_allclose(follow(tracker, 2), expected, rtol=0, atol=ON_GPU_PX)
     torch.cuda.set_sync_debug_mode("warn")
     try:

@@ -1,4 +1,4 @@
-"""Folded networks rebuilt from convolutions that do their sum and activation in one call; inference on a CPU.
+"""Folded networks rebuilt from convolutions that do their sum and activation in one call; for inference.
 
 The modules keep no gradients and no BatchNorm: give them what `freeze` and `fold` return. Results equal those
 of the modules they replace up to rounding (`kernels.conv3x3`).
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from chase_fast.kernels.conv3x3 import conv3x3, pack
+from chase_fast.kernels.conv3x3.epilogue import epilogue
 
 from .box_regressor import AtomIoUNet
 from .neck import PlainNeck
@@ -20,7 +21,8 @@ from .neck import PlainNeck
 class Convolution(nn.Module):
     """y = f(conv(x) + residual), f = ReLU or nothing, with the weights of a convolution.
 
-    3x3 ones of stride 1 and padding 1 go through `conv3x3`; all others are torch's with the rest in place.
+    3x3 ones of stride 1 and padding 1 go through `conv3x3`; all others are torch's with the rest in place, or
+    on a GPU in one pass (`epilogue`).
     """
 
     def __init__(self, conv: nn.Conv2d, relu: bool = False):
@@ -44,7 +46,10 @@ class Convolution(nn.Module):
             return conv3x3(x, self.weight, self.bias, residual, self.relu, self.packed)
         if type(x) is Tensor and x.dtype == torch.float32 and x.device.type == "cpu" and _ONEDNN:
             return self._fused(x, residual)
-        y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        geometry = self.stride, self.padding, self.dilation, self.groups
+        if type(x) is Tensor and x.is_cuda:
+            return epilogue(F.conv2d(x, self.weight, None, *geometry), self.bias, residual, self.relu)
+        y = F.conv2d(x, self.weight, self.bias, *geometry)
         if residual is not None:
             y += residual
         return y.relu_() if self.relu else y

@@ -61,14 +61,15 @@ class Network:
         neck = copy.deepcopy(net.neck).eval().requires_grad_(False)
         plain, box_maps = isinstance(neck, PlainNeck), FastBoxMaps(boxes)
         if precision == "bf16":
-            self._backbone = _sixteen_bits(backbone)
+            self._backbone = _sixteen_bits(_without_packed(FastBackbone(backbone)))
             self._neck = _sixteen_bits(_without_packed(FastPlainNeck(neck))) if plain else _mixed(neck)
             self._box_maps = _sixteen_bits(_without_packed(box_maps))
         elif self.device.type == "cpu":
             self._backbone, self._box_maps = FastBackbone(backbone), box_maps
             self._neck = FastPlainNeck(neck) if plain else neck
         else:
-            self._backbone, self._box_maps = backbone, _without_packed(box_maps)
+            self._backbone = _without_packed(FastBackbone(backbone))
+            self._box_maps = _without_packed(box_maps)
             self._neck = _without_packed(FastPlainNeck(neck)) if plain else neck
         for module in (self._backbone, self._neck, self._box_maps):
             module.to(self.device)

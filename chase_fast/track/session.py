@@ -80,14 +80,8 @@ class Session:
         frames = self._source.frames()
         first, boxes = self._first(frames, boxes)
         options = self._options
-        tracker = MultiTracker.load(
-            options.checkpoint,
-            options.preset,
-            options.device,
-            options.seed,
-            not options.no_graphs,
-            options.precision,
-        )
+        how = options.preset, options.device, options.seed, not options.no_graphs, options.precision
+        tracker = MultiTracker.load(options.checkpoint, *how)
         about = self._about(tracker)
         self._started = time.perf_counter()
         tracker.init(first.image, boxes)

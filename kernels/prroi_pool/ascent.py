@@ -83,7 +83,7 @@ def ascend(
     """
     _check(maps, modulation, head, boxes, to_position, to_size)
     backend = _dispatch.resolve("prroi_pool_ascend", CAN_RUN, maps[0], backend)
-    steps = list(scales), list(to_position), list(to_size), relative
+    steps = [float(s) for s in scales], [float(s) for s in to_position], [float(s) for s in to_size], relative
     if backend == "reference":
         return reference(maps, modulation, head, boxes, *steps)
     tensors = head.weight, head.hidden_bias, head.out, head.bias, boxes

@@ -28,6 +28,10 @@ class Server:
     """Online procedure: accurate (as published), balanced or fast."""
     device: str = "auto"
     """auto, cpu or cuda[:N]."""
+    precision: str = "fp32"
+    """fp32, or bf16 for the convolutions of backbone, neck and box maps."""
+    no_graphs: bool = False
+    """On a GPU launch every kernel by itself instead of a CUDA graph per frame."""
     seed: int = 0
     """Decides everything random: the same seed gives the same boxes."""
 
@@ -41,7 +45,8 @@ def load(options: Server):
     """
     from chase_fast.track.multi import MultiTracker
 
-    tracker = MultiTracker.load(options.checkpoint, options.preset, options.device, options.seed)
+    how = options.preset, options.device, options.seed, not options.no_graphs, options.precision
+    tracker = MultiTracker.load(options.checkpoint, *how)
     image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
     tracker.init(image, [(140, 100, 40, 40)])
     for _ in range(2):
