@@ -40,6 +40,7 @@ from . import reference
 CAN_RUN = {
     "reference": _dispatch.always,
     "cpu": _dispatch.native_cpu(torch.float32, torch.float64),
+    "triton": _dispatch.triton(torch.float32),
 }
 LEAST_FEATURES = 1 << 17  # elements, for a fast backend of a single product on the CPU
 
@@ -153,6 +154,16 @@ def solve_dimp(
     return run(*tensors, iterations, float(min_filter_reg), float(alpha_eps))[:2]
 
 
+def _implementation(backend: str):
+    if backend == "triton":
+        from . import triton_impl
+
+        return triton_impl
+    from . import native
+
+    return native
+
+
 def _forced(op, backend: str):
     return lambda *arguments: op(*arguments, backend)
 
@@ -197,9 +208,7 @@ def score_size(features: Tensor, k: int) -> tuple[int, int]:
 def _apply(features: Tensor, filters: Tensor, backend: str) -> Tensor:
     if backend == "reference":
         return reference.apply(features, filters)
-    from . import native
-
-    return native.apply(features, filters)
+    return _implementation(backend).apply(features, filters)
 
 
 @_apply.register_fake
@@ -212,9 +221,7 @@ def _(features, filters, backend):
 def _apply_transpose(features: Tensor, residual: Tensor, filter_size: int, backend: str) -> Tensor:
     if backend == "reference":
         return reference.apply_transpose(features, residual, filter_size)
-    from . import native
-
-    return native.apply_transpose(features, residual.unsqueeze(0), filter_size)[0]
+    return _implementation(backend).apply_transpose(features, residual.unsqueeze(0), filter_size)[0]
 
 
 @_apply_transpose.register_fake
@@ -231,13 +238,11 @@ def _products_backward(
     maps [m, n, s, H', W'], filters [m, s, C, k, k]. Both `apply` (maps: the incoming gradient) and
     `apply_transpose` (filters: the incoming gradient) are derivatives of b.
     """
-    from . import native
-
-    empty = features.new_empty(0)
+    run, empty = _implementation(backend), features.new_empty(0)
     return (
-        native.features_gradient(features, maps, filters) if wanted[0] else empty,
-        native.apply(features, filters) if wanted[1] else empty.clone(),
-        native.apply_transpose(features, maps, filters.shape[-1]) if wanted[2] else empty.clone(),
+        run.features_gradient(features, maps, filters) if wanted[0] else empty,
+        run.apply(features, filters) if wanted[1] else empty.clone(),
+        run.apply_transpose(features, maps, filters.shape[-1]) if wanted[2] else empty.clone(),
     )
 
 
@@ -328,9 +333,7 @@ def _solve(backend, function, features, filter, maps, learned, constants) -> tup
         return *function(features, filter, *maps, *learned, *constants), *(
             filter.new_empty(0) for _ in range(3)
         )
-    from . import native
-
-    return native.solve(features, filter, maps, *learned, *constants)
+    return _implementation(backend).solve(features, filter, maps, *learned, *constants)
 
 
 def _solve_fake(features, filter, size, iterations, backend) -> tuple[Tensor, ...]:
@@ -374,9 +377,7 @@ def _solve_backward_op(
 
     maps: one for PrDiMP, three for DiMP.
     """
-    from . import native
-
-    return native.solve_backward(
+    return _implementation(backend).solve_backward(
         *(grad_iterates, grad_losses, features, maps, log_step_length, filter_reg, sample_weight),
         *(iterates, gradients, scores, responses, want_features, min_filter_reg, alpha_eps, softmax_reg),
     )
