@@ -35,7 +35,7 @@ def _block(size: int, most: int) -> int:
 def _pixel_block(features: Tensor, columns: int) -> int:
     """Pixels of a tile of an adjoint: registers hold the tile in two terms, and its addresses."""
     channels_last = features.stride(2) == 1
-    return _block(features.shape[3] * features.shape[4], 64 if channels_last and columns <= 32 else 32)
+    return _block(features.shape[3] * features.shape[4], 64 if channels_last and columns <= 16 else 32)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def results(function, inputs, backend, exact=False):
     inputs |= dict(zip(cases.ARGUMENTS[function], leaves))
     outputs = getattr(target_filter, function)(**inputs, backend=backend)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    gradients = torch.autograd.grad([o.square().sum() for o in outputs], leaves)
+    gradients = torch.autograd.grad([o.square().sum() for o in outputs], leaves, materialize_grads=True)
     return [o.detach() for o in outputs] + list(gradients)
 
 
@@ -206,6 +206,21 @@ def test_triton_plans(function, fewest, tile, monkeypatch):
     monkeypatch.setattr(triton_impl, "FEWEST", fewest)
     monkeypatch.setattr(triton_impl, "FRAME_TILE", tile)
     assert_agrees(function, inputs, "triton")
+
+
+@pytest.mark.parametrize("backend, dtype", FAST)
+@pytest.mark.parametrize("function", SOLVERS)
+def test_gradients_without_an_iteration(function, backend, dtype):
+    assert_agrees(function, prepared(function, backend, dtype=dtype, iterations=0), backend, dtype)
+
+
+@pytest.mark.parametrize("backend", ("cpu", "triton"))
+@pytest.mark.parametrize("function", SOLVERS)
+def test_nan_in_a_feature_reaches_its_sequence(function, backend):
+    inputs = prepared(function, backend, iterations=1)
+    inputs["features"][1, 0, 2, 3, 1] = float("nan")
+    iterates, losses = getattr(target_filter, function)(**inputs, backend=backend)
+    assert iterates[1, 0].isnan().all() and iterates[1, 1].isfinite().all() and losses.isnan().all()
 
 
 @pytest.mark.parametrize("backend", ("cpu", "triton"))
