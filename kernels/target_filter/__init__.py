@@ -23,8 +23,10 @@ DiMP:    a(s) = (1-m)/2 |s| + (1+m)/2 s,  V = v sqrt(g),  G = X^T(a' V V (a - y)
 Losses are averaged over sequences. Everything is differentiated through (no detached iterate).
 
 Memory plan of the fast backends: the features are read where they lie (contiguous or channels-last images),
-once per step. The forward keeps every step's gradient G, scores and responses u; the backward too reads the
-features once per step, and writes their gradient as one matrix product over all steps.
+once per step by the CPU, twice by Triton (the second time mostly from L2). The forward keeps every step's
+gradient G, scores and responses u; the backward reads the features as often, and writes their gradient as one
+matrix product over all steps. Triton takes float32 only: its products have the errors of float32 (three TF32
+terms), which the finite difference of a search needs; callers cast bfloat16.
 
 Sources: Bhat et al., Learning Discriminative Model Prediction for Tracking (2019);
 Danelljan et al., Probabilistic Regression for Visual Tracking (2020).
@@ -101,7 +103,7 @@ def solve_prdimp(
         filter: [s, C, k, k], the start.
         label_density: p, [n, s, H', W'].
         log_step_length, filter_reg: [1], learned.
-        sample_weight: g, [n, s] or [n, 1]; 1/n each if None.
+        sample_weight: g, [n, s] or [n, 1]; 1/n each if None. Frames of weight 0 do not count.
 
     Returns:
         iterates [iterations + 1, s, C, k, k] with the start first, losses [iterations + 1].
@@ -138,7 +140,7 @@ def solve_dimp(
         filter: [s, C, k, k], the start.
         label, target_mask, spatial_weight: y, m and v, [n, s, H', W'].
         log_step_length, filter_reg: [1], learned.
-        sample_weight: g, [n, s] or [n, 1]; 1/n each if None.
+        sample_weight: g, [n, s] or [n, 1]; 1/n each if None. Frames of weight 0 do not count.
 
     Returns:
         iterates [iterations + 1, s, C, k, k] with the start first, losses [iterations + 1].

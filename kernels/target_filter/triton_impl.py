@@ -89,14 +89,10 @@ def _sizes(features: Tensor, k: int) -> Sizes:
     return Sizes(*features.shape, k)
 
 
-def _image_strides(features: Tensor) -> tuple[int, int, int]:
-    """Of sequences, channels and pixels; an image of one column has the stride of its rows."""
-    pixel = features.stride(3) if features.shape[4] == 1 else features.stride(4)
-    return features.stride(1), features.stride(2), pixel
-
-
 def _strides(features: Tensor) -> tuple[int, int, int, int]:
-    return features.stride(0), *_image_strides(features)
+    """Of frames, sequences, channels and pixels; in an image of one column pixels are rows."""
+    pixel = features.stride(3) if features.shape[4] == 1 else features.stride(4)
+    return *features.stride()[:3], pixel
 
 
 def _new(like: Tensor, *shape: int) -> Tensor:
