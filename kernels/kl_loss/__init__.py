@@ -17,6 +17,7 @@ from . import reference
 CAN_RUN = {
     "reference": _dispatch.always,
     "cpu": _dispatch.native_cpu(torch.float32, torch.float64),
+    "triton": _dispatch.triton(torch.float32, torch.float64),
 }
 LEAST_CELLS = 1 << 15  # of all score maps, for a fast backend on the CPU
 
@@ -68,14 +69,22 @@ def label_density(
     return reference.label_density(centre.detach(), size, sigma, threshold, normalize, uniform, shrink)
 
 
+def _implementation(backend: str):
+    if backend == "triton":
+        from . import triton_impl
+
+        return triton_impl
+    from . import native
+
+    return native
+
+
 @torch.library.custom_op("chase_fast::kl_loss", mutates_args=())
 def _kl_loss(scores: Tensor, density: Tensor, grid_scale: float, backend: str) -> tuple[Tensor, Tensor]:
     """Loss and, for the backward, the log of the sum of exp (empty from the reference)."""
     if backend == "reference":
         return reference.kl_loss(scores, density, grid_scale), scores.new_empty(0)
-    from . import native
-
-    return native.forward(scores, density, grid_scale)
+    return _implementation(backend).forward(scores, density, grid_scale)
 
 
 @_kl_loss.register_fake
@@ -96,9 +105,8 @@ def _backward_op(
     backend: str,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of scores and density; empty if not wanted."""
-    from . import native
-
-    return native.backward(grad, scores, density, normaliser, grid_scale, want_scores, want_density)
+    run = _implementation(backend).backward
+    return run(grad, scores, density, normaliser, grid_scale, want_scores, want_density)
 
 
 @_backward_op.register_fake

@@ -8,7 +8,7 @@ from torch import Tensor
 from .._dispatch import native, view
 
 
-def _flat(scores: Tensor, density: Tensor) -> tuple[Tensor, Tensor]:
+def flat(scores: Tensor, density: Tensor) -> tuple[Tensor, Tensor]:
     """Contiguous [R, D, cells] and [D, cells]: R score maps for each of D densities."""
     maps, cells = math.prod(density.shape[:-2]), density.shape[-2] * density.shape[-1]
     repeats = math.prod(scores.shape[: scores.dim() - density.dim()])
@@ -17,7 +17,7 @@ def _flat(scores: Tensor, density: Tensor) -> tuple[Tensor, Tensor]:
 
 def forward(scores: Tensor, density: Tensor, grid_scale: float) -> tuple[Tensor, Tensor]:
     """Loss and log of the sum of exp, both [...]."""
-    s, p = _flat(scores, density)
+    s, p = flat(scores, density)
     loss, normaliser = s.new_empty(s.shape[:2]), s.new_empty(s.shape[:2])
     arguments = view(s), view(p), grid_scale, view(loss), view(normaliser)
     native().cpu_kl_loss(*arguments, torch.get_num_threads())
@@ -34,7 +34,7 @@ def backward(
     want_density: bool,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of scores and density; empty if not wanted."""
-    s, p = _flat(scores, density)
+    s, p = flat(scores, density)
     grad = grad.contiguous().view(s.shape[:2])
     grad_scores = s.new_empty(s.shape if want_scores else 0)
     grad_density = p.new_empty(p.shape if want_density else 0)

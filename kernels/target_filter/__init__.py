@@ -23,8 +23,10 @@ DiMP:    a(s) = (1-m)/2 |s| + (1+m)/2 s,  V = v sqrt(g),  G = X^T(a' V V (a - y)
 Losses are averaged over sequences. Everything is differentiated through (no detached iterate).
 
 Memory plan of the fast backends: the features are read where they lie (contiguous or channels-last images),
-once per step. The forward keeps every step's gradient G, scores and responses u; the backward too reads the
-features once per step, and writes their gradient as one matrix product over all steps.
+once per step by the CPU, twice by Triton (the second time mostly from L2). The forward keeps every step's
+gradient G, scores and responses u; the backward reads the features as often, and writes their gradient as one
+matrix product over all steps. Triton takes float32 only: its products have the errors of float32 (three TF32
+terms), which the finite difference of a search needs; callers cast bfloat16.
 
 Sources: Bhat et al., Learning Discriminative Model Prediction for Tracking (2019);
 Danelljan et al., Probabilistic Regression for Visual Tracking (2020).
@@ -40,6 +42,7 @@ from . import reference
 CAN_RUN = {
     "reference": _dispatch.always,
     "cpu": _dispatch.native_cpu(torch.float32, torch.float64),
+    "triton": _dispatch.triton(torch.float32),
 }
 LEAST_FEATURES = 1 << 17  # elements, for a fast backend of a single product on the CPU
 
@@ -100,7 +103,7 @@ def solve_prdimp(
         filter: [s, C, k, k], the start.
         label_density: p, [n, s, H', W'].
         log_step_length, filter_reg: [1], learned.
-        sample_weight: g, [n, s] or [n, 1]; 1/n each if None.
+        sample_weight: g, [n, s] or [n, 1]; 1/n each if None. Frames of weight 0 do not count.
 
     Returns:
         iterates [iterations + 1, s, C, k, k] with the start first, losses [iterations + 1].
@@ -137,7 +140,7 @@ def solve_dimp(
         filter: [s, C, k, k], the start.
         label, target_mask, spatial_weight: y, m and v, [n, s, H', W'].
         log_step_length, filter_reg: [1], learned.
-        sample_weight: g, [n, s] or [n, 1]; 1/n each if None.
+        sample_weight: g, [n, s] or [n, 1]; 1/n each if None. Frames of weight 0 do not count.
 
     Returns:
         iterates [iterations + 1, s, C, k, k] with the start first, losses [iterations + 1].
@@ -151,6 +154,16 @@ def solve_dimp(
     run = reference.solve_dimp if backend == "reference" else _forced(_solve_dimp, backend)
     tensors = (features, filter, *maps.values(), log_step_length, filter_reg, sample_weight)
     return run(*tensors, iterations, float(min_filter_reg), float(alpha_eps))[:2]
+
+
+def _implementation(backend: str):
+    if backend == "triton":
+        from . import triton_impl
+
+        return triton_impl
+    from . import native
+
+    return native
 
 
 def _forced(op, backend: str):
@@ -197,9 +210,7 @@ def score_size(features: Tensor, k: int) -> tuple[int, int]:
 def _apply(features: Tensor, filters: Tensor, backend: str) -> Tensor:
     if backend == "reference":
         return reference.apply(features, filters)
-    from . import native
-
-    return native.apply(features, filters)
+    return _implementation(backend).apply(features, filters)
 
 
 @_apply.register_fake
@@ -212,9 +223,7 @@ def _(features, filters, backend):
 def _apply_transpose(features: Tensor, residual: Tensor, filter_size: int, backend: str) -> Tensor:
     if backend == "reference":
         return reference.apply_transpose(features, residual, filter_size)
-    from . import native
-
-    return native.apply_transpose(features, residual.unsqueeze(0), filter_size)[0]
+    return _implementation(backend).apply_transpose(features, residual.unsqueeze(0), filter_size)[0]
 
 
 @_apply_transpose.register_fake
@@ -231,13 +240,11 @@ def _products_backward(
     maps [m, n, s, H', W'], filters [m, s, C, k, k]. Both `apply` (maps: the incoming gradient) and
     `apply_transpose` (filters: the incoming gradient) are derivatives of b.
     """
-    from . import native
-
-    empty = features.new_empty(0)
+    run, empty = _implementation(backend), features.new_empty(0)
     return (
-        native.features_gradient(features, maps, filters) if wanted[0] else empty,
-        native.apply(features, filters) if wanted[1] else empty.clone(),
-        native.apply_transpose(features, maps, filters.shape[-1]) if wanted[2] else empty.clone(),
+        run.features_gradient(features, maps, filters) if wanted[0] else empty,
+        run.apply(features, filters) if wanted[1] else empty.clone(),
+        run.apply_transpose(features, maps, filters.shape[-1]) if wanted[2] else empty.clone(),
     )
 
 
@@ -328,9 +335,7 @@ def _solve(backend, function, features, filter, maps, learned, constants) -> tup
         return *function(features, filter, *maps, *learned, *constants), *(
             filter.new_empty(0) for _ in range(3)
         )
-    from . import native
-
-    return native.solve(features, filter, maps, *learned, *constants)
+    return _implementation(backend).solve(features, filter, maps, *learned, *constants)
 
 
 def _solve_fake(features, filter, size, iterations, backend) -> tuple[Tensor, ...]:
@@ -374,9 +379,7 @@ def _solve_backward_op(
 
     maps: one for PrDiMP, three for DiMP.
     """
-    from . import native
-
-    return native.solve_backward(
+    return _implementation(backend).solve_backward(
         *(grad_iterates, grad_losses, features, maps, log_step_length, filter_reg, sample_weight),
         *(iterates, gradients, scores, responses, want_features, min_filter_reg, alpha_eps, softmax_reg),
     )

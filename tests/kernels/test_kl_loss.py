@@ -7,7 +7,8 @@ import torch
 
 from chase_fast.kernels import kl_loss as folder
 from chase_fast.kernels.kl_loss import cases, kl_loss, label_density, reference
-from tests.kernels.harness import OpTests
+from tests.kernels.aot import check_fits, compile_in_subprocess
+from tests.kernels.harness import OpTests, device_of, skip_unless
 from tests.tolerances import KERNEL, assert_close
 
 
@@ -16,6 +17,7 @@ class TestKlLoss(OpTests):
     reference = staticmethod(reference.kl_loss)
     can_run = folder.CAN_RUN
     cases = cases
+    interpreted = ("tiny", "odd")
 
     def op_call(self, inputs, backend):
         return torch.ops.chase_fast.kl_loss, (*inputs.values(), backend)
@@ -46,16 +48,18 @@ def test_bad_input():
         kl_loss(torch.zeros(2, 4, 5), torch.zeros(3, 4, 5))
 
 
+@pytest.mark.parametrize("backend", ("cpu", "triton"))
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
-def test_scores_of_any_height(dtype):
-    """Softmax of scores far below and above what exp can take, on the fast backend."""
+def test_scores_of_any_height(dtype, backend):
+    """Softmax of scores far below and above what exp can take, on the fast backends."""
+    skip_unless(folder.CAN_RUN, backend, dtype)
     rng = torch.Generator().manual_seed(0)
     scores = 1000 * torch.randn(3, 2, 7, 5, generator=rng, dtype=dtype)
     density = torch.full((2, 7, 5), 1 / 35, dtype=dtype)
     found = []
-    for backend, kind in (("reference", torch.float64), ("cpu", dtype)):
-        leaf = scores.to(kind).requires_grad_()
-        loss = kl_loss(leaf, density.to(kind), backend=backend)
+    for name, kind in (("reference", torch.float64), (backend, dtype)):
+        leaf = scores.to(device_of(name), kind).requires_grad_()
+        loss = kl_loss(leaf, density.to(leaf), backend=name)
         found.append((loss.detach(), *torch.autograd.grad(loss.square().sum(), [leaf])))
     for wanted, got in zip(*found):
         assert_close(got, wanted, KERNEL[dtype])
@@ -69,3 +73,54 @@ def test_small_inputs_take_the_reference():
     assert "chase_fast" in str(kl_loss(scores, density, backend="cpu").grad_fn)
     many = scores.expand(folder.LEAST_CELLS // 16, 1, 4, 4)
     assert "chase_fast" in str(kl_loss(many, density).grad_fn)
+
+
+@pytest.mark.parametrize("backend", ("cpu", "triton"))
+def test_maps_larger_than_a_block(backend):
+    """5000 cells; the scores of later cells are the higher ones. Empty batches have empty losses."""
+    skip_unless(folder.CAN_RUN, backend, torch.float32)
+    device, rng = device_of(backend), torch.Generator().manual_seed(0)
+    rows = torch.randn(2, 50, 100, generator=rng, dtype=torch.float64) + torch.arange(100) / 5
+    density = torch.rand(50, 100, generator=rng, dtype=torch.float64) / 2500
+    found = []
+    for name, dtype in (("reference", torch.float64), (backend, torch.float32)):
+        leaves = [t.to(device, dtype).requires_grad_() for t in (rows, density)]
+        loss = kl_loss(*leaves, 0.5, backend=name)
+        found.append((loss.detach(), *torch.autograd.grad(loss.square().sum(), leaves)))
+    for wanted, got in zip(*found):
+        assert_close(got, wanted, KERNEL[torch.float32])
+    assert kl_loss(rows[:0].to(device), density.to(device), backend=backend).shape == (0,)
+
+
+@pytest.mark.parametrize("backend", ("triton",))
+def test_graph_replay(backend):
+    """Captured in a CUDA graph, forward and backward follow their inputs in replay."""
+    if device_of(backend).type != "cuda":
+        pytest.skip("CUDA graphs need a GPU")
+    inputs = cases.inputs(cases.TESTS[0], "cuda")
+    leaves = [inputs[name].requires_grad_() for name in cases.DIFFERENTIABLE]
+
+    def step():
+        loss = kl_loss(**inputs, backend=backend)
+        return loss.detach(), *torch.autograd.grad(loss.square().sum(), leaves)
+
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        step()  # compiles the kernels
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    with torch.no_grad():
+        inputs["scores"].mul_(-0.5)
+    graph.replay()
+    for a, b in zip(captured, step()):
+        assert torch.equal(a, b)
+
+
+def test_triton_compiles_for_sm_90():
+    pytest.importorskip("triton")
+    usage = compile_in_subprocess("tests.kernels.aot_kl_loss", "compile_all")
+    assert len(usage) == 12
+    for kernel in usage.values():
+        check_fits(kernel)
