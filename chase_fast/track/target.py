@@ -143,5 +143,7 @@ class Target:
 
 def stacked(targets: list[Target]) -> tuple[Tensor, Pair]:
     """Filters [K, C, k, k] and modulation, two [K, C, 1, 1], of K targets."""
+    if len(targets) == 1:
+        return targets[0].filter[None], targets[0].modulation
     filters = torch.stack([t.filter for t in targets])
     return filters, tuple(torch.cat(vectors) for vectors in zip(*(t.modulation for t in targets)))
