@@ -9,7 +9,10 @@ import pytest
 from chase_fast.checkpoint import pack_tracker
 from chase_fast.evaluate.__main__ import main
 from chase_fast.evaluate.results import read_results, write_sequence
+from chase_fast.evaluate.trackers import Checkpoint
 from chase_fast.nn.tracker_net import TrackerSpec
+from chase_fast.track import Tracker
+from tests import moving
 from tests.benchmarks import boxes, got10k_tree, lines, write, write_frames
 
 LENGTHS = {"a": 8, "b": 6}
@@ -101,6 +104,23 @@ def test_a_checkpoint_and_opencv_are_run_and_resumed(tree, tmp_path, capsys):
     arguments[arguments.index("fast")] = "balanced"
     assert run(*arguments) == 2
     assert "another preset" in capsys.readouterr().err
+
+
+def test_one_tracker_serves_one_sequence_after_the_other(tmp_path):
+    """Its boxes depend on the seed of the sequence, not on what it tracked before."""
+    spec = TrackerSpec("prdimp", "resnet18", None, "chase", 16, 8, 2)
+    path = tmp_path / "tiny.safetensors"
+    path.write_bytes(pack_tracker(spec.build("random", 0), spec, {}))
+    frames, given = moving.video(3)
+
+    def track(session) -> list:
+        session.init(frames[0], given[0])
+        return [session.update(frame).box for frame in frames[1:]]
+
+    entrant = Checkpoint(str(path), "fast", "cpu")
+    first, other, again = (track(entrant.start(seed)) for seed in (1, 2, 1))
+    assert first == again != other
+    assert other == track(Tracker.load(path, "fast", "cpu", 2))
 
 
 def test_a_test_set_is_packed_but_not_scored(tmp_path, capsys):

@@ -15,7 +15,7 @@ BLOCK_J = 8  # map columns a program reads at once
 BLOCK_R = 16  # boxes
 BLOCK_H = 16  # hidden units of a program of the linear layer
 BLOCK_K = 64  # its columns at once
-BLOCK_BACK = 32  # hidden units at once on the way back
+BLOCK_BACK = 64  # hidden units at once on the way back
 BLOCK_C = 64  # channels of a program on the way back
 MAX_CHANNELS = 256  # of a pooling program
 LOW = tl.constexpr(5)
@@ -71,11 +71,11 @@ def pool_bin(
     y_begin, y_end = cells_between(top, bottom, H)
     y_end = tl.where(per_area > 0, y_end, y_begin)
     image = map + k.to(tl.int64) * H * W * C
-    total = tl.zeros((BC,), tl.float32)
-    at_left = tl.zeros((BC,), tl.float32)
-    at_right = tl.zeros((BC,), tl.float32)
-    at_top = tl.zeros((BC,), tl.float32)
-    at_bottom = tl.zeros((BC,), tl.float32)
+    total = tl.zeros((BJ, BC), tl.float32)
+    at_left = tl.zeros((BJ, BC), tl.float32)
+    at_right = tl.zeros((BJ, BC), tl.float32)
+    at_top = tl.zeros((BJ, BC), tl.float32)
+    at_bottom = tl.zeros((BJ, BC), tl.float32)
     for i in range(y_begin, y_end):
         wy = weight(top, bottom, i)
         on_top, on_bottom = tl.maximum(1.0 - tl.abs(top - i), 0.0), tl.maximum(1.0 - tl.abs(bottom - i), 0.0)
@@ -84,14 +84,16 @@ def pool_bin(
             inside = (j < x_end)[:, None] & (c < C)[None, :]
             tile = tl.load(image + (i * W + j[:, None]) * C + c[None, :], mask=inside, other=0.0)
             tile = tile.to(tl.float32)  # [BJ, BC]
-            row = tl.sum(weight(left, right, j)[:, None] * tile, 0)
+            wx = weight(left, right, j)
             on_left = tl.maximum(1.0 - tl.abs(left - j), 0.0)
             on_right = tl.maximum(1.0 - tl.abs(right - j), 0.0)
-            total += wy * row
-            at_top += on_top * row
-            at_bottom += on_bottom * row
-            at_left += wy * tl.sum(on_left[:, None] * tile, 0)
-            at_right += wy * tl.sum(on_right[:, None] * tile, 0)
+            total += (wy * wx)[:, None] * tile
+            at_top += (on_top * wx)[:, None] * tile
+            at_bottom += (on_bottom * wx)[:, None] * tile
+            at_left += (wy * on_left)[:, None] * tile
+            at_right += (wy * on_right)[:, None] * tile
+    total, at_top, at_bottom = tl.sum(total, 0), tl.sum(at_top, 0), tl.sum(at_bottom, 0)
+    at_left, at_right = tl.sum(at_left, 0), tl.sum(at_right, 0)
     m = tl.load(modulation + k * C + c, mask=c < C, other=0.0)
     value = total * per_area
     tl.store(pooled + (r * BINS + bin) * C + c, value * m, mask=c < C)
@@ -177,8 +179,9 @@ def ascent_back_kernel(
         inside = (r < R)[:, None] & (h < H)[None, :]
         hidden = tl.zeros((BR, BH), tl.float32)
         hidden += tl.load(hidden_bias + branch * H + h, mask=h < H, other=0.0)[None, :]
-        for s in range(first, last):
-            hidden += tl.load(parts + (s * R + r[:, None]) * H + h[None, :], mask=inside, other=0.0)
+        for s in tl.static_range(LOW):  # all loads at once; the second map has fewer parts
+            part = parts + ((first + s) * R + r[:, None]) * H + h[None, :]
+            hidden += tl.load(part, mask=inside & (first + s < last), other=0.0)
         o = tl.load(out + branch * H + h, mask=h < H, other=0.0)
         score += tl.sum(tl.where(hidden < 0, 0.0, hidden) * o[None, :], 1)  # NaN stays
         active = tl.where(hidden > 0, o[None, :], 0.0)
