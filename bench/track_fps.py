@@ -223,9 +223,15 @@ def compare(network: str, video, args: argparse.Namespace) -> dict:
         start = time.perf_counter()
         tracker.init(frames[0], boxes[0])
         init.append(time.perf_counter() - start)
+    if on_gpu:  # captures and choices of algorithms belong to no frame
+        updates = settings.update_iterations
+        for t in (tracker, staged):
+            t.init(frames[0], boxes[0])
+            t._device.update(t._target.filter, t._target.memory, updates)
+        for rival in rivals:
+            with tf32(rival.tf32):
+                rival.published.update(tracker._target, tracker._target.filter, updates)
     ours, eager = Times(device), Times(device)
-    if staged:
-        staged.init(frames[0], boxes[0])
     for i in range(1, len(frames)):
         target, frame = tracker._target, frames[i]
         for t in (tracker, staged):

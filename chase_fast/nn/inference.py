@@ -42,13 +42,13 @@ class Convolution(nn.Module):
         self._blocked: Tensor | None = None  # the weight in oneDNN's layout, made in the first call
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        geometry = self.stride, self.padding, self.dilation, self.groups
+        if type(x) is Tensor and x.is_cuda:
+            return epilogue(F.conv2d(x, self.weight, None, *geometry), self.bias, residual, self.relu)
         if self.packed is not None:
             return conv3x3(x, self.weight, self.bias, residual, self.relu, self.packed)
         if type(x) is Tensor and x.dtype == torch.float32 and x.device.type == "cpu" and _ONEDNN:
             return self._fused(x, residual)
-        geometry = self.stride, self.padding, self.dilation, self.groups
-        if type(x) is Tensor and x.is_cuda:
-            return epilogue(F.conv2d(x, self.weight, None, *geometry), self.bias, residual, self.relu)
         y = F.conv2d(x, self.weight, self.bias, *geometry)
         if residual is not None:
             y += residual

@@ -7,6 +7,7 @@ in float32.
 
 import contextlib
 import copy
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -89,11 +90,16 @@ class Network:
         """An array as a tensor of the network's type on its device."""
         return torch.from_numpy(values).to(self.device, self.dtype, non_blocking=True)
 
-    def arithmetic(self) -> contextlib.AbstractContextManager:
-        """On a GPU float32 convolutions are float32: TF32, torch's default there, keeps 10 bits."""
+    @contextlib.contextmanager
+    def arithmetic(self) -> Iterator[None]:
+        """On a GPU: its kernels are launched on this one, and float32 convolutions are float32 (TF32, torch's
+        default there, keeps 10 bits)."""
         if self.device.type != "cuda":
-            return contextlib.nullcontext()
-        return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+            yield
+            return
+        exact = {"benchmark": False, "deterministic": True, "allow_tf32": False}
+        with torch.cuda.device(self.device), torch.backends.cudnn.flags(enabled=True, **exact):
+            yield
 
     def backbone(self, patches: Tensor) -> Pair:
         """Patches [B, size, size, 3], 0..255 -> layer2, layer3 (of 16 bits with bf16)."""
