@@ -223,14 +223,12 @@ def compare(network: str, video, args: argparse.Namespace) -> dict:
         start = time.perf_counter()
         tracker.init(frames[0], boxes[0])
         init.append(time.perf_counter() - start)
-    if on_gpu:  # captures and choices of algorithms belong to no frame
-        updates = settings.update_iterations
-        for t in (tracker, staged):
-            t.init(frames[0], boxes[0])
-            t._device.update(t._target.filter, t._target.memory, updates)
-        for rival in rivals:
+    if staged:
+        staged.init(frames[0], boxes[0])
+        for rival in rivals:  # choices of algorithms belong to no update
             with tf32(rival.tf32):
-                rival.published.update(tracker._target, tracker._target.filter, updates)
+                updates = settings.update_iterations
+                rival.published.update(staged._target, staged._target.filter, updates)
     ours, eager = Times(device), Times(device)
     for i in range(1, len(frames)):
         target, frame = tracker._target, frames[i]

@@ -109,7 +109,7 @@ def test_the_kernels_of_a_gpu_frame_fit_together(name, monkeypatch):
     calls = []
     monkeypatch.setattr(one_launch, "fused", lambda scores: calls.append(1) or True)
     np.testing.assert_allclose(follow(again, 2), expected, rtol=0, atol=BATCHED_PX)
-    assert len(calls) == 2 * (len(FRAMES) - 1)
+    assert len(calls) == 2 * len(FRAMES)  # with the one that prepares
 
 
 @pytest.mark.parametrize("name", ["prdimp", "dimp"])
@@ -158,6 +158,23 @@ class HostReads(TorchDispatchMode):
         if name in self.NAMES:
             self.seen.append(name)
         return func(*args, **(kwargs or {}))
+
+
+def test_graphs_are_made_before_the_first_frame():
+    """And again only for another number of targets."""
+    tracker = make("prdimp", hard_negative_iterations=1, update_iterations=2)
+    device = tracker._device = Captured(tracker._network, tracker.settings)
+    tracker.init(FRAMES[0], [BOXES[0], OTHER])
+    graphs = [device._frame, *(device._updates[n] for n in (2, 1))]
+    assert [len(g._captured) for g in graphs] == [1, 1, 1] and len(device._updates) == 2
+    for frame in FRAMES[1:]:
+        tracker.update(frame)
+    assert [len(g._captured) for g in graphs] == [1, 1, 1] and len(device._updates) == 2
+    tracker.remove(0)
+    tracker.update(FRAMES[-1])
+    assert [len(g._captured) for g in graphs] == [2, 1, 1]
+    tracker.init(FRAMES[0], [])
+    assert tracker.update(FRAMES[1]) == []
 
 
 @pytest.mark.parametrize("count", [1, 2])

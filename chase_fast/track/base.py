@@ -22,8 +22,8 @@ class Base:
         device: auto, cpu, cuda, cuda:1.
         seed: of the random boxes, shifts and dropped channels; together with the target and the frame it
             decides all of them.
-        graphs: on a GPU a frame is one CUDA graph, captured in the first frame (some seconds with it), and an
-            update of the filter another. False launches every kernel by itself.
+        graphs: on a GPU a frame is one CUDA graph and an update of the filter another, captured in `init`
+            (the first one takes seconds). False launches every kernel by itself.
         precision: fp32, or bf16 for the convolutions of backbone, neck and box maps.
 
     Raises:

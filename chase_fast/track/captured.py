@@ -16,7 +16,7 @@ from chase_fast.track.memory import Memory
 from chase_fast.track.network import Network
 from chase_fast.track.patch import Window
 from chase_fast.track.settings import TrackSettings
-from chase_fast.track.step import locate
+from chase_fast.track.step import locate, where_to_look
 from chase_fast.track.target import Target, stacked
 
 _GEOMETRY = 9  # columns
@@ -38,6 +38,16 @@ class Captured:
     def seconds(self) -> float:
         """What captures have taken so far."""
         return sum(graph.seconds for graph in (self._frame, *self._updates.values()))
+
+    def prepare(self, targets: list[Target], frame: np.ndarray) -> None:
+        """Captures what is not captured yet: in `init`, not in a frame that someone waits for."""
+        if not targets:
+            return
+        settings, target = self._settings, targets[0]
+        windows, *arrays = where_to_look(targets, frame, settings)
+        self.locate(frame, windows, *arrays, targets)
+        for iterations in {settings.update_iterations, settings.hard_negative_iterations} - {0}:
+            self.update(target.filter, target.memory, iterations)
 
     @torch.no_grad()
     def locate(

@@ -6,7 +6,7 @@ import numpy as np
 
 from chase_fast.errors import ChaseError
 from chase_fast.track.base import Base
-from chase_fast.track.frames import check_box, check_frame
+from chase_fast.track.frames import Box, check_box, check_frame
 from chase_fast.track.result import Result
 from chase_fast.track.step import step
 from chase_fast.track.target import Target
@@ -36,7 +36,8 @@ class MultiTracker(Base):
         checked = [check_box(box, frame) for box in boxes]
         self._targets, self._started = [], 0
         for box in checked:
-            self.add(frame, box)
+            self._start(frame, box)
+        self._device.prepare(self._targets, frame)
 
     def update(self, frame: np.ndarray) -> list[Result]:
         """Finds all targets in the next frame, in the order of `init` and `add`.
@@ -55,10 +56,14 @@ class MultiTracker(Base):
             ChaseError: as `Tracker.init`.
         """
         frame = check_frame(frame)
-        target = Target(self._network, self.settings, frame, check_box(box, frame), self.seed, self._started)
+        self._start(frame, check_box(box, frame))
+        self._device.prepare(self._targets, frame)
+        return len(self._targets) - 1
+
+    def _start(self, frame: np.ndarray, box: Box) -> None:
+        target = Target(self._network, self.settings, frame, box, self.seed, self._started)
         self._targets = [*(self._targets or ()), target]
         self._started += 1
-        return len(self._targets) - 1
 
     def remove(self, index: int) -> None:
         """Drops a target; later ones move up by one.

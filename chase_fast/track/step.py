@@ -31,6 +31,10 @@ _LIMIT = 1e6  # px: what is farther or larger is no box
 class Device(Protocol):
     """What runs on the device in a frame."""
 
+    def prepare(self, targets: list[Target], frame: np.ndarray) -> None:
+        """Makes what the first frame with these targets would have to wait for. frame: the one they are known
+        in. Nothing changes."""
+
     def locate(
         self,
         frame: np.ndarray,
@@ -52,6 +56,9 @@ class Eager:
     def __init__(self, network: Network, settings: TrackSettings):
         self._network, self._settings = network, settings
 
+    def prepare(self, targets, frame) -> None:
+        pass
+
     def locate(self, frame, windows, geometry, noise, targets) -> tuple[Tensor, Tensor]:
         network, settings = self._network, self._settings
         patches = np.stack([take(frame, w, settings.image_size) for w in windows])
@@ -63,6 +70,19 @@ class Eager:
         return optimizer(start[None], *memory.samples(), iterations)[0][-1, 0]
 
 
+def where_to_look(
+    targets: list[Target], frame: np.ndarray, settings: TrackSettings
+) -> tuple[list[Window], np.ndarray, np.ndarray]:
+    """Windows, geometry [K, 9] (columns of `Geometry`) and noise [K, random boxes, 4] of K targets."""
+    windows = [t.window(frame) for t in targets]
+    rows = [
+        (*t.place.position, *t.place.size, *w.centre, w.scale(settings.image_size), *frame.shape[:2])
+        for t, w in zip(targets, windows)
+    ]
+    noise = [t.random(t.frame).random((settings.random_boxes, 4)) for t in targets]
+    return windows, np.array(rows), np.stack(noise)
+
+
 @torch.no_grad()
 def step(device: Device, targets: list[Target], frame: np.ndarray, settings: TrackSettings) -> list[Result]:
     """Tracks all targets into this frame and lets them learn from it."""
@@ -71,13 +91,8 @@ def step(device: Device, targets: list[Target], frame: np.ndarray, settings: Tra
     start = time.perf_counter()
     for target in targets:
         target.frame += 1
-    windows = [t.window(frame) for t in targets]
-    rows = [
-        (*t.place.position, *t.place.size, *w.centre, w.scale(settings.image_size), *frame.shape[:2])
-        for t, w in zip(targets, windows)
-    ]
-    noise = [t.random(t.frame).random((settings.random_boxes, 4)) for t in targets]
-    features, outcome = device.locate(frame, windows, np.array(rows), np.stack(noise), targets)
+    windows, *arrays = where_to_look(targets, frame, settings)
+    features, outcome = device.locate(frame, windows, *arrays, targets)
     values = outcome.tolist()  # the only wait for the device
     found = [_apply(device, *parts) for parts in zip(targets, values, features, windows)]
     seconds = time.perf_counter() - start

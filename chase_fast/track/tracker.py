@@ -30,6 +30,7 @@ class Tracker(Base):
         """
         frame = check_frame(frame)
         self._target = Target(self._network, self.settings, frame, check_box(box, frame), self.seed, 0)
+        self._device.prepare([self._target], frame)
 
     def update(self, frame: np.ndarray) -> Result:
         """Finds the target in the next frame.
