@@ -20,8 +20,8 @@ FAST = "triton"
 PRDIMP, DIMP = PUBLISHED["prdimp50"], PUBLISHED["dimp50"]
 
 
-@pytest.fixture(autouse=True)
-def _available():
+@pytest.fixture(autouse=True, params=[FAST])  # a parameter: conftest.py marks its tests
+def _available(request):
     skip_unless(op.CAN_RUN, FAST, torch.float32)
 
 

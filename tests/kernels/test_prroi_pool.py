@@ -113,12 +113,13 @@ def test_sixteen_bit_features_use_float32_boxes():
     assert_close(half, prroi_pool(features.bfloat16().float(), rois, (2, 2), 1.0), 2e-2, "bfloat16")
 
 
-def test_sixteen_bit_features_in_triton():
+@pytest.mark.parametrize("fast", ["triton"])
+def test_sixteen_bit_features_of_a_fast_backend(fast):
     """Forward and both gradients; sums in float32: only inputs and outputs are rounded."""
-    skip_unless(CAN_RUN, "triton", torch.bfloat16)
-    inputs = cases.inputs(cases.TESTS[0], device_of("triton"), torch.bfloat16)
+    skip_unless(CAN_RUN, fast, torch.bfloat16)
+    inputs = cases.inputs(cases.TESTS[0], device_of(fast), torch.bfloat16)
     found = []
-    for backend, dtype in (("triton", torch.bfloat16), ("reference", torch.float64)):
+    for backend, dtype in ((fast, torch.bfloat16), ("reference", torch.float64)):
         boxes = torch.float32 if dtype == torch.bfloat16 else dtype
         features = inputs["features"].to(dtype).requires_grad_()
         rois = inputs["rois"].to(boxes).requires_grad_()
