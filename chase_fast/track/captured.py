@@ -91,7 +91,7 @@ class Captured:
 
     def _upload(self, frame: np.ndarray) -> Tensor:
         """The frame in memory that is copied to the device without waiting. The frame before has been read by
-        now: its results came back."""
+        now: its results came back (nobody reads those of `prepare`)."""
         if self._pixels.numel() < frame.size:
             self._pixels = torch.zeros(frame.size, dtype=torch.uint8, pin_memory=self._pinned)
         plain = frame if frame.flags.writeable and frame.flags.c_contiguous else frame.copy()
