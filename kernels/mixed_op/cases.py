@@ -45,14 +45,14 @@ DIFFERENTIABLE = ("x", "depthwise", "pointwise", "gamma", "beta")
 
 
 def inputs(case: Case, device="cpu", dtype=torch.float32, seed: int = 0) -> dict:
-    """Keyword arguments of the op; x is channels_last."""
+    """Keyword arguments of the op; x is channels_last. Weights of a bfloat16 x are float32."""
     rng = torch.Generator().manual_seed(seed)
 
     def randn(*shape):
         return torch.randn(*shape, generator=rng, dtype=torch.float64)
 
     def tensor(t):
-        return t.to(device, dtype)
+        return t.to(device, torch.float32 if dtype == torch.bfloat16 else dtype)
 
     c, e = case.channels, case.edges
     seps = [op for op in case.ops if op.startswith("sep_conv")]
@@ -60,7 +60,7 @@ def inputs(case: Case, device="cpu", dtype=torch.float32, seed: int = 0) -> dict
     rows = [1 if op in POOLS else e for op in case.ops if op in POOLS or op in seps]
     x = randn(case.n, c, case.height, case.width)
     return {
-        "x": tensor(x).contiguous(memory_format=torch.channels_last),
+        "x": x.to(device, dtype).contiguous(memory_format=torch.channels_last),
         "ops": case.ops,
         "depthwise": [tensor(randn(e, c, k, k) / k) for k in kernels],
         "pointwise": [tensor(randn(e, c, c) / c**0.5) for _ in kernels],
