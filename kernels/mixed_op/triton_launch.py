@@ -6,28 +6,29 @@ import torch
 import triton
 from torch import Tensor
 
-from . import triton_convolution, triton_norm
+from . import triton_depthwise, triton_norm, triton_pointwise
+from .triton_tiles import SPAN
 
-PROGRAMS = 264  # of a kernel that splits pixels into chunks: two per multiprocessor of an H100
+POOLS = ("max_pool_3x3", "avg_pool_3x3")  # the order of their tuples
 
 
 class Blocks(NamedTuple):
-    """Tile sizes: pixels x channels (stage: x output channels, and the channels of one product)."""
+    """Tile sizes."""
 
-    pixels: int
-    channels: int
-    stage: tuple[int, int, int]  # pixels, out, in
-    weights: tuple[int, int, int]  # pixels, out, in
+    elements: tuple[int, int]  # element-wise kernels: pixels, channels
+    strips: tuple[int, int]  # depthwise kernels: strips, channels
+    product: tuple[int, int, int]  # pixels, channels out, channels in
+    weights: tuple[int, int, int]  # pixels, channels out, channels in
     warps: int  # of the kernels with products
 
     @classmethod
     def of(cls, channels: int, dtype: torch.dtype) -> "Blocks":
         if channels < 64:
-            return cls(32, 16, (32, 32, 32), (32, 32, 32), 4)
-        out = min(256, triton.next_power_of_2(channels))
+            return cls((32, 16), (16, 16), (32, 32, 32), (32, 32, 32), 4)
+        wide = min(256, triton.next_power_of_2(channels))
         if dtype == torch.bfloat16:
-            return cls(16, 64, (64, out, 64), (64, out, 64), 8)
-        return cls(16, 64, (64, min(out, 128), 32), (32, min(out, 128), 64), 8)
+            return cls((16, 64), (8, 64), (128, wide, 64), (64, 128, wide), 8)
+        return cls((16, 64), (8, 64), (64, 128, 32), (32, 128, 64), 8)
 
 
 class Maps(NamedTuple):
@@ -64,19 +65,30 @@ class Maps(NamedTuple):
         shape = self.images, self.height, self.width, self.channels
         return torch.empty(shape, dtype=dtype or self.dtype, device=self.device).permute(0, 3, 1, 2)
 
+    @property
+    def strips(self) -> int:
+        """Of a BN group: see triton_tiles.py."""
+        return self.images // self.groups * self.height * triton.cdiv(self.width, SPAN)
+
     def scratch(self, count: int) -> tuple[Tensor, ...]:
         return tuple(self.empty() for _ in range(count))
 
     def table(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=self.device)
 
-    def tiles(self, size: int) -> int:
-        """Of one BN group."""
-        return triton.cdiv(self.rows, size)
+    def parts(self, count: int, tiles: int) -> Tensor:
+        """Two sums per tile of a BN group of `count` maps: [2, count, G, tiles, C]."""
+        return self.table(2, count, self.groups, tiles, self.channels)
 
-    def parts(self, count: int, size: int) -> Tensor:
-        """Two sums per tile of `size` pixels of `count` maps: [2, count, G, tiles, C]."""
-        return self.table(2, count, self.groups, self.tiles(size), self.channels)
+    def grid(self, count: int) -> tuple[int, int, int]:
+        """(tiles of a BN group, groups, maps x blocks of channels) of an element-wise kernel."""
+        bm, bc = self.blocks.elements
+        return triton.cdiv(self.rows, bm), self.groups, count * triton.cdiv(self.channels, bc)
+
+    def strip_grid(self, count: int) -> tuple[int, int, int]:
+        """The same of a depthwise kernel."""
+        bm, bc = self.blocks.strips
+        return triton.cdiv(self.strips, bm), self.groups, count * triton.cdiv(self.channels, bc)
 
 
 def channels_last(t: Tensor) -> Tensor:
@@ -95,7 +107,7 @@ class Weights:
         counts = tuple(t.shape[-1] ** 2 for t in depthwise)
         packed = sizes.table(edges * channels * sum(counts))
         grid = (triton.cdiv(edges * channels, 128), len(counts))
-        triton_convolution.mixed_op_pack_taps_kernel[grid](
+        triton_depthwise.mixed_op_pack_taps_kernel[grid](
             tuple(t.contiguous() for t in depthwise),
             packed,
             edges * channels,
@@ -109,18 +121,50 @@ class Weights:
             cast = sizes.table(len(pointwise), edges, channels, channels, dtype=sizes.dtype)
             count = cast[0].numel()
             grid = (triton.cdiv(count, 1024), len(pointwise))
-            triton_convolution.mixed_op_cast_kernel[grid](tuple(self.pointwise), cast, count, BLOCK=1024)
+            triton_pointwise.mixed_op_cast_kernel[grid](tuple(self.pointwise), cast, count, BLOCK=1024)
             self.pointwise = list(cast)
 
 
-def stage(sizes, xs, outs, taps, pointwise, k, dilation, transposed=False, parts=None) -> None:
-    bm, bn, bk = sizes.blocks.stage
-    grid = (sizes.tiles(bm), sizes.groups, len(outs) * triton.cdiv(sizes.channels, bn))
-    triton_convolution.mixed_op_stage_kernel[grid](
-        xs, outs, taps, pointwise, *((taps, taps) if parts is None else parts), sizes.rows, sizes.height, sizes.width,
-        sizes.channels, K=k, DIL=dilation, TRANSPOSED=transposed, MOMENTS=parts is not None,
+class Norm(NamedTuple):
+    """An inner batch norm with its activation: gamma, beta [E, C]; mean, var [E, G, C]; ReLU is slope 0."""
+
+    gamma: Tensor
+    beta: Tensor
+    mean: Tensor
+    var: Tensor
+    eps: float
+    slope: float
+
+
+def norm_arguments(norm: Norm | None, unused: Tensor) -> tuple:
+    """(four tables, eps, slope) for a kernel that takes a norm; `unused` stands for the tables of none."""
+    return ((unused,) * 4, 0.0, 0.0) if norm is None else (norm[:4], norm.eps, norm.slope)
+
+
+def depthwise(
+    sizes: Maps, xs, taps: Tensor, k: int, dilation: int, before: Norm | None
+) -> tuple[Tensor, ...]:
+    """DW of every edge, of act(BN(x)) where a norm comes before it."""
+    outs, (bm, bc) = sizes.scratch(len(taps)), sizes.blocks.strips
+    tables, eps, slope = norm_arguments(before, taps)
+    triton_depthwise.mixed_op_depthwise_kernel[sizes.strip_grid(len(outs))](
+        xs, outs, taps, *tables, sizes.strips, sizes.height, sizes.width, sizes.channels,
+        K=k, DIL=dilation, NORM=before is not None, EPS=eps, SLOPE=slope, BM=bm, BC=bc,
+    )  # fmt: skip
+    return outs
+
+
+def pointwise(sizes: Maps, xs, weights: Tensor, transposed: bool = False, moments: bool = False):
+    """xs[e] weights[e]^T (or xs[e] weights[e]) of every edge; with `moments` also the parts of theirs."""
+    bm, bn, bk = sizes.blocks.product
+    outs, tiles = sizes.scratch(len(xs)), triton.cdiv(sizes.rows, bm)
+    parts = sizes.parts(len(xs), tiles) if moments else (weights, weights)
+    grid = (tiles, sizes.groups, len(xs) * triton.cdiv(sizes.channels, bn))
+    triton_pointwise.mixed_op_pointwise_kernel[grid](
+        xs, outs, weights, *parts, sizes.rows, sizes.channels, TRANSPOSED=transposed, MOMENTS=moments,
         BM=bm, BN=bn, BK=bk, num_warps=sizes.blocks.warps,
     )  # fmt: skip
+    return (outs, parts) if moments else outs
 
 
 def join_moments(sizes: Maps, parts: Tensor, size: int, means, variances) -> None:
@@ -128,7 +172,7 @@ def join_moments(sizes: Maps, parts: Tensor, size: int, means, variances) -> Non
     channels = sizes.channels
     rows = means[0].numel() // channels
     triton_norm.mixed_op_join_moments_kernel[(triton.cdiv(channels, 32), rows, len(means))](
-        *parts, means, variances, sizes.rows, channels, sizes.tiles(size), BM=size, BT=64, BC=32
+        *parts, means, variances, sizes.rows, channels, parts.shape[3], BM=size, BT=64, BC=32
     )
 
 
@@ -140,19 +184,3 @@ def join_sums(sizes: Maps, parts: Tensor) -> Tensor:
         *parts, *sums, sizes.groups, sizes.channels, parts.shape[3], BT=64, BC=32
     )
     return sums
-
-
-def elementwise_grid(sizes: Maps, count: int) -> tuple[int, int, int]:
-    """(tiles, groups, edges x blocks) and the blocks of an element-wise kernel."""
-    bm, bc = sizes.blocks.pixels, sizes.blocks.channels
-    return sizes.tiles(bm), sizes.groups, count * triton.cdiv(sizes.channels, bc)
-
-
-def inner_norm(sizes, ys, gamma, beta, mean, var, eps, slope) -> tuple[Tensor, ...]:
-    """act(BN(y)) of every edge."""
-    zs = sizes.scratch(len(ys))
-    triton_norm.mixed_op_norm_kernel[elementwise_grid(sizes, len(ys))](
-        ys, zs, gamma, beta, mean, var, sizes.rows, sizes.channels,
-        EPS=eps, SLOPE=slope, BM=sizes.blocks.pixels, BC=sizes.blocks.channels,
-    )  # fmt: skip
-    return zs

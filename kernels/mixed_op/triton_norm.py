@@ -4,7 +4,7 @@ and in a fixed order."""
 import triton
 import triton.language as tl
 
-from .triton_tiles import depthwise, pick, pixels
+from .triton_tiles import pick
 
 
 @triton.jit
@@ -79,58 +79,12 @@ def norm_tables(gamma, beta, mean, var, e, group, groups, c, C, EPS: tl.constexp
 
 
 @triton.jit
-def mixed_op_norm_kernel(
-    ys, zs, gamma, beta, mean, var, rows, C,
-    EPS: tl.constexpr, SLOPE: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr,
-):  # fmt: skip
-    """zs[e] = act(gamma yhat + beta). Grid: (tiles, groups, edges x blocks of channels)."""
-    blocks = tl.cdiv(C, BC)
-    e, group = tl.program_id(2) // blocks, tl.program_id(1)
-    c = tl.program_id(2) % blocks * BC + tl.arange(0, BC)
-    r = tl.program_id(0) * BM + tl.arange(0, BM)
-    offsets = (group * rows).to(tl.int64) * C + r[:, None] * C + c[None, :]
-    mask = (r < rows)[:, None] & (c < C)[None, :]
-    m, rstd, g, shift = norm_tables(gamma, beta, mean, var, e, group, tl.num_programs(1), c, C, EPS)
-    y = tl.load(pick(ys, e) + offsets, mask=mask, other=0.0).to(tl.float32)
-    z = (y - m[None, :]) * (g * rstd)[None, :] + shift[None, :]
-    z = tl.where(z <= 0, z * SLOPE, z)  # NaN stays
-    out = pick(zs, e)
-    tl.store(out + offsets, z.to(out.dtype.element_ty), mask=mask)
-
-
-@triton.jit
-def mixed_op_depthwise_to_norm_kernel(
-    gs, ys, ts, taps, gamma, beta, mean, var, part1, part2, rows, H, W, C,
-    K: tl.constexpr, EPS: tl.constexpr, SLOPE: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr,
-):  # fmt: skip
-    """ts[e] = act'(z) x adjoint of DW on gs[e], and per tile its sums with 1 and yhat, [E, G, tiles, C].
-
-    Grid: (tiles, groups, edges x blocks of channels).
-    """
-    blocks = tl.cdiv(C, BC)
-    e, group, tile = tl.program_id(2) // blocks, tl.program_id(1), tl.program_id(0)
-    c = tl.program_id(2) % blocks * BC + tl.arange(0, BC)
-    first, inside, h, w = pixels(group * rows + tile * BM, tl.minimum(BM, rows - tile * BM), H, W, BM)
-    t = depthwise(pick(gs, e) + first * C, taps + e * K * K * C, h, w, c, H, W, C, K, 1, True, BM)
-    offsets = first * C + tl.arange(0, BM)[:, None] * C + c[None, :]
-    mask = inside[:, None] & (c < C)[None, :]
-    m, rstd, g, shift = norm_tables(gamma, beta, mean, var, e, group, tl.num_programs(1), c, C, EPS)
-    d = tl.load(pick(ys, e) + offsets, mask=mask, other=0.0).to(tl.float32) - m[None, :]
-    z = d * (g * rstd)[None, :] + shift[None, :]
-    t = tl.where(z > 0, t, t * SLOPE)
-    out = pick(ts, e)
-    tl.store(out + offsets, t.to(out.dtype.element_ty), mask=mask)
-    part = ((e * tl.num_programs(1) + group) * tl.num_programs(0) + tile).to(tl.int64) * C + c
-    tl.store(part1 + part, tl.sum(t, 0), mask=c < C)
-    tl.store(part2 + part, tl.sum(tl.where(mask, t * d, 0.0), 0) * rstd, mask=c < C)
-
-
-@triton.jit
 def mixed_op_norm_backward_kernel(
     ts, ys, outs, gamma, beta, mean, var, sum1, sum2, rows, C,
     TRAINING: tl.constexpr, EPS: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
-    """outs[e] = gamma rstd (t - S1 / rows - yhat S2 / rows). Grid: as mixed_op_norm_kernel."""
+    """outs[e] = gamma rstd (t - S1 / rows - yhat S2 / rows). Grid: (tiles, groups, edges x
+    blocks of channels)."""
     blocks = tl.cdiv(C, BC)
     e, group = tl.program_id(2) // blocks, tl.program_id(1)
     c = tl.program_id(2) % blocks * BC + tl.arange(0, BC)

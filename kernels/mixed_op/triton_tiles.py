@@ -1,7 +1,9 @@
-"""What the Triton kernels of mixed_op share: which pixels a program holds, the depthwise taps, products.
+"""What the Triton kernels of mixed_op share: which pixels a program holds, depthwise taps, products.
 
-Maps are [N, H, W, C] in memory. A tile is BM consecutive pixels of one BN group (`rows` pixels) times a block
-of channels, so statistics never mix groups; taps outside the image of a pixel count 0.
+Maps are [N, H, W, C] in memory. A tile never mixes BN groups. Products and element-wise kernels hold
+consecutive pixels; depthwise kernels hold strips of SPAN pixels of an image row, one [BM strips, BC channels]
+tensor per column: a loaded column serves every tap that needs it, 10 loads
+for 30 products where k = 5. Pixels outside an image count 0, also behind a norm.
 """
 
 import triton
@@ -9,6 +11,8 @@ import triton.language as tl
 
 from .._dispatch import interpreting
 
+SPAN = 6  # named by a0 .. a5; 18 columns are 3 strips
+COLUMNS = tl.constexpr(SPAN)
 INTERPRETED = tl.constexpr(interpreting())
 
 
@@ -32,26 +36,85 @@ def pixels(first, count, H, W, BM: tl.constexpr):
 
 
 @triton.jit
-def depthwise(
-    x, taps, h, w, c, H, W, C, K: tl.constexpr, DIL: tl.constexpr, FLIP: tl.constexpr, BM: tl.constexpr
+def strips(first, count, c, H, W, C, BM: tl.constexpr):
+    """(offsets [BM, BC], int64; row in its image, first column [BM]) of `count` strips from the `first`."""
+    r = tl.arange(0, BM)
+    wide = tl.cdiv(W, COLUMNS)
+    row = (first + r) // wide
+    column = (first + r) % wide * COLUMNS
+    offsets = (row.to(tl.int64) * W + column)[:, None] * C + c[None, :]
+    return offsets, tl.where(r < count, row % H, -1048576), column
+
+
+@triton.jit
+def column_mask(row, w, c, W, C, D: tl.constexpr):
+    """[BM, BC]: column w + D is inside its image; row [BM]: the row is"""
+    return (row & (w + D >= 0) & (w + D < W))[:, None] & (c < C)[None, :]
+
+
+@triton.jit
+def normed(v, mean, scale, shift, SLOPE: tl.constexpr):
+    z = (v - mean[None, :]) * scale[None, :] + shift[None, :]
+    return tl.where(z <= 0, z * SLOPE, z)  # NaN stays
+
+
+@triton.jit
+def load_column(
+    x, row, w, c, W, C, mean, scale, shift, D: tl.constexpr, NORM: tl.constexpr, SLOPE: tl.constexpr
 ):
-    """Depthwise convolution [BM, BC] in float32 at the pixels from x on; taps [K K, C]. FLIP: its adjoint."""
-    offsets = tl.arange(0, BM)[:, None] * C + c[None, :]
-    total = tl.zeros(offsets.shape, tl.float32)
+    """Column D of the strips at the pointers x, float32 [BM, BC], behind norm and activation with NORM."""
+    mask = column_mask(row, w, c, W, C, D)
+    v = tl.load(x + D * C, mask=mask, other=0.0).to(tl.float32)
+    if NORM:
+        v = tl.where(mask, normed(v, mean, scale, shift, SLOPE), 0.0)
+    return v
+
+
+@triton.jit
+def add_tap(a, v, taps, i, c, C, D: tl.constexpr, K: tl.constexpr, DIL: tl.constexpr, FLIP: tl.constexpr):
+    """a + weight x v where a tap of row i lies D columns from a's column, else a."""
+    if D % DIL == 0 and D >= -(K // 2) * DIL and D <= K // 2 * DIL:
+        tap = i * K + (D // DIL + K // 2)
+        if FLIP:
+            tap = K * K - 1 - tap
+        a += tl.load(taps + tap * C + c, mask=c < C, other=0.0)[None, :] * v
+    return a
+
+
+@triton.jit
+def depthwise(
+    x, taps, h, w, c, H, W, C, mean, scale, shift, a0, a1, a2, a3, a4, a5,
+    K: tl.constexpr, DIL: tl.constexpr, FLIP: tl.constexpr, NORM: tl.constexpr, SLOPE: tl.constexpr,
+):  # fmt: skip
+    """a0 .. a5 plus the depthwise convolution at the columns of the strips at the pointers x [BM, BC].
+
+    taps [K K, C]; FLIP: the adjoint. mean, scale, shift [BC] are used with NORM.
+    """
     for i in range(K):  # a loop, not unrolled: bounds the loads in flight, hence registers
         dh = (i - K // 2) * DIL
         row = (h + dh >= 0) & (h + dh < H)
-        for j in tl.static_range(K):
-            dw = (j - K // 2) * DIL
-            inside = row & (w + dw >= 0) & (w + dw < W)
-            tap = i * K + j
-            if FLIP:
-                tap = K * K - 1 - tap
-            weight = tl.load(taps + tap * C + c, mask=c < C, other=0.0)
-            mask = inside[:, None] & (c < C)[None, :]
-            value = tl.load(x + offsets + (dh * W + dw) * C, mask=mask, other=0.0)
-            total += value.to(tl.float32) * weight[None, :]
-    return total
+        y = x + dh * W * C
+        for d in tl.static_range(-(K // 2) * DIL, K // 2 * DIL + COLUMNS):
+            v = load_column(y, row, w, c, W, C, mean, scale, shift, d, NORM, SLOPE)
+            a0 = add_tap(a0, v, taps, i, c, C, d, K, DIL, FLIP)
+            a1 = add_tap(a1, v, taps, i, c, C, d - 1, K, DIL, FLIP)
+            a2 = add_tap(a2, v, taps, i, c, C, d - 2, K, DIL, FLIP)
+            a3 = add_tap(a3, v, taps, i, c, C, d - 3, K, DIL, FLIP)
+            a4 = add_tap(a4, v, taps, i, c, C, d - 4, K, DIL, FLIP)
+            a5 = add_tap(a5, v, taps, i, c, C, d - 5, K, DIL, FLIP)
+    return a0, a1, a2, a3, a4, a5
+
+
+@triton.jit
+def store_columns(out, h, w, c, W, C, a0, a1, a2, a3, a4, a5):
+    real = out.dtype.element_ty
+    row = h >= 0
+    tl.store(out, a0.to(real), mask=column_mask(row, w, c, W, C, 0))
+    tl.store(out + C, a1.to(real), mask=column_mask(row, w, c, W, C, 1))
+    tl.store(out + 2 * C, a2.to(real), mask=column_mask(row, w, c, W, C, 2))
+    tl.store(out + 3 * C, a3.to(real), mask=column_mask(row, w, c, W, C, 3))
+    tl.store(out + 4 * C, a4.to(real), mask=column_mask(row, w, c, W, C, 4))
+    tl.store(out + 5 * C, a5.to(real), mask=column_mask(row, w, c, W, C, 5))
 
 
 @triton.jit

@@ -2,90 +2,99 @@
 
 import torch
 
-from chase_fast.kernels.mixed_op import triton_convolution as convolution
+from chase_fast.kernels.mixed_op import triton_depthwise as depthwise
 from chase_fast.kernels.mixed_op import triton_norm as norm
+from chase_fast.kernels.mixed_op import triton_pointwise as pointwise
 from chase_fast.kernels.mixed_op import triton_pool as pool
 from chase_fast.kernels.mixed_op.triton_launch import Blocks
 from tests.kernels.aot import compile_kernel
 
 EDGES = 4
 INTEGERS = ("rows", "count", "chunk", "size", "chunks", "tiles", "groups", "H", "W", "C")
-MAPS = ("x", "out", "to_x")
-TUPLES = ("xs", "ys", "zs", "ts", "gs", "outs", "grads")  # of maps
-STAGES = (  # depthwise: (kernel, dilation)
-    (convolution.mixed_op_stage_kernel, {"K": 3, "DIL": 1, "MOMENTS": True, "TRANSPOSED": False}),
-    (convolution.mixed_op_stage_kernel, {"K": 5, "DIL": 1, "MOMENTS": True, "TRANSPOSED": False}),
-    (convolution.mixed_op_stage_kernel, {"K": 5, "DIL": 2, "MOMENTS": False, "TRANSPOSED": False}),
-    (convolution.mixed_op_stage_kernel, {"K": 1, "DIL": 1, "MOMENTS": False, "TRANSPOSED": True}),
-    (convolution.mixed_op_pointwise_weights_kernel, {"K": 3, "DIL": 1}),
-    (convolution.mixed_op_pointwise_weights_kernel, {"K": 5, "DIL": 2}),
-)
-OTHERS = (
-    (convolution.mixed_op_depthwise_to_x_kernel, {"K": 3, "DIL": 1, "ADD": False}),
-    (convolution.mixed_op_depthwise_to_x_kernel, {"K": 5, "DIL": 2, "ADD": True}),
-    (convolution.mixed_op_depthwise_weights_kernel, {"K": 3, "DIL": 1}),
-    (convolution.mixed_op_depthwise_weights_kernel, {"K": 5, "DIL": 2}),
-    (norm.mixed_op_norm_kernel, {"SLOPE": 0.01}),
-    (norm.mixed_op_depthwise_to_norm_kernel, {"K": 3, "SLOPE": 0.0}),
-    (norm.mixed_op_depthwise_to_norm_kernel, {"K": 5, "SLOPE": 0.01}),
-    (norm.mixed_op_norm_backward_kernel, {"TRAINING": True}),
-    (pool.mixed_op_pool_moments_kernel, {}),
-    (pool.mixed_op_pool_norm_kernel, {}),
-    (pool.mixed_op_pool_sums_kernel, {}),
-    (pool.mixed_op_pool_norm_backward_kernel, {"TRAINING": True}),
-    (pool.mixed_op_to_x_kernel, {"CONVOLVED": True, "RELU": True}),
-)
-TABLES = (  # nothing depends on the storage
-    (convolution.mixed_op_pack_taps_kernel, {"SIZES": (9, 9, 25, 25, 9, 25), "BLOCK": 128}),
-    (convolution.mixed_op_cast_kernel, {"BLOCK": 1024}),
-    (convolution.mixed_op_join_parts_kernel, {"TAPS": 25, "BLOCK": 256}),
-    (norm.mixed_op_join_moments_kernel, {"BM": 64, "BT": 64, "BC": 32}),
-    (norm.mixed_op_join_sums_kernel, {"BT": 64, "BC": 32}),
-)
+MAPS = ("x", "to_x", "weights")  # in the storage dtype, as the pointwise weights are
+TUPLES = ("xs", "ys", "ts", "gs", "outs", "grads")  # of maps
+VARIANTS = {
+    depthwise.mixed_op_depthwise_kernel: (
+        {"K": 3, "DIL": 1, "NORM": True},
+        {"K": 5, "DIL": 1, "NORM": True},
+        {"K": 5, "DIL": 2, "NORM": False},
+    ),
+    depthwise.mixed_op_depthwise_to_x_kernel: (
+        {"K": 3, "DIL": 1, "ADD": False},
+        {"K": 5, "DIL": 2, "ADD": True},
+    ),
+    depthwise.mixed_op_depthwise_to_norm_kernel: ({"K": 3}, {"K": 5}),
+    depthwise.mixed_op_depthwise_weights_kernel: (
+        {"K": 3, "DIL": 1, "NORM": True},
+        {"K": 5, "DIL": 1, "NORM": True},
+        {"K": 5, "DIL": 2, "NORM": False},
+    ),
+    pointwise.mixed_op_pointwise_kernel: (
+        {"TRANSPOSED": False, "MOMENTS": True},
+        {"TRANSPOSED": True, "MOMENTS": False},
+    ),
+    pointwise.mixed_op_pointwise_weights_kernel: ({},),
+    norm.mixed_op_norm_backward_kernel: ({},),
+    pool.mixed_op_pool_moments_kernel: ({},),
+    pool.mixed_op_pool_norm_kernel: ({},),
+    pool.mixed_op_pool_sums_kernel: ({},),
+    pool.mixed_op_pool_norm_backward_kernel: ({},),
+    pool.mixed_op_to_x_kernel: ({},),
+}
+TABLES = {  # nothing depends on the storage
+    depthwise.mixed_op_pack_taps_kernel: {"SIZES": (9, 9, 25, 25, 9, 25), "BLOCK": 128},
+    pointwise.mixed_op_cast_kernel: {"BLOCK": 1024},
+    pointwise.mixed_op_join_parts_kernel: {"TAPS": 25, "BLOCK": 256},
+    norm.mixed_op_join_moments_kernel: {"BM": 128, "BT": 64, "BC": 32},
+    norm.mixed_op_join_sums_kernel: {"BT": 64, "BC": 32},
+}
+FLAGS = {"EPS": 1e-5, "SLOPE": 0.01, "MAX": 1, "AVG": 1, "POOLS": 2, "EDGES": EDGES}
+FLAGS |= {"TRAINING": True, "CONVOLVED": True, "RELU": True}
+
+
+def sizes_of(kernel, blocks: Blocks) -> dict[str, int]:
+    if kernel is pointwise.mixed_op_pointwise_kernel:
+        return dict(zip(("BM", "BN", "BK"), blocks.product))
+    if kernel is pointwise.mixed_op_pointwise_weights_kernel:
+        return dict(zip(("BM", "BO", "BI"), blocks.weights))
+    strips = kernel.fn.__name__.startswith("mixed_op_depthwise")
+    return dict(zip(("BM", "BC"), blocks.strips if strips else blocks.elements))
 
 
 def signature(kernel, constants: dict, storage: str) -> dict[str, str | tuple[str, ...]]:
-    pools = "pool" in kernel.fn.__name__ or "to_x_kernel" in kernel.fn.__name__
-    types = dict.fromkeys(INTEGERS, "i32") | dict.fromkeys(MAPS, f"*{storage}")
-    many = 2 if pools and "depthwise" not in kernel.fn.__name__ else EDGES
-    types |= dict.fromkeys(TUPLES, (f"*{storage}",) * many) | {"to_pools": (f"*{storage}",) * 2}
-    types |= dict.fromkeys(("means", "variances"), ("*fp32",) * (2 if pools else 1))
-    types |= {"pointwise": f"*{storage}", "tensors": ("*fp32",) * 6}
+    pools = kernel.__module__.endswith("triton_pool")
+    maps = (f"*{storage}",) * (2 if pools else EDGES)
+    types = dict.fromkeys(INTEGERS, "i32") | dict.fromkeys(MAPS, f"*{storage}") | dict.fromkeys(TUPLES, maps)
+    types |= {"means": ("*fp32",) * len(maps), "variances": ("*fp32",) * len(maps), "tensors": ("*fp32",) * 6}
+    if pools:
+        types |= {"taps": "*i8", "to_pools": maps}
     if "SIZES" in constants:
-        types |= {"taps": ("*fp32",) * len(constants["SIZES"]), "out": "*fp32"}
-    if "TAPS" in constants:
-        types["out"] = "*fp32"
-    if pools and "depthwise" not in kernel.fn.__name__:
-        types["taps"] = "*i8"
+        types["taps"] = ("*fp32",) * len(constants["SIZES"])
+    if kernel is pointwise.mixed_op_cast_kernel:
+        types["out"] = f"*{storage}"
     return {name: types.get(name, "*fp32") for name in kernel.arg_names if name not in constants}
 
 
 def compile_all() -> dict[str, dict]:
+    """Kernels whose blocks depend on the number of channels for 256 and 128, the others for 256."""
     usage = {}
-    for channels in (256, 128):
-        for storage, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-            blocks = Blocks.of(channels, dtype)
-            small = {"BM": blocks.pixels, "BC": blocks.channels}
-            plans = [
-                (kernel, constants | dict(zip(("BM", "BN", "BK"), blocks.stage)), blocks.warps)
-                if kernel is convolution.mixed_op_stage_kernel
-                else (kernel, constants | dict(zip(("BM", "BO", "BI"), blocks.weights)), blocks.warps)
-                for kernel, constants in STAGES
-            ]
-            flags = {"EPS": 1e-5, "MAX": 1, "AVG": 1, "POOLS": 2, "EDGES": EDGES}
-            if channels == 256:
-                plans += [(kernel, flags | small | constants, 4) for kernel, constants in OTHERS]
-                if storage == "bf16":
-                    plans += [(kernel, constants, 4) for kernel, constants in TABLES]
-            for kernel, constants, warps in plans:
-                constants = {k: v for k, v in constants.items() if k in kernel.arg_names}
-                chosen = {k: v for k, v in constants.items() if k in ("K", "DIL")}
-                name = f"{kernel.fn.__name__} {chosen} C={channels} {storage}"
-                usage[name] = compile_kernel(
-                    kernel,
-                    signature(kernel, constants, storage),
-                    constants,
-                    num_warps=warps,
-                    multiples_of_16=("C",),
-                )
+
+    def compile_one(kernel, constants: dict, storage: str, warps: int, name: str) -> None:
+        constants = {k: v for k, v in constants.items() if k in kernel.arg_names}
+        types = signature(kernel, constants, storage)
+        usage[f"{kernel.fn.__name__} {name}"] = compile_kernel(
+            kernel, types, constants, num_warps=warps, multiples_of_16=("C",)
+        )
+
+    for storage, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        blocks = Blocks.of(256, dtype)
+        for kernel, variants in VARIANTS.items():
+            for variant in variants:
+                shapes = {tuple(sizes_of(kernel, Blocks.of(c, dtype)).items()) for c in (256, 128)}
+                warps = blocks.warps if kernel.__module__.endswith("pointwise") else 4
+                for shape in sorted(shapes):
+                    constants = FLAGS | variant | dict(shape)
+                    compile_one(kernel, constants, storage, warps, f"{variant} {dict(shape)} {storage}")
+    for kernel, constants in TABLES.items():
+        compile_one(kernel, constants, "bf16", 4, "")
     return usage
