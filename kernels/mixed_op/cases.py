@@ -24,8 +24,8 @@ class Case:
 
 TESTS = (
     Case("tiny", 4, 3, 5, 4, 2, groups=2),
-    Case("tiny_darts", 4, 3, 5, 4, 2, flavour="darts", groups=2),
-    Case("tiny_eval", 2, 3, 5, 4, 2, training=False, groups=2),
+    Case("tiny_darts", 4, 3, 5, 4, 2, (POOLS[1], *ALL[3:5]), flavour="darts", groups=2),
+    Case("tiny_eval", 2, 3, 5, 4, 2, (POOLS[0], *ALL[2:4]), training=False, groups=2),
     Case("tiny_mixed_order", 2, 3, 5, 4, 2, ("dil_conv_5x5", "avg_pool_3x3", "sep_conv_3x3")),
     Case("tiny_one_dil", 2, 3, 5, 4, 1, ("dil_conv_3x3",)),
     Case("tiny_pools", 2, 3, 5, 4, 1, POOLS),

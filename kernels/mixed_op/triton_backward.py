@@ -209,10 +209,8 @@ def _second_stage(
         gs, ys, ts, taps, *norm[:4], *parts, sizes.strips, sizes.height, sizes.width, sizes.channels,
         K=k, EPS=norm.eps, SLOPE=norm.slope, BM=bm, BC=bc,
     )  # fmt: skip
-    sums = join_sums(sizes, parts)
-    for to, total in zip(to_affine, (sums[1], sums[0])):
-        if to.numel():
-            to.copy_(total[:, -1])
+    to_gamma, to_beta = (t if t.numel() else sizes.table(*norm.gamma.shape) for t in to_affine)
+    sums = join_sums(sizes, parts, (to_beta, to_gamma))
     if not down:
         return ()
     bm, bc = sizes.blocks.elements

@@ -64,12 +64,12 @@ def mixed_op_depthwise_to_x_kernel(
     a0 = tl.zeros((BM, BC), tl.float32)
     a1, a2, a3, a4, a5 = a0, a0, a0, a0, a0
     if ADD:
-        a0 = load_column(acc + offsets, h >= 0, w, c, W, C, c, c, c, 0, False, 0.0)
-        a1 = load_column(acc + offsets, h >= 0, w, c, W, C, c, c, c, 1, False, 0.0)
-        a2 = load_column(acc + offsets, h >= 0, w, c, W, C, c, c, c, 2, False, 0.0)
-        a3 = load_column(acc + offsets, h >= 0, w, c, W, C, c, c, c, 3, False, 0.0)
-        a4 = load_column(acc + offsets, h >= 0, w, c, W, C, c, c, c, 4, False, 0.0)
-        a5 = load_column(acc + offsets, h >= 0, w, c, W, C, c, c, c, 5, False, 0.0)
+        a0 = load_column(acc + offsets, h >= 0, w, c, W, C, 0)
+        a1 = load_column(acc + offsets, h >= 0, w, c, W, C, 1)
+        a2 = load_column(acc + offsets, h >= 0, w, c, W, C, 2)
+        a3 = load_column(acc + offsets, h >= 0, w, c, W, C, 3)
+        a4 = load_column(acc + offsets, h >= 0, w, c, W, C, 4)
+        a5 = load_column(acc + offsets, h >= 0, w, c, W, C, 5)
     for e in range(EDGES):
         a0, a1, a2, a3, a4, a5 = depthwise(
             pick(gs, e) + offsets, taps + e * K * K * C, h, w, c, H, W, C, c, c, c,
@@ -81,7 +81,7 @@ def mixed_op_depthwise_to_x_kernel(
 @triton.jit
 def behind_norm(y, t, row, w, c, W, C, m, scale, shift, D: tl.constexpr, SLOPE: tl.constexpr):
     """(act'(z) t, that times y - mean) at column D"""
-    d = load_column(y, row, w, c, W, C, m, scale, shift, D, False, SLOPE) - m[None, :]
+    d = load_column(y, row, w, c, W, C, D) - m[None, :]
     t = tl.where(d * scale[None, :] + shift[None, :] > 0, t, t * SLOPE)
     t = tl.where(column_mask(row, w, c, W, C, D), t, 0.0)
     return t, t * d
@@ -122,24 +122,6 @@ def mixed_op_depthwise_to_norm_kernel(
 
 
 @triton.jit
-def add_product(t, v, g0, g1, g2, g3, g4, g5, D: tl.constexpr):
-    """t + g of column D x v, or t outside the strip"""
-    if D == 0:
-        t += g0 * v
-    if D == 1:
-        t += g1 * v
-    if D == 2:
-        t += g2 * v
-    if D == 3:
-        t += g3 * v
-    if D == 4:
-        t += g4 * v
-    if D == 5:
-        t += g5 * v
-    return t
-
-
-@triton.jit
 def mixed_op_depthwise_weights_kernel(
     xs, gs, part, gamma, beta, mean, var, rows, chunk, chunks, H, W, C,
     K: tl.constexpr, DIL: tl.constexpr, NORM: tl.constexpr, EPS: tl.constexpr, SLOPE: tl.constexpr,
@@ -154,6 +136,7 @@ def mixed_op_depthwise_weights_kernel(
     c = tl.program_id(1) * BC + tl.arange(0, BC)
     e, i = tl.program_id(2) // K, tl.program_id(2) % K
     dh = (i - K // 2) * DIL
+    reach: tl.constexpr = K // 2 * DIL
     if NORM:
         groups = tl.num_programs(0) // chunks
         m, rstd, gain, shift = norm_tables(gamma, beta, mean, var, e, group, groups, c, C, EPS)
@@ -166,22 +149,31 @@ def mixed_op_depthwise_weights_kernel(
     for p in tl.range(start, tl.minimum(start + chunk, rows), BM, num_stages=1):
         offsets, h, w = strips(group * rows + p, rows - p, c, H, W, C, BM)
         g, row = grad + offsets, h >= 0
-        g0 = load_column(g, row, w, c, W, C, m, scale, shift, 0, False, SLOPE)
-        g1 = load_column(g, row, w, c, W, C, m, scale, shift, 1, False, SLOPE)
-        g2 = load_column(g, row, w, c, W, C, m, scale, shift, 2, False, SLOPE)
-        g3 = load_column(g, row, w, c, W, C, m, scale, shift, 3, False, SLOPE)
-        g4 = load_column(g, row, w, c, W, C, m, scale, shift, 4, False, SLOPE)
-        g5 = load_column(g, row, w, c, W, C, m, scale, shift, 5, False, SLOPE)
+        g0 = load_column(g, row, w, c, W, C, 0)
+        g1 = load_column(g, row, w, c, W, C, 1)
+        g2 = load_column(g, row, w, c, W, C, 2)
+        g3 = load_column(g, row, w, c, W, C, 3)
+        g4 = load_column(g, row, w, c, W, C, 4)
+        g5 = load_column(g, row, w, c, W, C, 5)
         row = (h + dh >= 0) & (h + dh < H)
         y = x + offsets + dh * W * C
-        for d in tl.static_range(-(K // 2) * DIL, K // 2 * DIL + COLUMNS):
-            v = load_column(y, row, w, c, W, C, m, scale, shift, d, NORM, SLOPE)
-            t0 = add_product(t0, v, g0, g1, g2, g3, g4, g5, d + K // 2 * DIL)
-            t1 = add_product(t1, v, g0, g1, g2, g3, g4, g5, d + (K // 2 - 1) * DIL)
-            t2 = add_product(t2, v, g0, g1, g2, g3, g4, g5, d + (K // 2 - 2) * DIL)
-            if K == 5:
-                t3 = add_product(t3, v, g0, g1, g2, g3, g4, g5, d - DIL)
-                t4 = add_product(t4, v, g0, g1, g2, g3, g4, g5, d - 2 * DIL)
+        columns = (g0, g1, g2, g3, g4, g5)
+        for d in tl.static_range(-reach, reach + COLUMNS):
+            mask = (row & (w + d >= 0) & (w + d < W))[:, None] & (c < C)[None, :]
+            v = tl.load(y + d * C, mask=mask, other=0.0).to(tl.float32)
+            if NORM:
+                z = (v - m[None, :]) * scale[None, :] + shift[None, :]
+                v = tl.where(mask, tl.where(z <= 0, z * SLOPE, z), 0.0)
+            if d + reach >= 0 and d + reach < COLUMNS:
+                t0 += columns[d + reach] * v
+            if d + reach - DIL >= 0 and d + reach - DIL < COLUMNS:
+                t1 += columns[d + reach - DIL] * v
+            if d + reach - 2 * DIL >= 0 and d + reach - 2 * DIL < COLUMNS:
+                t2 += columns[d + reach - 2 * DIL] * v
+            if K == 5 and d + reach - 3 * DIL >= 0 and d + reach - 3 * DIL < COLUMNS:
+                t3 += columns[d + reach - 3 * DIL] * v
+            if K == 5 and d + reach - 4 * DIL >= 0 and d + reach - 4 * DIL < COLUMNS:
+                t4 += columns[d + reach - 4 * DIL] * v
     out = part + (s * tl.num_programs(2) + tl.program_id(2)).to(tl.int64) * K * C + c
     tl.store(out, tl.sum(t0, 0), mask=c < C)
     tl.store(out + C, tl.sum(t1, 0), mask=c < C)

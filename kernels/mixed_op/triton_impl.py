@@ -1,11 +1,29 @@
-"""The `triton` backend: launchers of the kernels in triton_{convolution,norm,pool}.py; formulas: __init__.py.
+"""The `triton` backend. Formulas and shapes: __init__.py.
 
-    forward   per convolution: a stage (depthwise and product in one pass, all edges in one launch); a sep_conv
-              joins the moments of its tiles, writes act(BN(y)) once and passes a second stage
-    backward  per stage: g = grad W, then the adjoint of DW on g, then weight gradients, whose depthwise
-              output is made again; what the edges send to x is added in float32, in the order of ops and edges
-Depthwise outputs never reach memory. act(BN(y)) does: applied on read it would be computed k k times per value.
-Fixed block sizes, no atomics, joins in float64 in a fixed order; no value is read on the host.
+    triton_forward, triton_backward        the order of launches
+    triton_launch                          sizes of a call, packed weights, launches that both share
+    triton_depthwise, triton_pointwise     kernels of the convolutions
+    triton_norm, triton_pool               statistics and the inner norm; the pools
+    triton_tiles                           addressing, depthwise taps, products
+
+Depthwise (DW) and pointwise (PW) convolution of all E edges of a stage are one launch each. A DW program holds
+strips of 6 pixels of a row, so that 10 loads make 30 products (5x5). Fused into the product's tile, every
+product would cost a load, and half a load of its weight: by count of load cycles more time (5x5: about twice)
+than the 2 E passes over a map that fusing saves. The inner norm is applied where DW reads, its statistics come
+out of the product's accumulators. The backward makes DW outputs again, for the weights of PW only.
+
+Passes over a map of N C H W elements, read and written (the float32 sum for x counts twice with bfloat16):
+
+                forward              backward                          backward to x only
+    call        2 launches           3 launches                        3 launches
+    pools       3, 4 passes          3, 17 passes                      3, 17 passes
+    sep_conv    5, 8 E passes        16, 23 E + 4 passes               6, 11 E + 4 passes
+    dil_conv    2, 4 E passes        7, 9 E + 4 passes                 2, 3 E + 4 passes
+    all six     19, 4 + 24 E         52, 31 + 64 E                     22, 31 + 28 E
+
+darts has one launch more, relu(x). Scratch: two maps per edge, in the backward three.
+Sums over pixels are joined in float64 in a fixed order; no atomics, no value is read on the host, block sizes
+depend on shapes only.
 """
 
 from .triton_backward import backward

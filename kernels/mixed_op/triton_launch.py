@@ -176,11 +176,12 @@ def join_moments(sizes: Maps, parts: Tensor, size: int, means, variances) -> Non
     )
 
 
-def join_sums(sizes: Maps, parts: Tensor) -> Tensor:
-    """[2, E, G, tiles, C] -> [2, E, G + 1, C], the last row the sum over groups."""
+def join_sums(sizes: Maps, parts: Tensor, totals: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """Two sums per group, [2, B, G, tiles, C] -> [2, B, G, C]; over all groups into the `totals` [B, C]."""
     edges = parts.shape[1]
-    sums = sizes.table(2, edges, sizes.groups + 1, sizes.channels)
+    sums = sizes.table(2, edges, sizes.groups, sizes.channels)
     triton_norm.mixed_op_join_sums_kernel[(triton.cdiv(sizes.channels, 32), edges)](
-        *parts, *sums, sizes.groups, sizes.channels, parts.shape[3], BT=64, BC=32
-    )
+        *parts, *sums, *(totals or sums), sizes.groups, sizes.channels, parts.shape[3],
+        TOTALS=totals is not None, BT=64, BC=32,
+    )  # fmt: skip
     return sums

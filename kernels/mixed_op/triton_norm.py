@@ -41,15 +41,20 @@ def mixed_op_join_moments_kernel(
 
 
 @triton.jit
-def mixed_op_join_sums_kernel(part1, part2, sum1, sum2, groups, C, tiles, BT: tl.constexpr, BC: tl.constexpr):
-    """[E, G, tiles, C] -> [E, G + 1, C]; the last row is the sum over the groups: gradients of beta (sum1) and
-    gamma (sum2). Grid: (blocks of channels, E)."""
+def mixed_op_join_sums_kernel(
+    part1, part2, sum1, sum2, total1, total2, groups, C, tiles,
+    TOTALS: tl.constexpr, BT: tl.constexpr, BC: tl.constexpr,
+):  # fmt: skip
+    """Sums of tiles, [B, G, tiles, C] -> sums of groups [B, G, C] and, with TOTALS, of all [B, C].
+
+    Grid: (blocks of channels, B).
+    """
     c = tl.program_id(0) * BC + tl.arange(0, BC)
-    e = tl.program_id(1)
+    b = tl.program_id(1)
     all1 = tl.zeros((BC,), tl.float64)
     all2 = tl.zeros((BC,), tl.float64)
     for g in range(groups):
-        first = (e * groups + g).to(tl.int64) * tiles * C
+        first = tl.cast(b * groups + g, tl.int64) * tiles * C
         s1 = tl.zeros((BC,), tl.float64)
         s2 = tl.zeros((BC,), tl.float64)
         for k in range(0, tiles, BT):
@@ -58,14 +63,13 @@ def mixed_op_join_sums_kernel(part1, part2, sum1, sum2, groups, C, tiles, BT: tl
             mask = (t < tiles)[:, None] & (c < C)[None, :]
             s1 += tl.sum(tl.load(part1 + at, mask=mask, other=0.0).to(tl.float64), 0)
             s2 += tl.sum(tl.load(part2 + at, mask=mask, other=0.0).to(tl.float64), 0)
-        to = (e * (groups + 1) + g) * C + c
-        tl.store(sum1 + to, s1.to(sum1.dtype.element_ty), mask=c < C)
-        tl.store(sum2 + to, s2.to(sum2.dtype.element_ty), mask=c < C)
+        tl.store(sum1 + (b * groups + g) * C + c, s1.to(sum1.dtype.element_ty), mask=c < C)
+        tl.store(sum2 + (b * groups + g) * C + c, s2.to(sum2.dtype.element_ty), mask=c < C)
         all1 += s1
         all2 += s2
-    to = (e * (groups + 1) + groups) * C + c
-    tl.store(sum1 + to, all1.to(sum1.dtype.element_ty), mask=c < C)
-    tl.store(sum2 + to, all2.to(sum2.dtype.element_ty), mask=c < C)
+    if TOTALS:
+        tl.store(total1 + b * C + c, all1.to(total1.dtype.element_ty), mask=c < C)
+        tl.store(total2 + b * C + c, all2.to(total2.dtype.element_ty), mask=c < C)
 
 
 @triton.jit
@@ -94,7 +98,7 @@ def mixed_op_norm_backward_kernel(
     m, rstd, g, _ = norm_tables(gamma, beta, mean, var, e, group, tl.num_programs(1), c, C, EPS)
     t = tl.load(pick(ts, e) + offsets, mask=mask, other=0.0).to(tl.float32)
     if TRAINING:
-        at = (e * (tl.num_programs(1) + 1) + group) * C + c
+        at = (e * tl.num_programs(1) + group) * C + c
         s1 = tl.load(sum1 + at, mask=c < C, other=0.0) / rows
         s2 = tl.load(sum2 + at, mask=c < C, other=0.0) / rows
         d = tl.load(pick(ys, e) + offsets, mask=mask, other=0.0).to(tl.float32) - m[None, :]

@@ -121,7 +121,7 @@ def mixed_op_pool_norm_backward_kernel(
     for i in tl.static_range(MAX + AVG):
         g = tl.load(grads[i] + offsets, mask=mask, other=0.0).to(tl.float32)
         if TRAINING:
-            table = (i * (tl.num_programs(1) + 1) + group) * C + c
+            table = (i * tl.num_programs(1) + group) * C + c
             s1 = tl.load(sum1 + table, mask=c < C, other=0.0) / rows
             s2 = tl.load(sum2 + table, mask=c < C, other=0.0) / rows
             y = tl.load(outs[i] + offsets, mask=mask, other=0.0).to(tl.float32)

@@ -53,32 +53,9 @@ def column_mask(row, w, c, W, C, D: tl.constexpr):
 
 
 @triton.jit
-def normed(v, mean, scale, shift, SLOPE: tl.constexpr):
-    z = (v - mean[None, :]) * scale[None, :] + shift[None, :]
-    return tl.where(z <= 0, z * SLOPE, z)  # NaN stays
-
-
-@triton.jit
-def load_column(
-    x, row, w, c, W, C, mean, scale, shift, D: tl.constexpr, NORM: tl.constexpr, SLOPE: tl.constexpr
-):
-    """Column D of the strips at the pointers x, float32 [BM, BC], behind norm and activation with NORM."""
-    mask = column_mask(row, w, c, W, C, D)
-    v = tl.load(x + D * C, mask=mask, other=0.0).to(tl.float32)
-    if NORM:
-        v = tl.where(mask, normed(v, mean, scale, shift, SLOPE), 0.0)
-    return v
-
-
-@triton.jit
-def add_tap(a, v, taps, i, c, C, D: tl.constexpr, K: tl.constexpr, DIL: tl.constexpr, FLIP: tl.constexpr):
-    """a + weight x v where a tap of row i lies D columns from a's column, else a."""
-    if D % DIL == 0 and D >= -(K // 2) * DIL and D <= K // 2 * DIL:
-        tap = i * K + (D // DIL + K // 2)
-        if FLIP:
-            tap = K * K - 1 - tap
-        a += tl.load(taps + tap * C + c, mask=c < C, other=0.0)[None, :] * v
-    return a
+def load_column(x, row, w, c, W, C, D: tl.constexpr):
+    """Column D of the strips at the pointers x, float32 [BM, BC]."""
+    return tl.load(x + D * C, mask=column_mask(row, w, c, W, C, D), other=0.0).to(tl.float32)
 
 
 @triton.jit
@@ -90,18 +67,35 @@ def depthwise(
 
     taps [K K, C]; FLIP: the adjoint. mean, scale, shift [BC] are used with NORM.
     """
+    reach: tl.constexpr = K // 2 * DIL
+    step: tl.constexpr = -1 if FLIP else 1
     for i in range(K):  # a loop, not unrolled: bounds the loads in flight, hence registers
         dh = (i - K // 2) * DIL
         row = (h + dh >= 0) & (h + dh < H)
         y = x + dh * W * C
-        for d in tl.static_range(-(K // 2) * DIL, K // 2 * DIL + COLUMNS):
-            v = load_column(y, row, w, c, W, C, mean, scale, shift, d, NORM, SLOPE)
-            a0 = add_tap(a0, v, taps, i, c, C, d, K, DIL, FLIP)
-            a1 = add_tap(a1, v, taps, i, c, C, d - 1, K, DIL, FLIP)
-            a2 = add_tap(a2, v, taps, i, c, C, d - 2, K, DIL, FLIP)
-            a3 = add_tap(a3, v, taps, i, c, C, d - 3, K, DIL, FLIP)
-            a4 = add_tap(a4, v, taps, i, c, C, d - 4, K, DIL, FLIP)
-            a5 = add_tap(a5, v, taps, i, c, C, d - 5, K, DIL, FLIP)
+        if FLIP:
+            middle = taps + ((K - 1 - i) * K + K // 2) * C + c
+        else:
+            middle = taps + (i * K + K // 2) * C + c
+        for d in tl.static_range(-reach, reach + COLUMNS):
+            # written out, not called: in the interpreter calls cost more than all else
+            mask = (row & (w + d >= 0) & (w + d < W))[:, None] & (c < C)[None, :]
+            v = tl.load(y + d * C, mask=mask, other=0.0).to(tl.float32)
+            if NORM:
+                z = (v - mean[None, :]) * scale[None, :] + shift[None, :]
+                v = tl.where(mask, tl.where(z <= 0, z * SLOPE, z), 0.0)
+            if d % DIL == 0 and d >= -reach and d <= reach:
+                a0 += tl.load(middle + d // DIL * step * C, mask=c < C, other=0.0)[None, :] * v
+            if (d - 1) % DIL == 0 and (d - 1) >= -reach and (d - 1) <= reach:
+                a1 += tl.load(middle + (d - 1) // DIL * step * C, mask=c < C, other=0.0)[None, :] * v
+            if (d - 2) % DIL == 0 and (d - 2) >= -reach and (d - 2) <= reach:
+                a2 += tl.load(middle + (d - 2) // DIL * step * C, mask=c < C, other=0.0)[None, :] * v
+            if (d - 3) % DIL == 0 and (d - 3) >= -reach and (d - 3) <= reach:
+                a3 += tl.load(middle + (d - 3) // DIL * step * C, mask=c < C, other=0.0)[None, :] * v
+            if (d - 4) % DIL == 0 and (d - 4) >= -reach and (d - 4) <= reach:
+                a4 += tl.load(middle + (d - 4) // DIL * step * C, mask=c < C, other=0.0)[None, :] * v
+            if (d - 5) % DIL == 0 and (d - 5) >= -reach and (d - 5) <= reach:
+                a5 += tl.load(middle + (d - 5) // DIL * step * C, mask=c < C, other=0.0)[None, :] * v
     return a0, a1, a2, a3, a4, a5
 
 

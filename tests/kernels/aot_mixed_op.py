@@ -46,7 +46,7 @@ TABLES = {  # nothing depends on the storage
     pointwise.mixed_op_cast_kernel: {"BLOCK": 1024},
     pointwise.mixed_op_join_parts_kernel: {"TAPS": 25, "BLOCK": 256},
     norm.mixed_op_join_moments_kernel: {"BM": 128, "BT": 64, "BC": 32},
-    norm.mixed_op_join_sums_kernel: {"BT": 64, "BC": 32},
+    norm.mixed_op_join_sums_kernel: {"TOTALS": True, "BT": 64, "BC": 32},
 }
 FLAGS = {"EPS": 1e-5, "SLOPE": 0.01, "MAX": 1, "AVG": 1, "POOLS": 2, "EDGES": EDGES}
 FLAGS |= {"TRAINING": True, "CONVOLVED": True, "RELU": True}
