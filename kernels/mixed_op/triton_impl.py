@@ -6,11 +6,11 @@
     triton_norm, triton_pool               statistics and the inner norm; the pools
     triton_tiles                           addressing, depthwise taps, products
 
-Depthwise (DW) and pointwise (PW) convolution of all E edges of a stage are one launch each. A DW program holds
-strips of 6 pixels of a row, so that 10 loads make 30 products (5x5). Fused into the product's tile, every
-product would cost a load, and half a load of its weight: by count of load cycles more time (5x5: about twice)
-than the 2 E passes over a map that fusing saves. The inner norm is applied where DW reads, its statistics come
-out of the product's accumulators. The backward makes DW outputs again, for the weights of PW only.
+Depthwise (DW) and pointwise (PW) convolution of all E edges of a stage are one launch each. A DW program has
+strips of 6 pixels of a row, so that 10 loads make 30 products (5x5). Fused into the tile of PW, every product
+would cost a load, and half a load of its weight: by load cycles more time (5x5: about twice) than the 2 E
+passes over a map that fusing saves. The inner norm is applied where DW reads, its statistics come out of the
+accumulators of PW. The backward makes DW outputs again, for the weights of PW only.
 
 Passes over a map of N C H W elements, read and written (the float32 sum for x counts twice with bfloat16):
 
