@@ -8,7 +8,7 @@ from . import triton_depthwise, triton_norm, triton_pointwise, triton_pool
 from . import triton_launch as launch
 from .triton_launch import POOLS, Maps, Norm, Weights, channels_last, join_sums
 
-PRODUCTS = 132  # programs that share the pixels of a weight gradient: one per multiprocessor of an H100
+PRODUCTS = 264  # programs that share the pixels of a weight gradient: two per multiprocessor of an H100
 TAP_ROWS = 2048  # the same for depthwise weights, whose programs are small
 
 
@@ -27,13 +27,13 @@ def _join_parts(part: Tensor, out: Tensor, channels: int, taps: int) -> None:
 
 def _pointwise_weights(sizes: Maps, xs, grads, to: Tensor) -> None:
     """to [E, C, C] = sum over pixels of grad x (output of the depthwise)."""
-    bm, bo, bi = sizes.blocks.weights
+    bm, bo, bi, warps = sizes.blocks.weights
     blocks = triton.cdiv(sizes.channels, bo) * triton.cdiv(sizes.channels, bi)
     chunks, size = _chunks(triton.cdiv(sizes.pixels, bm), blocks * len(grads), PRODUCTS)
     part = sizes.table(chunks, *to.shape)
     triton_pointwise.mixed_op_pointwise_weights_kernel[(blocks, chunks, len(grads))](
         xs, grads, part, sizes.pixels, size * bm, sizes.channels, BM=bm, BO=bo, BI=bi,
-        num_warps=sizes.blocks.warps,
+        num_warps=warps,
     )  # fmt: skip
     _join_parts(part, to, sizes.channels**2, 1)
 

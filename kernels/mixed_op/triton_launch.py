@@ -13,22 +13,20 @@ POOLS = ("max_pool_3x3", "avg_pool_3x3")  # the order of their tuples
 
 
 class Blocks(NamedTuple):
-    """Tile sizes."""
+    """Tile sizes. Products of 128 outputs leave registers and shared memory for two programs at a time."""
 
     elements: tuple[int, int]  # element-wise kernels: pixels, channels
     strips: tuple[int, int]  # depthwise kernels: strips, channels
-    product: tuple[int, int, int]  # pixels, channels out, channels in
-    weights: tuple[int, int, int]  # pixels, channels out, channels in
-    warps: int  # of the kernels with products
+    product: tuple[int, int, int, int]  # pixels, channels out, channels in, warps
+    weights: tuple[int, int, int, int]  # the same
 
     @classmethod
     def of(cls, channels: int, dtype: torch.dtype) -> "Blocks":
         if channels < 64:
-            return cls((32, 16), (16, 16), (32, 32, 32), (32, 32, 32), 4)
-        wide = min(256, triton.next_power_of_2(channels))
+            return cls((32, 16), (16, 16), (32, 32, 32, 4), (32, 32, 32, 4))
         if dtype == torch.bfloat16:
-            return cls((16, 64), (8, 64), (128, wide, 64), (64, 128, wide), 8)
-        return cls((16, 64), (8, 64), (64, 128, 32), (32, 128, 64), 8)
+            return cls((16, 64), (8, 64), (128, 128, 64, 8), (64, 128, 128, 8))
+        return cls((16, 64), (8, 64), (64, 128, 16, 4), (32, 128, 64, 8))
 
 
 class Maps(NamedTuple):
@@ -156,13 +154,13 @@ def depthwise(
 
 def pointwise(sizes: Maps, xs, weights: Tensor, transposed: bool = False, moments: bool = False):
     """xs[e] weights[e]^T (or xs[e] weights[e]) of every edge; with `moments` also the parts of theirs."""
-    bm, bn, bk = sizes.blocks.product
+    bm, bn, bk, warps = sizes.blocks.product
     outs, tiles = sizes.scratch(len(xs)), triton.cdiv(sizes.rows, bm)
     parts = sizes.parts(len(xs), tiles) if moments else (weights, weights)
-    grid = (tiles, sizes.groups, len(xs) * triton.cdiv(sizes.channels, bn))
+    grid = (tiles * triton.cdiv(sizes.channels, bn), sizes.groups, len(xs))
     triton_pointwise.mixed_op_pointwise_kernel[grid](
         xs, outs, weights, *parts, sizes.rows, sizes.channels, TRANSPOSED=transposed, MOMENTS=moments,
-        BM=bm, BN=bn, BK=bk, num_warps=sizes.blocks.warps,
+        BM=bm, BN=bn, BK=bk, num_warps=warps,
     )  # fmt: skip
     return (outs, parts) if moments else outs
 

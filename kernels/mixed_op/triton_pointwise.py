@@ -23,11 +23,11 @@ def mixed_op_pointwise_kernel(
     """outs[e] = xs[e] weights[e]^T (TRANSPOSED: xs[e] weights[e]), weights [E, C, C]; with MOMENTS the mean
     and the sum of squares about it per tile, [E, G, tiles, C]. rows: pixels of a BN group.
 
-    Grid: (tiles, groups, edges x blocks of BN channels).
+    Grid: (tiles x blocks of BN channels, groups, edges): blocks of a tile run together and share its xs.
     """
     blocks = tl.cdiv(C, BN)
-    e, group, tile = tl.program_id(2) // blocks, tl.program_id(1), tl.program_id(0)
-    n = tl.program_id(2) % blocks * BN + tl.arange(0, BN)
+    e, group, tile = tl.program_id(2), tl.program_id(1), tl.program_id(0) // blocks
+    n = tl.program_id(0) % blocks * BN + tl.arange(0, BN)
     r = tl.arange(0, BM)
     count = tl.minimum(BM, rows - tile * BM)
     inside = r < count
@@ -49,7 +49,8 @@ def mixed_op_pointwise_kernel(
     if MOMENTS:
         mean = tl.sum(total, 0) / count
         d = tl.where(inside[:, None], total - mean[None, :], 0.0)
-        part = ((e * tl.num_programs(1) + group) * tl.num_programs(0) + tile).to(tl.int64) * C
+        tiles = tl.num_programs(0) // blocks
+        part = ((e * tl.num_programs(1) + group) * tiles + tile).to(tl.int64) * C
         tl.store(part_mean + part + n, mean, mask=n < C)
         tl.store(part_m2 + part + n, tl.sum(d * d, 0), mask=n < C)
 

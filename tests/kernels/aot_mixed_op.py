@@ -13,19 +13,15 @@ EDGES = 4
 INTEGERS = ("rows", "count", "chunk", "size", "chunks", "tiles", "groups", "H", "W", "C")
 MAPS = ("x", "to_x", "weights")  # in the storage dtype, as the pointwise weights are
 TUPLES = ("xs", "ys", "ts", "gs", "outs", "grads")  # of maps
-VARIANTS = {
+VARIANTS = {  # the larger kernel of each, and 3x3 once
     depthwise.mixed_op_depthwise_kernel: (
         {"K": 3, "DIL": 1, "NORM": True},
         {"K": 5, "DIL": 1, "NORM": True},
         {"K": 5, "DIL": 2, "NORM": False},
     ),
-    depthwise.mixed_op_depthwise_to_x_kernel: (
-        {"K": 3, "DIL": 1, "ADD": False},
-        {"K": 5, "DIL": 2, "ADD": True},
-    ),
-    depthwise.mixed_op_depthwise_to_norm_kernel: ({"K": 3}, {"K": 5}),
+    depthwise.mixed_op_depthwise_to_x_kernel: ({"K": 5, "DIL": 2, "ADD": True},),
+    depthwise.mixed_op_depthwise_to_norm_kernel: ({"K": 5},),
     depthwise.mixed_op_depthwise_weights_kernel: (
-        {"K": 3, "DIL": 1, "NORM": True},
         {"K": 5, "DIL": 1, "NORM": True},
         {"K": 5, "DIL": 2, "NORM": False},
     ),
@@ -52,13 +48,16 @@ FLAGS = {"EPS": 1e-5, "SLOPE": 0.01, "MAX": 1, "AVG": 1, "POOLS": 2, "EDGES": ED
 FLAGS |= {"TRAINING": True, "CONVOLVED": True, "RELU": True}
 
 
-def sizes_of(kernel, blocks: Blocks) -> dict[str, int]:
+def sizes_of(kernel, dtype: torch.dtype) -> tuple[dict[str, int], int]:
+    """Block sizes and warps of the paper's 256 channels; 128 have the same."""
+    blocks = Blocks.of(256, dtype)
+    assert blocks == Blocks.of(128, dtype)
     if kernel is pointwise.mixed_op_pointwise_kernel:
-        return dict(zip(("BM", "BN", "BK"), blocks.product))
+        return dict(zip(("BM", "BN", "BK"), blocks.product)), blocks.product[3]
     if kernel is pointwise.mixed_op_pointwise_weights_kernel:
-        return dict(zip(("BM", "BO", "BI"), blocks.weights))
+        return dict(zip(("BM", "BO", "BI"), blocks.weights)), blocks.weights[3]
     strips = kernel.fn.__name__.startswith("mixed_op_depthwise")
-    return dict(zip(("BM", "BC"), blocks.strips if strips else blocks.elements))
+    return dict(zip(("BM", "BC"), blocks.strips if strips else blocks.elements)), 4
 
 
 def signature(kernel, constants: dict, storage: str) -> dict[str, str | tuple[str, ...]]:
@@ -76,25 +75,19 @@ def signature(kernel, constants: dict, storage: str) -> dict[str, str | tuple[st
 
 
 def compile_all() -> dict[str, dict]:
-    """Kernels whose blocks depend on the number of channels for 256 and 128, the others for 256."""
     usage = {}
 
-    def compile_one(kernel, constants: dict, storage: str, warps: int, name: str) -> None:
+    def compile_one(kernel, constants: dict, storage: str, warps: int) -> None:
         constants = {k: v for k, v in constants.items() if k in kernel.arg_names}
         types = signature(kernel, constants, storage)
-        usage[f"{kernel.fn.__name__} {name}"] = compile_kernel(
-            kernel, types, constants, num_warps=warps, multiples_of_16=("C",)
-        )
+        name = f"{kernel.fn.__name__} {constants} {storage}"
+        usage[name] = compile_kernel(kernel, types, constants, num_warps=warps, multiples_of_16=("C",))
 
     for storage, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        blocks = Blocks.of(256, dtype)
         for kernel, variants in VARIANTS.items():
+            blocks, warps = sizes_of(kernel, dtype)
             for variant in variants:
-                shapes = {tuple(sizes_of(kernel, Blocks.of(c, dtype)).items()) for c in (256, 128)}
-                warps = blocks.warps if kernel.__module__.endswith("pointwise") else 4
-                for shape in sorted(shapes):
-                    constants = FLAGS | variant | dict(shape)
-                    compile_one(kernel, constants, storage, warps, f"{variant} {dict(shape)} {storage}")
+                compile_one(kernel, FLAGS | variant | blocks, storage, warps)
     for kernel, constants in TABLES.items():
-        compile_one(kernel, constants, "bf16", 4, "")
+        compile_one(kernel, constants, "bf16", 4)
     return usage

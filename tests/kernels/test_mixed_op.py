@@ -38,6 +38,15 @@ class TestMixedOp(OpTests):
         self.not_slow(case, backend, True)
         super().test_twice_the_same_bits(case, backend)
 
+    def test_opcheck(self, small, backend):
+        super().test_opcheck(self.smaller(small, backend), backend)
+
+    def test_second_derivative_is_refused(self, small, fast):
+        super().test_second_derivative_is_refused(self.smaller(small, fast), fast)
+
+    def smaller(self, small, backend: str):
+        return next(c for c in cases.TESTS if c.name == SMALLEST[0]) if interpreted(backend) else small
+
     def not_slow(self, case, backend: str, again: bool) -> None:
         if interpreted(backend) and again and case.name not in SMALLEST:
             pytest.skip("triton: a run of this case in the interpreter takes seconds, one is enough")
@@ -140,8 +149,16 @@ def doubled(inputs: dict) -> dict:
 PARTS = cases.Case("parts", 2, 3, 4, 7, 2, ("sep_conv_3x3", "dil_conv_3x3", "max_pool_3x3"), groups=2)
 
 
-@pytest.mark.parametrize("wanted", [("x",), ("depthwise",), ("pointwise",), ("gamma",), ("beta", "x")])
-@pytest.mark.parametrize("used", [slice(None), slice(1, 3)], ids=["all", "two_edges"])
+@pytest.mark.parametrize(
+    ("wanted", "used"),
+    [
+        (("x",), slice(None)),
+        (("depthwise",), slice(1, 3)),  # an edge of either convolution
+        (("pointwise",), slice(None)),
+        (("gamma",), slice(1, 3)),
+        (("beta", "x"), slice(0, 2)),
+    ],
+)
 def test_only_what_is_wanted_on_triton(wanted, used, monkeypatch):
     """The same; weight gradients are not even launched where they are not wanted."""
     inputs = near("triton", PARTS, torch.float32)
@@ -162,8 +179,8 @@ def test_bfloat16(backend, flavour):
     """bfloat16 maps with float32 weights, statistics and gradients of them."""
     if backend not in package.CAN_RUN:
         pytest.skip(f"mixed_op has no {backend} backend")
-    ops = ("avg_pool_3x3", "sep_conv_5x5", "max_pool_3x3", "dil_conv_3x3")
-    inputs = near(backend, cases.Case("bf16", 4, 3, 5, 8, 1, ops, flavour, groups=2), torch.bfloat16)
+    ops = ("avg_pool_3x3", "sep_conv_3x3", "max_pool_3x3", "dil_conv_3x3")
+    inputs = near(backend, cases.Case("bf16", 2, 3, 6, 8, 1, ops, flavour, groups=2), torch.bfloat16)
     # inner activations far from their kink, where rounding of the maps would decide on the derivative
     inputs |= {"gamma": [0.3 * g for g in inputs["gamma"]], "beta": [2 * b.sign() for b in inputs["beta"]]}
     wide = doubled(inputs)
@@ -210,7 +227,7 @@ def test_graph_replay(backend):
 def test_triton_compiles_for_sm_90():
     pytest.importorskip("triton")
     usage = compile_in_subprocess("tests.kernels.aot_mixed_op", "compile_all")
-    assert len(usage) == 42
+    assert len(usage) == 35
     for kernel in usage.values():
         check_fits(kernel)
 
