@@ -56,13 +56,14 @@ def forward(
         if op.startswith("dil_conv"):
             maps[op] = launch.pointwise(sizes, launch.depthwise(sizes, (a,), taps, k, 2, None), matrix)
             continue
+        parts = launch.moment_parts(sizes, len(taps)) if training else None
         between = launch.depthwise(sizes, (a,), taps, k, 1, None)
+        ys = launch.pointwise(sizes, between, matrix, parts=parts)
+        del between
         m, v = (sizes.table(len(taps), groups, sizes.channels) for _ in range(2))
         if training:
-            ys, parts = launch.pointwise(sizes, between, matrix, moments=True)
             join_moments(sizes, parts, sizes.blocks.product[0], (m,), (v,))
         else:
-            ys = launch.pointwise(sizes, between, matrix)
             for table, t in zip((m, v), running[op]):
                 table.copy_(t.unsqueeze(1).expand_as(table))
         tables[op] = m, v

@@ -152,17 +152,23 @@ def depthwise(
     return outs
 
 
-def pointwise(sizes: Maps, xs, weights: Tensor, transposed: bool = False, moments: bool = False):
-    """xs[e] weights[e]^T (or xs[e] weights[e]) of every edge; with `moments` also the parts of theirs."""
+def moment_parts(sizes: Maps, edges: int) -> Tensor:
+    """Where `pointwise` leaves the moments of its tiles."""
+    return sizes.parts(edges, triton.cdiv(sizes.rows, sizes.blocks.product[0]))
+
+
+def pointwise(
+    sizes: Maps, xs, weights: Tensor, transposed: bool = False, parts: Tensor | None = None
+) -> tuple[Tensor, ...]:
+    """xs[e] weights[e]^T (transposed: xs[e] weights[e]) of every edge, and their moments into `parts`."""
     bm, bn, bk, warps = sizes.blocks.product
-    outs, tiles = sizes.scratch(len(xs)), triton.cdiv(sizes.rows, bm)
-    parts = sizes.parts(len(xs), tiles) if moments else (weights, weights)
-    grid = (tiles * triton.cdiv(sizes.channels, bn), sizes.groups, len(xs))
-    triton_pointwise.mixed_op_pointwise_kernel[grid](
-        xs, outs, weights, *parts, sizes.rows, sizes.channels, TRANSPOSED=transposed, MOMENTS=moments,
-        BM=bm, BN=bn, BK=bk, num_warps=warps,
+    outs, moments = sizes.scratch(len(xs)), (weights, weights) if parts is None else parts
+    tiles = triton.cdiv(sizes.rows, bm) * triton.cdiv(sizes.channels, bn)
+    triton_pointwise.mixed_op_pointwise_kernel[(tiles, sizes.groups, len(xs))](
+        xs, outs, weights, *moments, sizes.rows, sizes.channels,
+        TRANSPOSED=transposed, MOMENTS=parts is not None, BM=bm, BN=bn, BK=bk, num_warps=warps,
     )  # fmt: skip
-    return (outs, parts) if moments else outs
+    return outs
 
 
 def join_moments(sizes: Maps, parts: Tensor, size: int, means, variances) -> None:
