@@ -13,6 +13,9 @@ What follows is `node_sum`: it applies the last BN (and the leaky ReLU of chase)
 pool maps as they are. Skip and none need no work here. The average pool counts only pixels inside the map;
 convolutions have no bias. Batch norm in training uses the biased statistics of each of `groups` equal,
 consecutive parts of the batch.
+Precision: x and maps in float64, float32 or bfloat16. Weights, statistics and their gradients have the dtype
+of x, but float32 with bfloat16 maps; then every sum is in float32 and only maps are rounded (a fast backend
+also rounds the maps it keeps or passes between its kernels and the factors of its matrix products).
 Sources: DARTS (Liu et al. 2019) for `darts`, the released CHASE cell for `chase`.
 
 Memory: a fast backend keeps for the gradient its outputs and the E inputs of the inner batch norm of every
@@ -73,8 +76,8 @@ def mixed_op(
     """Every branch that leaves one source node.
 
     Args:
-        x: [N, C, H, W], best in channels_last memory: float64, float32 or bfloat16. With bfloat16 the maps
-            are bfloat16 too; weights, statistics and their gradients are float32 and sums are in float32.
+        x: [N, C, H, W], best in channels_last memory: float64, float32, or bfloat16 with float32 weights
+            and tables.
         ops: which branches, each at most once: names of POOLS and KERNEL.
         depthwise: [E, C, k, k] per convolution stage, in the order of `ops`: two for a sep_conv, one for a
             dil_conv.

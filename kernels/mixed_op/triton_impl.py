@@ -21,8 +21,11 @@ Passes over a map of N C H W elements, read and written (the float32 sum for x c
     dil_conv    2, 4 E passes        7, 9 E + 4 passes                 2, 3 E + 4 passes
     all six     19, 4 + 24 E         52, 31 + 64 E                     22, 31 + 28 E
 
-darts has one launch more, relu(x); float32 one less. Scratch: two maps per edge, and in the backward the sum
-for x in float32.
+darts has one launch more, relu(x); float32 one less, the weights of PW are not cast. Scratch: two maps per
+edge, and in the backward the float32 sum for x.
+
+float32 products use compensated TF32 (three products), bfloat16 ones round the DW outputs and the weights of
+PW to bfloat16; all sums and the taps are float32.
 Sums over pixels are joined in float64 in a fixed order; no atomics, no value is read on the host, block sizes
 depend on shapes only.
 """

@@ -2,8 +2,8 @@
 
 Maps are [N, H, W, C] in memory. A tile never mixes BN groups. Products and element-wise kernels hold
 consecutive pixels; depthwise kernels hold strips of SPAN pixels of an image row, one [BM strips, BC channels]
-tensor per column: a loaded column serves every tap that needs it, 10 loads
-for 30 products where k = 5. Pixels outside an image count 0, also behind a norm.
+tensor per column: a loaded column serves every tap that needs it, 10 loads for 30 products where k = 5.
+Pixels outside an image count 0, also behind a norm.
 """
 
 import triton
