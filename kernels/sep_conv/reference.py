@@ -62,11 +62,13 @@ def sep_conv(
     eps: float = 1e-5,
     slope: float = 0.01,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Shapes and meaning: `chase_fast.kernels.sep_conv`."""
-    if flavour == "darts":
-        x = F.relu(x)
-    y = separable(x, depthwise, pointwise, stride, dilation)
-    y, mean, var = batch_norm(y, gamma, beta, mean, var, groups, training, eps)
-    if flavour == "chase":
-        y = F.leaky_relu(y, slope)
-    return y, mean, var
+    """Shapes and meaning: `chase_fast.kernels.sep_conv`. Computes in the dtype of the weights."""
+    y = x.to(pointwise.dtype)
+    with torch.autocast(x.device.type, enabled=False):
+        if flavour == "darts":
+            y = F.relu(y)
+        y = separable(y, depthwise, pointwise, stride, dilation)
+        y, mean, var = batch_norm(y, gamma, beta, mean, var, groups, training, eps)
+        if flavour == "chase":
+            y = F.leaky_relu(y, slope)
+    return y.to(x.dtype), mean, var
