@@ -2,9 +2,9 @@
 
     inference  one kernel: depthwise -> product -> batch norm with running statistics -> activation
     training   the same tile with its moments -> join -> normalise
-    backward   S1, S2 per tile -> join, with the gradients of gamma and beta -> gradient between depthwise and
-               pointwise -> gradients of x and of the depthwise from one set of taps; the pointwise gradient
-               by parts of the rows. Depthwise outputs and product gradients are computed again, never stored.
+    backward   S1, S2 per tile -> join, with the gradients of gamma and beta -> gradient of the product ->
+               gradient between depthwise and pointwise -> gradients of x and of the depthwise from one set of
+               taps; gradient of the pointwise by parts of the pixels, the depthwise computed again
 No tile straddles two BN groups. No atomics: partial results are joined in a fixed order, in float64.
 Sums are float32 and float32 products 3xTF32 (tl.dot "tf32x3"), whatever the dtype of the maps.
 """
@@ -16,15 +16,15 @@ from torch import Tensor
 
 from .native import channels_last
 
-# pixels of a tile, channels of a step (summed over) and of a tile's result; elementwise and join tiles
+# Tiles: pixels (M), channels summed over in a step (K), channels of the result (N); of elementwise kernels and
+# joins: rows and channels. Chosen for sm_90 at C = 256 by registers: 16 warps or more fit on a multiprocessor.
 BLOCK_M, BLOCK_K, BLOCK_N = 64, 32, 256
+FRAME_M, FRAME_K, FRAME_N, FRAME_WARPS = 16, 64, 64, 8  # few pixels; FRAME_N is the least
 REDUCE_M, REDUCE_C = 64, 64
-DEPTHWISE_M, DEPTHWISE_C = 128, 64
+DEPTHWISE_M, DEPTHWISE_C, DEPTHWISE_WARPS = 128, 32, 8
 WEIGHT_M, WEIGHT_C = 32, 64
-JOIN_T, JOIN_C = 16, 64
-# programs that fill the GPU: 132 multiprocessors on an H100 or H200
-PROGRAMS = 120
-WARPS = 8
+JOIN_T, JOIN_C = 32, 32
+PROGRAMS = 120  # that fill the GPU: an H100 or H200 has 132 multiprocessors
 
 
 @triton.jit
@@ -242,44 +242,43 @@ def sep_conv_join_sums_kernel(
 
 
 @triton.jit
-def product_grad(
-    grad, product, gamma, beta, mean, var, sum1, sum2, row, valid, group, d, rows, D,
+def sep_conv_product_grad_kernel(
+    grad, product, gamma, beta, mean, var, sum1, sum2, out, rows, D,
     LRELU: tl.constexpr, TRAINING: tl.constexpr, EPS: tl.constexpr, SLOPE: tl.constexpr,
+    BM: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
-    """Gradient [BM, BD] of the pointwise outputs `row`, channels d, of one group; 0 outside."""
+    """Gradient of the pointwise outputs."""
+    r = tl.program_id(0) * BM + tl.arange(0, BM)
+    d = tl.program_id(1) * BC + tl.arange(0, BC)
+    group = tl.program_id(2)
+    offsets = (group.to(tl.int64) * rows + r)[:, None] * D + d[None, :]
+    inside = (r < rows)[:, None] & (d < D)[None, :]
     m, rstd, scale, shift = norm_of(gamma, beta, mean, var, group, d, D, EPS)
-    inside = valid[:, None] & (d < D)[None, :]
-    offsets = row.to(tl.int64)[:, None] * D + d[None, :]
     g, y = norm_grad(grad, product, offsets, inside, m, scale, shift, LRELU, SLOPE)
     if TRAINING:
         s1 = tl.load(sum1 + group * D + d, mask=d < D, other=0.0) / rows
         s2 = tl.load(sum2 + group * D + d, mask=d < D, other=0.0) / rows
-        g = tl.where(inside, g - s1[None, :] - (s2 * rstd)[None, :] * y, 0.0)
-    return g * scale[None, :]
+        g = g - s1[None, :] - (s2 * rstd)[None, :] * y
+    tl.store(out + offsets, (g * scale[None, :]).to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
 def sep_conv_between_grad_kernel(
-    grad, product, gamma, beta, mean, var, sum1, sum2, pointwise, between, rows, C, D,
-    LRELU: tl.constexpr, TRAINING: tl.constexpr, EPS: tl.constexpr, SLOPE: tl.constexpr,
-    BM: tl.constexpr, BK: tl.constexpr, BN: tl.constexpr,
-):  # fmt: skip
-    """Gradient of the depthwise outputs; one program per (row tile of a group, tile of C, group)."""
-    r = tl.program_id(0) * BM + tl.arange(0, BM)
-    row = tl.program_id(2) * rows + r
+    grad, pointwise, between, pixels, C, D, BM: tl.constexpr, BK: tl.constexpr, BN: tl.constexpr
+):
+    """Gradient [pixels, C] of the depthwise outputs from that of the pointwise outputs [pixels, D]."""
+    row = tl.program_id(0) * BM + tl.arange(0, BM)
     c = tl.program_id(1) * BN + tl.arange(0, BN)
     total = tl.zeros((BM, BN), tl.float32)
+    start = grad + row.to(tl.int64)[:, None] * D
     stored = between.dtype.element_ty
-    for k in tl.range(0, D, BK, num_stages=1):
+    for k in tl.range(0, D, BK, num_stages=2):
         d = k + tl.arange(0, BK)
-        a = product_grad(
-            grad, product, gamma, beta, mean, var, sum1, sum2, row, r < rows, tl.program_id(2), d, rows, D,
-            LRELU, TRAINING, EPS, SLOPE,
-        )  # fmt: skip
+        a = tl.load(start + d[None, :], mask=(row < pixels)[:, None] & (d < D)[None, :], other=0.0)
         inside = (d < D)[:, None] & (c < C)[None, :]
         b = tl.load(pointwise + d[:, None] * C + c[None, :], mask=inside, other=0.0)
-        total = tl.dot(a.to(stored), b.to(stored), total, input_precision="tf32x3")
-    inside = (r < rows)[:, None] & (c < C)[None, :]
+        total = tl.dot(a, b.to(stored), total, input_precision="tf32x3")
+    inside = (row < pixels)[:, None] & (c < C)[None, :]
     tl.store(between + row.to(tl.int64)[:, None] * C + c[None, :], total.to(stored), mask=inside)
 
 
@@ -302,24 +301,23 @@ def sep_conv_depthwise_grads_kernel(
     if RELU:
         active = tl.where(active < 0, 0.0, active)
     total = tl.zeros((BM, BC), tl.float32)
+    start = between + ((n * OH + bottom) * OW + right).to(tl.int64)[:, None] * C + c[None, :]  # stride 1
     for i in range(K):
         y = bottom - i * DILATION  # of the output pixel, times the stride
         for j in tl.static_range(K):
             q = right - j * DILATION
             hit = (y >= 0) & (y < OH * STRIDE) & (q >= 0) & (q < OW * STRIDE) & (p < pixels)
+            at = start - (i * OW + j) * DILATION * C
             if STRIDE > 1:
                 hit = hit & (y % STRIDE == 0) & (q % STRIDE == 0)
-            pixel = (n * OH + y // STRIDE) * OW + q // STRIDE
-            g = tl.load(
-                between + pixel.to(tl.int64)[:, None] * C + c[None, :],
-                mask=hit[:, None] & (c < C)[None, :],
-                other=0.0,
-            ).to(tl.float32)
+                pixel = (n * OH + y // STRIDE) * OW + q // STRIDE
+                at = between + pixel.to(tl.int64)[:, None] * C + c[None, :]
+            g = tl.load(at, mask=hit[:, None] & (c < C)[None, :], other=0.0).to(tl.float32)
             if TO_X:
                 total += g * tl.load(taps + (i * K + j) * C + c, mask=c < C, other=0.0)[None, :]
             if TO_TAPS:
-                at = (tl.program_id(0).to(tl.int64) * (K * K) + i * K + j) * C + c
-                tl.store(part + at, tl.sum(g * active, 0), mask=c < C)
+                row = tl.program_id(0).to(tl.int64) * (K * K) + i * K + j
+                tl.store(part + row * C + c, tl.sum(g * active, 0), mask=c < C)
     if TO_X:
         if RELU:
             total = tl.where(active <= 0, 0.0, total)
@@ -328,29 +326,23 @@ def sep_conv_depthwise_grads_kernel(
 
 @triton.jit
 def sep_conv_pointwise_grad_kernel(
-    x, taps, grad, product, gamma, beta, mean, var, sum1, sum2, part,
-    rows, share, splits, C, D, H, W, OH, OW,
+    x, taps, grad, part, pixels, share, C, D, H, W, OH, OW,
     K: tl.constexpr, STRIDE: tl.constexpr, DILATION: tl.constexpr, RELU: tl.constexpr,
-    TRAINING: tl.constexpr, EPS: tl.constexpr, SLOPE: tl.constexpr,
     BM: tl.constexpr, BD: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
-    """part [groups * splits, D, C]: product gradient^T x depthwise over `share` rows of a group; one program
-    per (part, tile of C, tile of D)."""
-    group, first = tl.program_id(0) // splits, tl.program_id(0) % splits * share
+    """part [parts, D, C]: gradient of the pointwise outputs^T x depthwise outputs over `share` pixels; one
+    program per (part, tile of C, tile of D)."""
+    first = tl.program_id(0) * share
     c = tl.program_id(1) * BC + tl.arange(0, BC)
     d = tl.program_id(2) * BD + tl.arange(0, BD)
-    stored = x.dtype.element_ty
     total = tl.zeros((BD, BC), tl.float32)
-    for k in tl.range(first, tl.minimum(first + share, rows), BM, num_stages=1):
-        r = k + tl.arange(0, BM)
-        row = group * rows + r
-        top, left, origin = cell_of(row, r < rows, H, W, OH, OW, K, STRIDE, DILATION)
+    for k in tl.range(first, tl.minimum(first + share, pixels), BM, num_stages=1):
+        row = k + tl.arange(0, BM)
+        top, left, origin = cell_of(row, row < pixels, H, W, OH, OW, K, STRIDE, DILATION)
         a = depthwise_tile(x, taps, top, left, origin, c, C, H, W, K, DILATION, RELU)
-        g = product_grad(
-            grad, product, gamma, beta, mean, var, sum1, sum2, row, r < rows, group, d, rows, D,
-            not RELU, TRAINING, EPS, SLOPE,
-        )  # fmt: skip
-        total = tl.dot(tl.trans(g.to(stored)), a.to(stored), total, input_precision="tf32x3")
+        inside = (row < pixels)[:, None] & (d < D)[None, :]
+        g = tl.load(grad + row.to(tl.int64)[:, None] * D + d[None, :], mask=inside, other=0.0)
+        total = tl.dot(tl.trans(g), a.to(g.dtype), total, input_precision="tf32x3")
     at = (tl.program_id(0).to(tl.int64) * D + d)[:, None] * C + c[None, :]
     tl.store(part + at, total, mask=(d < D)[:, None] & (c < C)[None, :])
 
@@ -388,18 +380,29 @@ def _empty(like: Tensor) -> Tensor:
     return torch.empty(0, dtype=like.dtype, device=like.device)
 
 
-def _inference_blocks(rows: int, channels: int) -> tuple[int, int]:
-    """(BM, BN) with PROGRAMS programs or more, as far as there are any.
+def _rows_of_tile(x: Tensor) -> int:
+    """BM of a product: half in float32, whose 3xTF32 products need twice the registers."""
+    return BLOCK_M // 2 if x.dtype == torch.float32 else BLOCK_M
+
+
+def _warps(width: int) -> int:
+    """Warps of a product `width` channels wide."""
+    return max(4, width // 16)
+
+
+def _inference_tile(x: Tensor, pixels: int, channels: int) -> dict:
+    """A tile of the product; for few pixels a small one, so that PROGRAMS programs share them.
 
     A frame of 22 x 22 pixels and 256 channels: 31 tiles of 16 pixels x 4 of 64 channels = 124 programs; of
-    18 x 18: 21 x 8 of 32 = 168; 22 x 22 and 1024 channels: 31 x 4 of 256 = 124. Each tile of channels
-    computes the depthwise again, so BN is as large as that allows.
+    18 x 18: 21 x 4 = 84; of 22 x 22 and 1024 channels: 31 x 4 of 256 = 124. Every tile of channels computes
+    the depthwise again, so they are as wide as PROGRAMS allows, and narrower ones than 64 gain nothing.
     """
-    bm = BLOCK_M if rows >= BLOCK_M * PROGRAMS else 16
-    bn = _block(channels, BLOCK_N)
-    while bn > 32 and triton.cdiv(rows, bm) * triton.cdiv(channels, bn) < PROGRAMS:
+    bm, bn = _rows_of_tile(x), _block(channels, BLOCK_N)
+    if pixels >= bm * PROGRAMS:
+        return {"BM": bm, "BN": bn, "BK": _block(x.shape[1], BLOCK_K), "num_warps": _warps(bn)}
+    while bn > FRAME_N and triton.cdiv(pixels, FRAME_M) * triton.cdiv(channels, bn) < PROGRAMS:
         bn //= 2
-    return bm, bn
+    return {"BM": FRAME_M, "BN": bn, "BK": _block(x.shape[1], FRAME_K), "num_warps": FRAME_WARPS}
 
 
 def forward(
@@ -413,24 +416,25 @@ def forward(
     pixels = y.shape[0] * oh * ow
     used_mean, used_var = _float(x, groups, d), _float(x, groups, d)
     sizes, convolution = (c, d, h, w, oh, ow), {"K": depthwise.shape[-1], "STRIDE": stride, "DILATION": dilation}
-    convolution |= {"RELU": not lrelu, "BK": _block(c, BLOCK_K), "num_warps": WARPS}
+    convolution["RELU"] = not lrelu
     if not training and not keep:
-        bm, bn = _inference_blocks(pixels, d)
-        sep_conv_inference_kernel[triton.cdiv(pixels, bm), triton.cdiv(d, bn)](
+        tile = _inference_tile(x, pixels, d)
+        sep_conv_inference_kernel[triton.cdiv(pixels, tile["BM"]), triton.cdiv(d, tile["BN"])](
             x, taps, pointwise, gamma, beta, mean.contiguous(), var.contiguous(), y, used_mean, used_var,
-            pixels, groups, *sizes, **convolution, EPS=eps, SLOPE=slope, BM=bm, BN=bn,
+            pixels, groups, *sizes, **convolution, EPS=eps, SLOPE=slope, **tile,
         )  # fmt: skip
         return y, used_mean, used_var, _empty(x), _empty(x)
-    rows, bn = pixels // groups, _block(d, BLOCK_N)
-    tiles = triton.cdiv(rows, BLOCK_M)
+    rows, bm, bn = pixels // groups, _rows_of_tile(x), _block(d, BLOCK_N)
+    tiles = triton.cdiv(rows, bm)
     product = torch.empty_like(y) if keep else y
     parts = _float(x, 2, groups, tiles, d) if training else (used_mean, used_var)
     sep_conv_product_kernel[tiles, triton.cdiv(d, bn), groups](
-        x, taps, pointwise, product, *parts, rows, *sizes, **convolution, MOMENTS=training, BM=BLOCK_M, BN=bn
-    )
+        x, taps, pointwise, product, *parts, rows, *sizes, **convolution, MOMENTS=training,
+        BM=bm, BK=_block(c, BLOCK_K), BN=bn, num_warps=_warps(bn),
+    )  # fmt: skip
     if training:
         sep_conv_join_moments_kernel[triton.cdiv(d, JOIN_C), groups](
-            *parts, used_mean, used_var, rows, d, tiles, BM=BLOCK_M, BT=JOIN_T, BC=JOIN_C
+            *parts, used_mean, used_var, rows, d, tiles, BM=bm, BT=JOIN_T, BC=JOIN_C
         )
     else:
         used_mean.copy_(mean.expand(groups, d))
@@ -453,15 +457,15 @@ def backward(
     tables = [t.contiguous() for t in (gamma, beta, mean, var)]
     (n, c, h, w), d, lrelu, groups = x.shape, pointwise.shape[0], flavour == "chase", mean.shape[0]
     oh, ow = product.shape[2:]
-    rows = n * oh * ow // groups
-    norm = {"EPS": eps, "SLOPE": slope}
+    pixels = n * oh * ow
+    rows = pixels // groups
+    norm = {"LRELU": lrelu, "EPS": eps, "SLOPE": slope, "BM": REDUCE_M, "BC": _block(d, REDUCE_C)}
     convolution = {"K": depthwise.shape[-1], "STRIDE": stride, "DILATION": dilation, "RELU": not lrelu}
 
-    block, tiles = _block(d, REDUCE_C), triton.cdiv(rows, REDUCE_M)
+    tiles = triton.cdiv(rows, REDUCE_M)
+    grid = tiles, triton.cdiv(d, norm["BC"]), groups
     parts, sums = _float(x, 2, groups, tiles, d), _float(x, 2, groups, d)
-    sep_conv_sums_kernel[tiles, triton.cdiv(d, block), groups](
-        grad, product, *tables, *parts, rows, d, LRELU=lrelu, **norm, BM=REDUCE_M, BC=block
-    )
+    sep_conv_sums_kernel[grid](grad, product, *tables, *parts, rows, d, **norm)
     grad_gamma, grad_beta = _float(x, d), _float(x, d)
     sep_conv_join_sums_kernel[(triton.cdiv(d, JOIN_C),)](
         *parts, *sums, grad_gamma, grad_beta, groups, d, tiles, BT=JOIN_T, BC=JOIN_C
@@ -469,31 +473,35 @@ def backward(
     grad_x = torch.empty_like(x, memory_format=torch.channels_last) if to_x else _empty(x)
     grad_depthwise = _float(x, *depthwise.shape) if to_depthwise else _empty(depthwise)
     grad_pointwise = _float(x, d, c) if to_pointwise else _empty(pointwise)
+    if to_x or to_depthwise or to_pointwise:
+        grad_product = torch.empty_like(product)
+        sep_conv_product_grad_kernel[grid](
+            grad, product, *tables, *sums, grad_product, rows, d, TRAINING=training, **norm
+        )
     if to_x or to_depthwise:
-        grad_between, bn = _new_map(x, c, stride), _block(c, BLOCK_N)
-        sep_conv_between_grad_kernel[triton.cdiv(rows, BLOCK_M), triton.cdiv(c, bn), groups](
-            grad, product, *tables, *sums, pointwise, grad_between, rows, c, d,
-            LRELU=lrelu, TRAINING=training, **norm,
-            BM=BLOCK_M, BK=_block(d, BLOCK_K), BN=bn, num_warps=WARPS,
+        grad_between, bm, bn = _new_map(x, c, stride), _rows_of_tile(x), _block(c, BLOCK_N)
+        sep_conv_between_grad_kernel[triton.cdiv(pixels, bm), triton.cdiv(c, bn)](
+            grad_product, pointwise, grad_between, pixels, c, d,
+            BM=bm, BK=_block(d, BLOCK_K), BN=bn, num_warps=_warps(bn),
         )  # fmt: skip
         tiles, bc = triton.cdiv(n * h * w, DEPTHWISE_M), _block(c, DEPTHWISE_C)
-        size = depthwise.numel()
-        part = _float(x, tiles, size) if to_depthwise else grad_depthwise
+        part = _float(x, tiles, depthwise.numel()) if to_depthwise else grad_depthwise
         sep_conv_depthwise_grads_kernel[tiles, triton.cdiv(c, bc)](
             grad_between, x, taps, grad_x, part, n * h * w, c, h, w, oh, ow,
-            **convolution, TO_X=to_x, TO_TAPS=to_depthwise, BM=DEPTHWISE_M, BC=bc,
+            **convolution, TO_X=to_x, TO_TAPS=to_depthwise,
+            BM=DEPTHWISE_M, BC=bc, num_warps=DEPTHWISE_WARPS,
         )  # fmt: skip
         if to_depthwise:
             _join(part, grad_depthwise, inner=c)
     if to_pointwise:
         bc, bd = _block(c, WEIGHT_C), _block(d, BLOCK_N)
         lanes = triton.cdiv(c, bc), triton.cdiv(d, bd)
-        splits = max(1, min(PROGRAMS // (lanes[0] * lanes[1] * groups), triton.cdiv(rows, WEIGHT_M)))
-        share = triton.cdiv(triton.cdiv(rows, splits), WEIGHT_M) * WEIGHT_M
-        part = _float(x, groups * splits, d * c)
-        sep_conv_pointwise_grad_kernel[groups * splits, *lanes](
-            x, taps, grad, product, *tables, *sums, part, rows, share, splits, c, d, h, w, oh, ow,
-            **convolution, TRAINING=training, **norm, BM=WEIGHT_M, BD=bd, BC=bc, num_warps=WARPS,
+        parts = max(1, min(PROGRAMS // (lanes[0] * lanes[1]), triton.cdiv(pixels, WEIGHT_M)))
+        share = triton.cdiv(triton.cdiv(pixels, parts), WEIGHT_M) * WEIGHT_M
+        part = _float(x, parts, d * c)
+        sep_conv_pointwise_grad_kernel[parts, *lanes](
+            x, taps, grad_product, part, pixels, share, c, d, h, w, oh, ow,
+            **convolution, BM=WEIGHT_M, BD=bd, BC=bc, num_warps=_warps(bd),
         )  # fmt: skip
         _join(part, grad_pointwise, inner=d * c)
     return grad_x, grad_depthwise, grad_pointwise, grad_gamma, grad_beta

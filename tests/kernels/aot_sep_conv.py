@@ -1,5 +1,7 @@
 """Compiles the Triton kernels of sep_conv for sm_90 at paper size (run by aot.compile_in_subprocess)."""
 
+import torch
+
 from chase_fast.kernels.sep_conv import triton_impl as t
 from tests.kernels.aot import compile_kernel
 
@@ -16,40 +18,44 @@ OTHERS = (
     t.sep_conv_normalise_kernel,
     t.sep_conv_sums_kernel,
     t.sep_conv_join_sums_kernel,
+    t.sep_conv_product_grad_kernel,
     t.sep_conv_between_grad_kernel,
     t.sep_conv_join_kernel,
 )
-MAPS = ("x", "y", "product", "grad", "between", "grad_x")
+MAPS = ("x", "y", "product", "grad", "between", "grad_x", "out")
 INTEGERS = (
-    "rows", "pixels", "groups", "tiles", "size", "inner", "outer", "share", "splits", "C", "D", "H", "W", "OH", "OW"
+    "rows", "pixels", "groups", "tiles", "size", "inner", "outer", "share", "C", "D", "H", "W", "OH", "OW"
 )  # fmt: skip
 FLAGS = {"MOMENTS": True, "TRAINING": True, "TO_X": True, "TO_TAPS": True, "EPS": 1e-5, "SLOPE": 0.01}
 
 
-def compile_one(kernel, storage: str, **constants) -> dict:
+def compile_one(kernel, storage: str, num_warps: int = 4, **constants) -> dict:
     constants = {k: v for k, v in (FLAGS | constants).items() if k in kernel.arg_names}
+    maps = MAPS if kernel is not t.sep_conv_join_kernel else ()
     signature = {
-        name: "i32" if name in INTEGERS else f"*{storage}" if name in MAPS else "*fp32"
+        name: "i32" if name in INTEGERS else f"*{storage}" if name in maps else "*fp32"
         for name in kernel.arg_names
         if name not in constants
     }
     multiples = tuple(name for name in ("C", "D", "size", "inner") if name in signature)
-    warps = t.WARPS if "BK" in kernel.arg_names or "BD" in kernel.arg_names else 4
-    return compile_kernel(kernel, signature, constants, num_warps=warps, multiples_of_16=multiples)
+    return compile_kernel(kernel, signature, constants, num_warps=num_warps, multiples_of_16=multiples)
 
 
-def blocks(kernel, rows: int) -> dict:
-    """Tile of `kernel` as its launcher chooses it for `rows` pixels of CHANNELS channels."""
+def tile(kernel, storage: str, frames: int) -> dict:
+    """Tile and warps of `kernel` as its launcher chooses them for frames of 22 x 22 pixels."""
+    x = torch.empty(1, CHANNELS, 1, 1, dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[storage])
+    product = {"BM": t._rows_of_tile(x), "BN": t.BLOCK_N, "BK": t.BLOCK_K, "num_warps": t._warps(t.BLOCK_N)}
     if kernel is t.sep_conv_inference_kernel:
-        bm, bn = t._inference_blocks(rows, CHANNELS)
-        return {"BM": bm, "BN": bn, "BK": t.BLOCK_K}
+        return t._inference_tile(x, frames * 22 * 22, CHANNELS)
     if kernel is t.sep_conv_depthwise_grads_kernel:
-        return {"BM": t.DEPTHWISE_M, "BC": t.DEPTHWISE_C}
+        return {"BM": t.DEPTHWISE_M, "BC": t.DEPTHWISE_C, "num_warps": t.DEPTHWISE_WARPS}
     if kernel is t.sep_conv_pointwise_grad_kernel:
-        return {"BM": t.WEIGHT_M, "BD": t.BLOCK_N, "BC": t.WEIGHT_C}
-    if kernel in (t.sep_conv_normalise_kernel, t.sep_conv_sums_kernel):
+        return {"BM": t.WEIGHT_M, "BD": t.BLOCK_N, "BC": t.WEIGHT_C, "num_warps": t._warps(t.BLOCK_N)}
+    if kernel in (t.sep_conv_product_kernel, t.sep_conv_between_grad_kernel):
+        return product
+    if kernel in (t.sep_conv_normalise_kernel, t.sep_conv_sums_kernel, t.sep_conv_product_grad_kernel):
         return {"BM": t.REDUCE_M, "BC": t.REDUCE_C}
-    return {"BM": t.BLOCK_M, "BN": t.BLOCK_N, "BK": t.BLOCK_K, "BT": t.JOIN_T, "BC": t.JOIN_C}
+    return {"BM": product["BM"], "BT": t.JOIN_T, "BC": t.JOIN_C}
 
 
 def compile_all() -> dict[str, dict]:
@@ -57,14 +63,12 @@ def compile_all() -> dict[str, dict]:
     for storage in ("fp32", "bf16"):
         for size, dilation, relu in ((3, 1, False), (5, 1, False), (5, 2, True)):
             for kernel in CONVOLUTIONS:
-                frames = (1, 60) if kernel is t.sep_conv_inference_kernel else (60,)
-                for n in frames:
+                for n in (1, 60) if kernel is t.sep_conv_inference_kernel else (60,):
                     usage[f"{kernel.fn.__name__} {storage} k={size} relu={relu} n={n}"] = compile_one(
-                        kernel, storage, K=size, DILATION=dilation, STRIDE=1, RELU=relu,
-                        **blocks(kernel, n * 22 * 22),
+                        kernel, storage, K=size, DILATION=dilation, STRIDE=1, RELU=relu, **tile(kernel, storage, n)
                     )  # fmt: skip
         for kernel in OTHERS:
             usage[f"{kernel.fn.__name__} {storage}"] = compile_one(
-                kernel, storage, LRELU=True, **blocks(kernel, 60 * 18 * 18)
+                kernel, storage, LRELU=True, **tile(kernel, storage, 60)
             )
     return usage
