@@ -55,19 +55,19 @@ def sep_conv(
     Args:
         x: [N, C, H, W], best in channels_last memory.
         depthwise: [C, k, k], k odd. triton copies it unless its memory is in the order [k, k, C].
-        pointwise: [D, C]. All weights and tables have the dtype of x, but float32 with bfloat16 maps: sums are
-            float32 then, and the gradients of the weights too. Autocast has no effect.
+        pointwise: [D, C]. All weights and tables have the dtype of x, but float32 with bfloat16 maps: then
+            sums and the gradients of the weights are float32 too. Autocast has no effect.
         gamma, beta: [D], scale and shift of the batch norm.
         mean, var: [D], running statistics; read (and required) only with training=False.
         flavour: "chase" or "darts".
         groups: number of parts of the batch with statistics of their own; divides N.
         slope: of the leaky ReLU (chase).
-        backend: force `reference | cpu | triton`. Not forced, maps of less than SMALL values with gradient take the
-            reference: the overhead of two custom ops is more than cpu gains.
+        backend: force `reference | cpu | triton`. Not forced, CPU maps of less than SMALL values with
+            gradient take the reference: the overhead of two custom ops is more than cpu gains.
 
     Returns:
-        y [N, D, H', W'] in the dtype of x and channels_last memory, H' = ceil(H / stride); mean and biased variance used,
-        [groups, D], without gradient.
+        y [N, D, H', W'] in the dtype of x and channels_last memory, H' = ceil(H / stride); mean and biased
+        variance used, [groups, D], without gradient.
         Differentiable to x, depthwise, pointwise, gamma and beta; twice on the reference backend.
 
     Raises:

@@ -6,7 +6,7 @@
                gradient between depthwise and pointwise -> gradients of x and of the depthwise from one set of
                taps; gradient of the pointwise by parts of the pixels, the depthwise computed again
 No tile straddles two BN groups. No atomics: partial results are joined in a fixed order, in float64.
-Sums are float32 and float32 products 3xTF32 (tl.dot "tf32x3"), whatever the dtype of the maps.
+Sums are float32, whatever the dtype of the maps.
 """
 
 import torch
@@ -14,10 +14,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .._dispatch import interpreting
 from .native import channels_last
 
-# Tiles: pixels (M), channels summed over in a step (K), channels of the result (N); of elementwise kernels and
-# joins: rows and channels. Chosen for sm_90 at C = 256 by registers: 16 warps or more fit on a multiprocessor.
+# Tiles: pixels (M), channels summed over in a step (K), channels of the result (N); of elementwise kernels
+# and joins: rows and channels. Chosen for sm_90 at C = 256: no spills, 16 warps or more on a multiprocessor.
 BLOCK_M, BLOCK_K, BLOCK_N = 64, 32, 256
 FRAME_M, FRAME_K, FRAME_N, FRAME_WARPS = 16, 64, 64, 8  # few pixels; FRAME_N is the least
 REDUCE_M, REDUCE_C = 64, 64
@@ -25,6 +26,16 @@ DEPTHWISE_M, DEPTHWISE_C, DEPTHWISE_WARPS = 128, 32, 8
 WEIGHT_M, WEIGHT_C = 32, 64
 JOIN_T, JOIN_C = 32, 32
 PROGRAMS = 120  # that fill the GPU: an H100 or H200 has 132 multiprocessors
+INTERPRETED = tl.constexpr(interpreting())
+
+
+@triton.jit
+def dot(a, b, total):
+    """total + a b; float32 products are three of TF32, bfloat16 ones exact."""
+    if INTERPRETED:  # the interpreter holds bfloat16 as integers
+        return tl.dot(a.to(tl.float32), b.to(tl.float32), total)
+    else:
+        return tl.dot(a, b, total, input_precision="tf32x3")
 
 
 @triton.jit
@@ -71,7 +82,7 @@ def product_tile(
         inside = (d < D)[:, None] & (c < C)[None, :]
         b = tl.load(pointwise + d[:, None] * C + c[None, :], mask=inside, other=0.0)
         stored = x.dtype.element_ty
-        total = tl.dot(a.to(stored), tl.trans(b.to(stored)), total, input_precision="tf32x3")
+        total = dot(a.to(stored), tl.trans(b.to(stored)), total)
     return total
 
 
@@ -277,7 +288,7 @@ def sep_conv_between_grad_kernel(
         a = tl.load(start + d[None, :], mask=(row < pixels)[:, None] & (d < D)[None, :], other=0.0)
         inside = (d < D)[:, None] & (c < C)[None, :]
         b = tl.load(pointwise + d[:, None] * C + c[None, :], mask=inside, other=0.0)
-        total = tl.dot(a, b.to(stored), total, input_precision="tf32x3")
+        total = dot(a, b.to(stored), total)
     inside = (row < pixels)[:, None] & (c < C)[None, :]
     tl.store(between + row.to(tl.int64)[:, None] * C + c[None, :], total.to(stored), mask=inside)
 
@@ -342,7 +353,7 @@ def sep_conv_pointwise_grad_kernel(
         a = depthwise_tile(x, taps, top, left, origin, c, C, H, W, K, DILATION, RELU)
         inside = (row < pixels)[:, None] & (d < D)[None, :]
         g = tl.load(grad + row.to(tl.int64)[:, None] * D + d[None, :], mask=inside, other=0.0)
-        total = tl.dot(tl.trans(g), a.to(g.dtype), total, input_precision="tf32x3")
+        total = dot(tl.trans(g), a.to(g.dtype), total)
     at = (tl.program_id(0).to(tl.int64) * D + d)[:, None] * C + c[None, :]
     tl.store(part + at, total, mask=(d < D)[:, None] & (c < C)[None, :])
 
@@ -380,9 +391,9 @@ def _empty(like: Tensor) -> Tensor:
     return torch.empty(0, dtype=like.dtype, device=like.device)
 
 
-def _rows_of_tile(x: Tensor) -> int:
+def _rows_of_tile(x: Tensor, most: int) -> int:
     """BM of a product: half in float32, whose 3xTF32 products need twice the registers."""
-    return BLOCK_M // 2 if x.dtype == torch.float32 else BLOCK_M
+    return most // 2 if x.dtype == torch.float32 else most
 
 
 def _warps(width: int) -> int:
@@ -397,7 +408,7 @@ def _inference_tile(x: Tensor, pixels: int, channels: int) -> dict:
     18 x 18: 21 x 4 = 84; of 22 x 22 and 1024 channels: 31 x 4 of 256 = 124. Every tile of channels computes
     the depthwise again, so they are as wide as PROGRAMS allows, and narrower ones than 64 gain nothing.
     """
-    bm, bn = _rows_of_tile(x), _block(channels, BLOCK_N)
+    bm, bn = _rows_of_tile(x, BLOCK_M), _block(channels, BLOCK_N)
     if pixels >= bm * PROGRAMS:
         return {"BM": bm, "BN": bn, "BK": _block(x.shape[1], BLOCK_K), "num_warps": _warps(bn)}
     while bn > FRAME_N and triton.cdiv(pixels, FRAME_M) * triton.cdiv(channels, bn) < PROGRAMS:
@@ -406,7 +417,8 @@ def _inference_tile(x: Tensor, pixels: int, channels: int) -> dict:
 
 
 def forward(
-    x, depthwise, pointwise, gamma, beta, mean, var, stride, dilation, flavour, groups, training, eps, slope, keep
+    x, depthwise, pointwise, gamma, beta, mean, var,
+    stride, dilation, flavour, groups, training, eps, slope, keep,
 ):  # fmt: skip
     x, taps, pointwise = channels_last(x), _taps(depthwise), pointwise.contiguous()
     gamma, beta = gamma.contiguous(), beta.contiguous()
@@ -415,8 +427,8 @@ def forward(
     oh, ow = y.shape[2:]
     pixels = y.shape[0] * oh * ow
     used_mean, used_var = _float(x, groups, d), _float(x, groups, d)
-    sizes, convolution = (c, d, h, w, oh, ow), {"K": depthwise.shape[-1], "STRIDE": stride, "DILATION": dilation}
-    convolution["RELU"] = not lrelu
+    sizes = c, d, h, w, oh, ow
+    convolution = {"K": depthwise.shape[-1], "STRIDE": stride, "DILATION": dilation, "RELU": not lrelu}
     if not training and not keep:
         tile = _inference_tile(x, pixels, d)
         sep_conv_inference_kernel[triton.cdiv(pixels, tile["BM"]), triton.cdiv(d, tile["BN"])](
@@ -424,7 +436,7 @@ def forward(
             pixels, groups, *sizes, **convolution, EPS=eps, SLOPE=slope, **tile,
         )  # fmt: skip
         return y, used_mean, used_var, _empty(x), _empty(x)
-    rows, bm, bn = pixels // groups, _rows_of_tile(x), _block(d, BLOCK_N)
+    rows, bm, bn = pixels // groups, _rows_of_tile(x, BLOCK_M), _block(d, BLOCK_N)
     tiles = triton.cdiv(rows, bm)
     product = torch.empty_like(y) if keep else y
     parts = _float(x, 2, groups, tiles, d) if training else (used_mean, used_var)
@@ -448,8 +460,8 @@ def forward(
 
 
 def backward(
-    grad, x, depthwise, pointwise, gamma, beta, mean, var, between, product, stride, dilation, flavour, training,
-    eps, slope, wanted,
+    grad, x, depthwise, pointwise, gamma, beta, mean, var, between, product,
+    stride, dilation, flavour, training, eps, slope, wanted,
 ):  # fmt: skip
     to_x, to_depthwise, to_pointwise = wanted[:3]
     grad, x, product = channels_last(grad), channels_last(x), channels_last(product)
@@ -479,7 +491,7 @@ def backward(
             grad, product, *tables, *sums, grad_product, rows, d, TRAINING=training, **norm
         )
     if to_x or to_depthwise:
-        grad_between, bm, bn = _new_map(x, c, stride), _rows_of_tile(x), _block(c, BLOCK_N)
+        grad_between, bm, bn = _new_map(x, c, stride), _rows_of_tile(x, BLOCK_M), _block(c, BLOCK_N)
         sep_conv_between_grad_kernel[triton.cdiv(pixels, bm), triton.cdiv(c, bn)](
             grad_product, pointwise, grad_between, pixels, c, d,
             BM=bm, BK=_block(d, BLOCK_K), BN=bn, num_warps=_warps(bn),
@@ -494,21 +506,21 @@ def backward(
         if to_depthwise:
             _join(part, grad_depthwise, inner=c)
     if to_pointwise:
-        bc, bd = _block(c, WEIGHT_C), _block(d, BLOCK_N)
+        bm, bc, bd = _rows_of_tile(x, WEIGHT_M), _block(c, WEIGHT_C), _block(d, BLOCK_N)
         lanes = triton.cdiv(c, bc), triton.cdiv(d, bd)
-        parts = max(1, min(PROGRAMS // (lanes[0] * lanes[1]), triton.cdiv(pixels, WEIGHT_M)))
-        share = triton.cdiv(triton.cdiv(pixels, parts), WEIGHT_M) * WEIGHT_M
+        parts = max(1, min(PROGRAMS // (lanes[0] * lanes[1]), triton.cdiv(pixels, bm)))
+        share = triton.cdiv(triton.cdiv(pixels, parts), bm) * bm
         part = _float(x, parts, d * c)
         sep_conv_pointwise_grad_kernel[parts, *lanes](
             x, taps, grad_product, part, pixels, share, c, d, h, w, oh, ow,
-            **convolution, BM=WEIGHT_M, BD=bd, BC=bc, num_warps=_warps(bd),
+            **convolution, BM=bm, BD=bd, BC=bc, num_warps=_warps(bd),
         )  # fmt: skip
         _join(part, grad_pointwise, inner=d * c)
     return grad_x, grad_depthwise, grad_pointwise, grad_gamma, grad_beta
 
 
 def _join(part: Tensor, out: Tensor, inner: int) -> None:
-    """out = the sum of part [tiles, size] over its tiles; columns are transposed from [size / inner, inner]."""
+    """out = the sum of part [tiles, size] over its tiles, transposed from [size / inner, inner]."""
     tiles, size = part.shape
     sep_conv_join_kernel[(triton.cdiv(size, JOIN_C),)](
         part, out, tiles, size, inner, size // inner, BT=JOIN_T, BC=JOIN_C

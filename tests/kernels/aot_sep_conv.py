@@ -44,13 +44,15 @@ def compile_one(kernel, storage: str, num_warps: int = 4, **constants) -> dict:
 def tile(kernel, storage: str, frames: int) -> dict:
     """Tile and warps of `kernel` as its launcher chooses them for frames of 22 x 22 pixels."""
     x = torch.empty(1, CHANNELS, 1, 1, dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[storage])
-    product = {"BM": t._rows_of_tile(x), "BN": t.BLOCK_N, "BK": t.BLOCK_K, "num_warps": t._warps(t.BLOCK_N)}
+    warps = t._warps(t.BLOCK_N)
+    product = {"BM": t._rows_of_tile(x, t.BLOCK_M), "BN": t.BLOCK_N, "BK": t.BLOCK_K, "num_warps": warps}
     if kernel is t.sep_conv_inference_kernel:
         return t._inference_tile(x, frames * 22 * 22, CHANNELS)
     if kernel is t.sep_conv_depthwise_grads_kernel:
         return {"BM": t.DEPTHWISE_M, "BC": t.DEPTHWISE_C, "num_warps": t.DEPTHWISE_WARPS}
     if kernel is t.sep_conv_pointwise_grad_kernel:
-        return {"BM": t.WEIGHT_M, "BD": t.BLOCK_N, "BC": t.WEIGHT_C, "num_warps": t._warps(t.BLOCK_N)}
+        rows = t._rows_of_tile(x, t.WEIGHT_M)
+        return {"BM": rows, "BD": t.BLOCK_N, "BC": t.WEIGHT_C, "num_warps": warps}
     if kernel in (t.sep_conv_product_kernel, t.sep_conv_between_grad_kernel):
         return product
     if kernel in (t.sep_conv_normalise_kernel, t.sep_conv_sums_kernel, t.sep_conv_product_grad_kernel):
@@ -61,14 +63,13 @@ def tile(kernel, storage: str, frames: int) -> dict:
 def compile_all() -> dict[str, dict]:
     usage = {}
     for storage in ("fp32", "bf16"):
-        for size, dilation, relu in ((3, 1, False), (5, 1, False), (5, 2, True)):
+        for size, dilation, relu in ((3, 1, False), (5, 2, True)):
+            convolution = {"K": size, "DILATION": dilation, "STRIDE": 1, "RELU": relu}
             for kernel in CONVOLUTIONS:
                 for n in (1, 60) if kernel is t.sep_conv_inference_kernel else (60,):
-                    usage[f"{kernel.fn.__name__} {storage} k={size} relu={relu} n={n}"] = compile_one(
-                        kernel, storage, K=size, DILATION=dilation, STRIDE=1, RELU=relu, **tile(kernel, storage, n)
-                    )  # fmt: skip
+                    name = f"{kernel.fn.__name__} {storage} k={size} n={n}"
+                    usage[name] = compile_one(kernel, storage, **convolution, **tile(kernel, storage, n))
         for kernel in OTHERS:
-            usage[f"{kernel.fn.__name__} {storage}"] = compile_one(
-                kernel, storage, LRELU=True, **tile(kernel, storage, 60)
-            )
+            name = f"{kernel.fn.__name__} {storage}"
+            usage[name] = compile_one(kernel, storage, LRELU=True, **tile(kernel, storage, 60))
     return usage
