@@ -3,8 +3,8 @@
     inference  one kernel: depthwise -> product -> batch norm with running statistics -> activation
     training   the same tile with its moments -> join -> normalise
     backward   S1, S2 per tile -> join, with the gradients of gamma and beta -> gradient of the product ->
-               gradient between depthwise and pointwise -> gradients of x and of the depthwise from one set of
-               taps; gradient of the pointwise by parts of the pixels, the depthwise computed again
+               gradient between depthwise and pointwise -> gradients of x and, by parts of the image rows, of the
+               depthwise; gradient of the pointwise by parts of the pixels, the depthwise computed again
 No tile straddles two BN groups. No atomics: partial results are joined in a fixed order, in float64.
 Sums are float32, whatever the dtype of the maps.
 """
@@ -22,7 +22,7 @@ from .native import channels_last
 BLOCK_M, BLOCK_K, BLOCK_N = 64, 32, 256
 FRAME_M, FRAME_K, FRAME_N, FRAME_WARPS = 16, 64, 64, 8  # few pixels; FRAME_N is the least
 REDUCE_M, REDUCE_C = 64, 64
-DEPTHWISE_M, DEPTHWISE_C, DEPTHWISE_WARPS = 128, 32, 8
+DEPTHWISE_M, DEPTHWISE_C, TAPS_UNROLL = 32, 64, 4
 WEIGHT_M, WEIGHT_C = 32, 64
 JOIN_T, JOIN_C = 32, 32
 PROGRAMS = 120  # that fill the GPU: an H100 or H200 has 132 multiprocessors
@@ -294,45 +294,69 @@ def sep_conv_between_grad_kernel(
 
 
 @triton.jit
-def sep_conv_depthwise_grads_kernel(
-    between, x, taps, grad_x, part, pixels, C, H, W, OH, OW,
+def sep_conv_x_grad_kernel(
+    between, x, taps, grad_x, pixels, C, H, W, OH, OW,
     K: tl.constexpr, STRIDE: tl.constexpr, DILATION: tl.constexpr, RELU: tl.constexpr,
-    TO_X: tl.constexpr, TO_TAPS: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr,
+    BM: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
-    """One program per (tile of input pixels, channels). The outputs that pixel p reached through tap t give
-    grad_x[p] by the weight of t, and the weight's gradient by act(x[p]): part [tiles, K * K, C]."""
+    """One program per (tile of input pixels, channels): sum of the outputs that a pixel reached."""
     p = tl.program_id(0) * BM + tl.arange(0, BM)
     c = tl.program_id(1) * BC + tl.arange(0, BC)
     n = p // (W * H)
-    bottom = p // W % H + DILATION * (K - 1) // 2
+    bottom = tl.where(p < pixels, p // W % H + DILATION * (K - 1) // 2, -1)
     right = p % W + DILATION * (K - 1) // 2
-    inside = (p < pixels)[:, None] & (c < C)[None, :]
-    offsets = p.to(tl.int64)[:, None] * C + c[None, :]
-    active = tl.load(x + offsets, mask=inside, other=0.0).to(tl.float32)
-    if RELU:
-        active = tl.where(active < 0, 0.0, active)
     total = tl.zeros((BM, BC), tl.float32)
     start = between + ((n * OH + bottom) * OW + right).to(tl.int64)[:, None] * C + c[None, :]  # stride 1
     for i in range(K):
         y = bottom - i * DILATION  # of the output pixel, times the stride
         for j in tl.static_range(K):
             q = right - j * DILATION
-            hit = (y >= 0) & (y < OH * STRIDE) & (q >= 0) & (q < OW * STRIDE) & (p < pixels)
+            hit = (y >= 0) & (y < OH * STRIDE) & (q >= 0) & (q < OW * STRIDE)
             at = start - (i * OW + j) * DILATION * C
             if STRIDE > 1:
                 hit = hit & (y % STRIDE == 0) & (q % STRIDE == 0)
                 pixel = (n * OH + y // STRIDE) * OW + q // STRIDE
                 at = between + pixel.to(tl.int64)[:, None] * C + c[None, :]
             g = tl.load(at, mask=hit[:, None] & (c < C)[None, :], other=0.0).to(tl.float32)
-            if TO_X:
-                total += g * tl.load(taps + (i * K + j) * C + c, mask=c < C, other=0.0)[None, :]
-            if TO_TAPS:
-                row = tl.program_id(0).to(tl.int64) * (K * K) + i * K + j
-                tl.store(part + row * C + c, tl.sum(g * active, 0), mask=c < C)
-    if TO_X:
-        if RELU:
-            total = tl.where(active <= 0, 0.0, total)
-        tl.store(grad_x + offsets, total.to(grad_x.dtype.element_ty), mask=inside)
+            total += g * tl.load(taps + (i * K + j) * C + c, mask=c < C, other=0.0)[None, :]
+    offsets = p.to(tl.int64)[:, None] * C + c[None, :]
+    inside = (p < pixels)[:, None] & (c < C)[None, :]
+    if RELU:
+        total = tl.where(tl.load(x + offsets, mask=inside, other=0.0) <= 0, 0.0, total)
+    tl.store(grad_x + offsets, total.to(grad_x.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def sep_conv_taps_grad_kernel(
+    x, between, part, lines, share, C, H, W, OH, OW,
+    K: tl.constexpr, STRIDE: tl.constexpr, DILATION: tl.constexpr, RELU: tl.constexpr,
+    BT: tl.constexpr, BC: tl.constexpr, UNROLL: tl.constexpr,
+):  # fmt: skip
+    """part [parts, K * K, C]: taps' gradients over `share` of the `lines` (rows of output images); one program
+    per (part, channels). A thread owns its taps and channels and walks over the pixels: nothing is reduced
+    across threads."""
+    t = tl.arange(0, BT)
+    c = tl.program_id(1) * BC + tl.arange(0, BC)
+    channel = (c < C)[None, :]
+    column = t % K * DILATION - DILATION * (K - 1) // 2
+    total = tl.zeros((BT, BC), tl.float32)
+    first = tl.program_id(0) * share
+    for line in range(first, tl.minimum(first + share, lines)):
+        y = line % OH * STRIDE + t // K * DILATION - DILATION * (K - 1) // 2
+        inside = (t < K * K) & (y >= 0) & (y < H)
+        start = x + ((line // OH * H + y) * W + column).to(tl.int64)[:, None] * C + c[None, :]
+        grads = between + tl.cast(line, tl.int64) * OW * C + c
+        for left in range(0, OW, UNROLL):
+            for u in tl.static_range(UNROLL):  # loads in flight
+                q = left + u
+                hit = inside & (column + q * STRIDE >= 0) & (column + q * STRIDE < W)
+                v = tl.load(start + q * STRIDE * C, mask=hit[:, None] & channel, other=0.0).to(tl.float32)
+                if RELU:
+                    v = tl.where(v < 0, 0.0, v)
+                g = tl.load(grads + q * C, mask=(c < C) & (q < OW), other=0.0).to(tl.float32)
+                total += v * g[None, :]
+    at = (tl.program_id(0).to(tl.int64) * (K * K) + t)[:, None] * C + c[None, :]
+    tl.store(part + at, total, mask=(t < K * K)[:, None] & channel)
 
 
 @triton.jit
@@ -496,14 +520,20 @@ def backward(
             grad_product, pointwise, grad_between, pixels, c, d,
             BM=bm, BK=_block(d, BLOCK_K), BN=bn, num_warps=_warps(bn),
         )  # fmt: skip
-        tiles, bc = triton.cdiv(n * h * w, DEPTHWISE_M), _block(c, DEPTHWISE_C)
-        part = _float(x, tiles, depthwise.numel()) if to_depthwise else grad_depthwise
-        sep_conv_depthwise_grads_kernel[tiles, triton.cdiv(c, bc)](
-            grad_between, x, taps, grad_x, part, n * h * w, c, h, w, oh, ow,
-            **convolution, TO_X=to_x, TO_TAPS=to_depthwise,
-            BM=DEPTHWISE_M, BC=bc, num_warps=DEPTHWISE_WARPS,
-        )  # fmt: skip
+        bc = _block(c, DEPTHWISE_C)
+        if to_x:
+            sep_conv_x_grad_kernel[triton.cdiv(n * h * w, DEPTHWISE_M), triton.cdiv(c, bc)](
+                grad_between, x, taps, grad_x, n * h * w, c, h, w, oh, ow,
+                **convolution, BM=DEPTHWISE_M, BC=bc,
+            )  # fmt: skip
         if to_depthwise:
+            lines, lanes = n * oh, triton.cdiv(c, bc)
+            share = triton.cdiv(lines, max(1, 4 * PROGRAMS // lanes))
+            part = _float(x, triton.cdiv(lines, share), depthwise.numel())
+            sep_conv_taps_grad_kernel[part.shape[0], lanes](
+                x, grad_between, part, lines, share, c, h, w, oh, ow,
+                **convolution, BT=triton.next_power_of_2(depthwise[0].numel()), BC=bc, UNROLL=TAPS_UNROLL,
+            )  # fmt: skip
             _join(part, grad_depthwise, inner=c)
     if to_pointwise:
         bm, bc, bd = _rows_of_tile(x, WEIGHT_M), _block(c, WEIGHT_C), _block(d, BLOCK_N)

@@ -10,7 +10,8 @@ CHANNELS = 256
 CONVOLUTIONS = (
     t.sep_conv_inference_kernel,
     t.sep_conv_product_kernel,
-    t.sep_conv_depthwise_grads_kernel,
+    t.sep_conv_x_grad_kernel,
+    t.sep_conv_taps_grad_kernel,
     t.sep_conv_pointwise_grad_kernel,
 )
 OTHERS = (
@@ -24,9 +25,9 @@ OTHERS = (
 )
 MAPS = ("x", "y", "product", "grad", "between", "grad_x", "out")
 INTEGERS = (
-    "rows", "pixels", "groups", "tiles", "size", "inner", "outer", "share", "C", "D", "H", "W", "OH", "OW"
+    "rows", "pixels", "groups", "tiles", "size", "inner", "outer", "share", "lines", "C", "D", "H", "W", "OH", "OW"
 )  # fmt: skip
-FLAGS = {"MOMENTS": True, "TRAINING": True, "TO_X": True, "TO_TAPS": True, "EPS": 1e-5, "SLOPE": 0.01}
+FLAGS = {"MOMENTS": True, "TRAINING": True, "EPS": 1e-5, "SLOPE": 0.01}
 
 
 def compile_one(kernel, storage: str, num_warps: int = 4, **constants) -> dict:
@@ -48,8 +49,8 @@ def tile(kernel, storage: str, frames: int) -> dict:
     product = {"BM": t._rows_of_tile(x, t.BLOCK_M), "BN": t.BLOCK_N, "BK": t.BLOCK_K, "num_warps": warps}
     if kernel is t.sep_conv_inference_kernel:
         return t._inference_tile(x, frames * 22 * 22, CHANNELS)
-    if kernel is t.sep_conv_depthwise_grads_kernel:
-        return {"BM": t.DEPTHWISE_M, "BC": t.DEPTHWISE_C, "num_warps": t.DEPTHWISE_WARPS}
+    if kernel in (t.sep_conv_x_grad_kernel, t.sep_conv_taps_grad_kernel):
+        return {"BM": t.DEPTHWISE_M, "BT": 32, "BC": t.DEPTHWISE_C, "UNROLL": t.TAPS_UNROLL}
     if kernel is t.sep_conv_pointwise_grad_kernel:
         rows = t._rows_of_tile(x, t.WEIGHT_M)
         return {"BM": rows, "BD": t.BLOCK_N, "BC": t.WEIGHT_C, "num_warps": warps}
