@@ -3,8 +3,8 @@
     inference  one kernel: depthwise -> product -> batch norm with running statistics -> activation
     training   the same tile with its moments -> join -> normalise
     backward   S1, S2 per tile -> join, with the gradients of gamma and beta -> gradient of the product ->
-               gradient between depthwise and pointwise -> gradients of x and, by parts of the image rows, of the
-               depthwise; gradient of the pointwise by parts of the pixels, the depthwise computed again
+               gradient between depthwise and pointwise -> gradients of x and, by parts of the image rows, of
+               the depthwise; gradient of the pointwise by parts of the pixels, the depthwise computed again
 No tile straddles two BN groups. No atomics: partial results are joined in a fixed order, in float64.
 Sums are float32, whatever the dtype of the maps.
 """
@@ -332,9 +332,9 @@ def sep_conv_taps_grad_kernel(
     K: tl.constexpr, STRIDE: tl.constexpr, DILATION: tl.constexpr, RELU: tl.constexpr,
     BT: tl.constexpr, BC: tl.constexpr, UNROLL: tl.constexpr,
 ):  # fmt: skip
-    """part [parts, K * K, C]: taps' gradients over `share` of the `lines` (rows of output images); one program
-    per (part, channels). A thread owns its taps and channels and walks over the pixels: nothing is reduced
-    across threads."""
+    """part [parts, K * K, C]: gradients of the taps over `share` of the `lines` (rows of output images); one
+    program per (part, channels). A thread has its taps and channels and walks over the pixels: a tile of
+    pixels would be reduced across threads for every tap."""
     t = tl.arange(0, BT)
     c = tl.program_id(1) * BC + tl.arange(0, BC)
     channel = (c < C)[None, :]

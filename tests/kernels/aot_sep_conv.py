@@ -24,9 +24,8 @@ OTHERS = (
     t.sep_conv_join_kernel,
 )
 MAPS = ("x", "y", "product", "grad", "between", "grad_x", "out")
-INTEGERS = (
-    "rows", "pixels", "groups", "tiles", "size", "inner", "outer", "share", "lines", "C", "D", "H", "W", "OH", "OW"
-)  # fmt: skip
+SIZES = ("C", "D", "H", "W", "OH", "OW")
+INTEGERS = (*SIZES, "rows", "pixels", "groups", "tiles", "size", "inner", "outer", "share", "lines")
 FLAGS = {"MOMENTS": True, "TRAINING": True, "EPS": 1e-5, "SLOPE": 0.01}
 
 
@@ -50,7 +49,7 @@ def tile(kernel, storage: str, frames: int) -> dict:
     if kernel is t.sep_conv_inference_kernel:
         return t._inference_tile(x, frames * 22 * 22, CHANNELS)
     if kernel in (t.sep_conv_x_grad_kernel, t.sep_conv_taps_grad_kernel):
-        return {"BM": t.DEPTHWISE_M, "BT": 32, "BC": t.DEPTHWISE_C, "UNROLL": t.TAPS_UNROLL}
+        return {"BM": t.DEPTHWISE_M, "BC": t.DEPTHWISE_C, "UNROLL": t.TAPS_UNROLL}
     if kernel is t.sep_conv_pointwise_grad_kernel:
         rows = t._rows_of_tile(x, t.WEIGHT_M)
         return {"BM": rows, "BD": t.BLOCK_N, "BC": t.WEIGHT_C, "num_warps": warps}
@@ -64,8 +63,8 @@ def tile(kernel, storage: str, frames: int) -> dict:
 def compile_all() -> dict[str, dict]:
     usage = {}
     for storage in ("fp32", "bf16"):
-        for size, dilation, relu in ((3, 1, False), (5, 2, True)):
-            convolution = {"K": size, "DILATION": dilation, "STRIDE": 1, "RELU": relu}
+        for size, taps, dilation, relu in ((3, 16, 1, False), (5, 32, 2, True)):
+            convolution = {"K": size, "BT": taps, "DILATION": dilation, "STRIDE": 1, "RELU": relu}
             for kernel in CONVOLUTIONS:
                 for n in (1, 60) if kernel is t.sep_conv_inference_kernel else (60,):
                     name = f"{kernel.fn.__name__} {storage} k={size} n={n}"
