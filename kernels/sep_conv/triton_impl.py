@@ -20,7 +20,7 @@ from .native import channels_last
 # Tiles: pixels (M), channels summed over in a step (K), channels of the result (N); of elementwise kernels
 # and joins: rows and channels. Chosen for sm_90 at C = 256: no spills, 16 warps or more on a multiprocessor.
 BLOCK_M, BLOCK_K, BLOCK_N = 64, 32, 256
-FRAME_M, FRAME_K, FRAME_N, FRAME_WARPS = 16, 64, 64, 8  # few pixels; FRAME_N is the least
+FRAME_M, FRAME_K, FRAME_N, FRAME_WARPS = 16, 128, 64, 8  # of few pixels; N also twice that, K then half
 REDUCE_M, REDUCE_C = 64, 64
 DEPTHWISE_M, DEPTHWISE_C, TAPS_UNROLL = 32, 64, 4
 WEIGHT_M, WEIGHT_C = 32, 64
@@ -429,15 +429,18 @@ def _inference_tile(x: Tensor, pixels: int, channels: int) -> dict:
     """A tile of the product; for few pixels a small one, so that PROGRAMS programs share them.
 
     A frame of 22 x 22 pixels and 256 channels: 31 tiles of 16 pixels x 4 of 64 channels = 124 programs; of
-    18 x 18: 21 x 4 = 84; of 22 x 22 and 1024 channels: 31 x 4 of 256 = 124. Every tile of channels computes
-    the depthwise again, so they are as wide as PROGRAMS allows, and narrower ones than 64 gain nothing.
+    18 x 18: 21 x 4 = 84; of 22 x 22 and 1024 channels: 31 x 8 of 128 = 248. Every tile of channels computes
+    the depthwise again, so narrower ones gain nothing. A step is as deep as registers allow (32 weights per
+    thread): what takes time is the C / BK k loads that wait for one another.
     """
     bm, bn = _rows_of_tile(x, BLOCK_M), _block(channels, BLOCK_N)
     if pixels >= bm * PROGRAMS:
         return {"BM": bm, "BN": bn, "BK": _block(x.shape[1], BLOCK_K), "num_warps": _warps(bn)}
-    while bn > FRAME_N and triton.cdiv(pixels, FRAME_M) * triton.cdiv(channels, bn) < PROGRAMS:
-        bn //= 2
-    return {"BM": FRAME_M, "BN": bn, "BK": _block(x.shape[1], FRAME_K), "num_warps": FRAME_WARPS}
+    bn = min(bn, 2 * FRAME_N)
+    if triton.cdiv(pixels, FRAME_M) * triton.cdiv(channels, bn) < PROGRAMS:
+        bn = min(bn, FRAME_N)
+    bk = _block(x.shape[1], min(FRAME_K, FRAME_K * FRAME_N // bn))
+    return {"BM": FRAME_M, "BN": bn, "BK": bk, "num_warps": FRAME_WARPS}
 
 
 def forward(

@@ -41,13 +41,13 @@ def compile_one(kernel, storage: str, num_warps: int = 4, **constants) -> dict:
     return compile_kernel(kernel, signature, constants, num_warps=num_warps, multiples_of_16=multiples)
 
 
-def tile(kernel, storage: str, frames: int) -> dict:
+def tile(kernel, storage: str, frames: int, channels: int = CHANNELS) -> dict:
     """Tile and warps of `kernel` as its launcher chooses them for frames of 22 x 22 pixels."""
-    x = torch.empty(1, CHANNELS, 1, 1, dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[storage])
+    x = torch.empty(1, channels, 1, 1, dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[storage])
     warps = t._warps(t.BLOCK_N)
     product = {"BM": t._rows_of_tile(x, t.BLOCK_M), "BN": t.BLOCK_N, "BK": t.BLOCK_K, "num_warps": warps}
     if kernel is t.sep_conv_inference_kernel:
-        return t._inference_tile(x, frames * 22 * 22, CHANNELS)
+        return t._inference_tile(x, frames * 22 * 22, channels)
     if kernel in (t.sep_conv_x_grad_kernel, t.sep_conv_taps_grad_kernel):
         return {"BM": t.DEPTHWISE_M, "BC": t.DEPTHWISE_C, "UNROLL": t.TAPS_UNROLL}
     if kernel is t.sep_conv_pointwise_grad_kernel:
@@ -69,6 +69,10 @@ def compile_all() -> dict[str, dict]:
                 for n in (1, 60) if kernel is t.sep_conv_inference_kernel else (60,):
                     name = f"{kernel.fn.__name__} {storage} k={size} n={n}"
                     usage[name] = compile_one(kernel, storage, **convolution, **tile(kernel, storage, n))
+        wide = tile(t.sep_conv_inference_kernel, storage, 1, channels=1024)
+        usage[f"frame of 1024 channels {storage}"] = compile_one(
+            t.sep_conv_inference_kernel, storage, **convolution, **wide
+        )
         for kernel in OTHERS:
             name = f"{kernel.fn.__name__} {storage}"
             usage[name] = compile_one(kernel, storage, LRELU=True, **tile(kernel, storage, 60))

@@ -206,10 +206,20 @@ def test_graph_replay(backend, training):
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("side", (18, 22))
+@pytest.mark.parametrize(("channels", "share"), ((256, 0.6), (512, 0.6), (1024, 1)))
+def test_one_frame_fills_the_gpu(side, channels, share):
+    """Programs of the inference kernel, as a share of the 132 multiprocessors of sm_90."""
+    triton_impl = pytest.importorskip("chase_fast.kernels.sep_conv.triton_impl")
+    x = torch.empty(1, channels, side, side)
+    tile = triton_impl._inference_tile(x, side * side, channels)
+    assert -(-side * side // tile["BM"]) * -(-channels // tile["BN"]) >= share * 132
+
+
 def test_triton_compiles_for_sm_90():
     pytest.importorskip("triton")
     usage = compile_in_subprocess("tests.kernels.aot_sep_conv", "compile_all")
-    assert len(usage) == 38
+    assert len(usage) == 40
     for kernel in usage.values():
         check_fits(kernel)
 
