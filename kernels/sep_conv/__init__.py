@@ -11,8 +11,8 @@ fast backend folds into the pointwise where no gradient is recorded.
 Memory plan of the fast backends: maps are read as NHWC (`channels_last`; any other layout is copied to it
 once). For the backward cpu keeps the outputs of the depthwise and of the pointwise, as eager keeps them; its
 products are torch's, the rest is csrc/cpu/depthwise.cpp and node_sum.cpp (a node of one branch is a batch
-norm with its activation). triton keeps the output of the pointwise and computes the depthwise again; without
-anything to record in eval mode it is one kernel and allocates nothing but the result.
+norm with its activation). triton keeps the output of the pointwise and computes the depthwise again; in eval
+mode with nothing to record it is one kernel and writes nothing but the results.
 Sources: DARTS (Liu et al. 2019) for `darts`, the released CHASE cell for `chase`.
 """
 
