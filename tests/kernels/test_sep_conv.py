@@ -124,6 +124,23 @@ def test_many_tiles(backend, monkeypatch):
             assert_close(a, b, KERNEL[torch.float32])
 
 
+@pytest.mark.parametrize("backend", ("triton",))
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16))
+def test_tiles_of_the_paper(backend, dtype):
+    """256 channels: other instructions of the GPU than those of the tiny cases."""
+    skip_unless(package.CAN_RUN, backend, dtype)
+    device = device_of(backend)
+    if device.type != "cuda":
+        pytest.skip("needs a GPU; the interpreter runs the tiny cases")
+    inputs = cases.inputs(cases.Case("paper", 8, 256, 18, 18, 5, groups=2), device, dtype)
+    # away from the kink of the leaky ReLU, where rounding decides on the derivative
+    inputs["gamma"], inputs["beta"] = 0.1 * inputs["gamma"], inputs["beta"].sign() + inputs["beta"]
+    check_gradients(inputs, backend, KERNEL[dtype])
+    frame = cases.inputs(cases.Case("frame", 1, 256, 22, 22, 5, training=False), device, dtype)
+    for a, b in zip(package.sep_conv(**frame, backend=backend), reference(**double(frame))):
+        assert_close(a, b, KERNEL[dtype])
+
+
 @pytest.mark.parametrize("backend", ("reference", "triton"))
 @pytest.mark.parametrize("case", ("tiny", "tiny_eval", "tiny_stride"))
 def test_bfloat16_maps(backend, case):
