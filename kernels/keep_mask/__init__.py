@@ -3,10 +3,10 @@
     keep[e, n, y, x, c] = bits(seed, e F + i, (y W + x) C + c) >= rate 2^32
 
 Images are ordered by group, then by frame, then by sequence: with S / G = s sequences in each of G groups,
-frame i of F of sequence k is image n = (k // s) F s + i s + k % s, and a sequence has the same masks in whichever
-group it is. bits(seed, frame, place) is word place % 4 of Philox4x32-10 with key (low, high half of the seed)
-and counter (place // 4, frame, 0, 0), a 32-bit unsigned number. All is integer arithmetic, and rate 2^32 is
-exact in float64: the backends agree bit for bit.
+frame i of F of sequence k is image n = (k // s) F s + i s + k % s, and a sequence has the same masks in
+whichever group it is. bits(seed, frame, place) is word place % 4 of Philox4x32-10 with key (low, high half of
+the seed) and counter (place // 4, frame, 0, 0), a 32-bit unsigned number. All is integer arithmetic, and
+rate 2^32 is exact in float64: the backends agree bit for bit.
 Source: Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3 (2011).
 
 The rate and the seeds are read on the device, so a captured step may change them.

@@ -6,7 +6,7 @@ import torch
 from chase_fast.kernels.keep_mask import CAN_RUN, cases, keep_mask
 from chase_fast.kernels.keep_mask.reference import philox
 from tests.kernels.aot import check_fits, compile_in_subprocess
-from tests.kernels.harness import device_of, poison, relayout, skip_unless
+from tests.kernels.harness import device_of, poison, skip_unless
 
 BACKENDS = tuple(CAN_RUN)
 TINY = cases.TESTS[0]
