@@ -31,7 +31,14 @@ def mixed_op(
     eps: float = 1e-5,
     slope: float = 0.01,
 ) -> list[Tensor]:
-    """Shapes and meaning: `chase_fast.kernels.mixed_op`; the result is flat: maps, means, variances."""
+    """Shapes and meaning: `chase_fast.kernels.mixed_op`; the result is flat: maps, means, variances.
+
+    bfloat16 x: computes in float32, maps come back in bfloat16.
+    """
+    if x.dtype == torch.bfloat16:
+        rest = (depthwise, pointwise, gamma, beta, mean, var, flavour, groups, training, eps, slope)
+        flat = mixed_op(x.float(), ops, *rest)
+        return [t.to(x.dtype) if t.dim() == 4 else t for t in flat]
     darts = flavour == "darts"
     activated = F.relu(x) if darts and depthwise else x
     stages = iter(zip(depthwise, pointwise))
