@@ -201,9 +201,7 @@ class SearchStep:
     def _iterate(self, train: Part, val: Part | None, rates: Rates) -> dict[str, Tensor]:
         config, network = self._config, self._network
         data = self._prepare(train, 4 if val is not None and config.order == 2 else 1)
-        exact = low = self._loss(data, train, rates)
-        if config.precision == "bf16":
-            low = functools.partial(exact, data=data.to(torch.bfloat16))
+        exact, low = self.losses(data, train, rates.dropout)
         losses = {}
         if val is not None:
             losses["val"] = self._architect(exact, low, val, rates)
@@ -227,9 +225,11 @@ class SearchStep:
         self._ranks.merge_statistics_(before, module)
 
     def _architect(self, exact: Loss, low: Loss, val: Part, rates: Rates) -> Tensor:
-        """One Adam step on alpha; the validation loss. exact, low: as in `alpha_gradient`."""
+        """One Adam step on alpha; the validation loss. exact, low: on the training batch."""
         config, alpha = self._config, self._network.alpha
-        result = self.alpha_gradient(exact, low, self._loss(self._prepare(val), val, rates), rates.eta)
+        val_loss, _ = self.losses(self._prepare(val), val, rates.dropout)
+        result = self.alpha_gradient(exact, low, val_loss, rates.eta)
+        del val_loss
         alpha.grad = result.galpha
         if config.zero_one_weight:  # depends on alpha alone, so its gradient just adds
             leaf = alpha.detach().requires_grad_()
@@ -242,9 +242,8 @@ class SearchStep:
         """The gradient of alpha, of the order of the run, without the zero-one term.
 
         Args:
-            exact: loss on the training batch in the type of the weights.
-            low: the same in that of the unroll.
-            val: loss on the validation batch.
+            exact, low: `losses` on the training batch.
+            val: the first of `losses` on the validation batch.
         """
         config, network, every = self._config, self._network, self._config.every_pass_updates
         alpha, weights, reduce = network.alpha, network.neck_weights, self._ranks.mean_
@@ -263,11 +262,11 @@ class SearchStep:
             loss_unroll=low,
         )
 
-    def _loss(self, data: Prepared, part: Part, rates: Rates) -> Callable[..., Tensor]:
-        """Loss on one batch: the same dropout masks in every pass, or new ones in each (`fresh_masks`). Its
-        second argument may be the same batch in another type."""
+    def losses(self, data: Prepared, part: Part, dropout: Number) -> tuple[Loss, Loss]:
+        """Loss on one batch in the type of the weights, and in that of the unroll and the weight step; the
+        same dropout masks in every pass, or new ones in each (`fresh_masks`)."""
         config, network, training = self._config, self._network, part.training
-        dropped = training and config.dropout > 0 and (isinstance(rates.dropout, Tensor) or rates.dropout > 0)
+        dropped = training and config.dropout > 0 and (isinstance(dropout, Tensor) or dropout > 0)
         passes, kept = 0, None
 
         def loss(update_statistics: bool, data: Prepared = data) -> Tensor:
@@ -278,7 +277,7 @@ class SearchStep:
                 seed = seeds[0]
             masks = kept
             if masks is None and dropped:
-                masks = network.masks(data, rates.dropout, seeds)
+                masks = network.masks(data, dropout, seeds)
             if config.fresh_masks:
                 passes += 1
             else:
@@ -288,7 +287,10 @@ class SearchStep:
             with self._merged(network.neck):
                 return network.loss(data, masks, seed, training, update_statistics)
 
-        return loss
+        if config.precision != "bf16":
+            return loss, loss
+        rounded = functools.cache(lambda: data.to(torch.bfloat16))
+        return loss, lambda update_statistics: loss(update_statistics, rounded())
 
     def state_dict(self) -> dict[str, Any]:
         return {"weights": self._weight_adam.state_dict(), "alpha": self._alpha_adam.state_dict()}
