@@ -1,4 +1,4 @@
-"""The search iteration as one function of tensors: replay equals eager, Adam, precisions, what stays eager."""
+"""The search iteration as one function of tensors: replay and eager, Adam, precisions, what stays eager."""
 
 import dataclasses
 
@@ -207,10 +207,11 @@ def test_adam_continues_where_it_stopped():
 # precision, and what stays eager
 
 
-def test_bf16_keeps_all_of_the_difference_in_float32(monkeypatch):
-    """Maps in bfloat16 in the unroll and the weight step; validation and both probes in float32, on the same
-    features, which are bfloat16 numbers; every weight, moment and gradient stays float32."""
-    config = config_of(precision="bf16")
+@pytest.mark.parametrize("flavour", ("chase", "darts"))
+def test_bf16_keeps_all_of_the_difference_in_float32(flavour, monkeypatch):
+    """Maps in bfloat16 in the weight step and, in chase, the unroll; validation and both probes in float32,
+    on the same features, which are bfloat16 numbers; every weight, moment and gradient stays float32."""
+    config = config_of(precision="bf16", flavour=flavour)
     network, step = make(config, graph=False)
     seen, original = [], SearchNetwork.loss
 
@@ -221,11 +222,12 @@ def test_bf16_keeps_all_of_the_difference_in_float32(monkeypatch):
     monkeypatch.setattr(SearchNetwork, "loss", spy)
     step(2, 0, batch_of(config, 0), batch_of(config, 1))
     low, full = torch.bfloat16, torch.float32
-    assert [d.layer2.dtype for d in seen] == [low, full, full, full, low] == [d.layer3.dtype for d in seen]
+    expected = [low if flavour == "chase" else full, full, full, full, low]
+    assert [d.layer2.dtype for d in seen] == expected == [d.layer3.dtype for d in seen]
     unroll, _, plus, minus, weights = seen
     for name in ("layer2", "layer3"):
         a, b, c, d = (getattr(x, name) for x in (unroll, plus, minus, weights))
-        assert torch.equal(b, c) and torch.equal(a, d) and torch.equal(a.float(), b)
+        assert torch.equal(b, c) and torch.equal(a.float(), b) and torch.equal(d.float(), b)
     floats = [t for t in step.state() if t.is_floating_point()]
     assert {t.dtype for t in floats} == {full} and network.alpha.grad.dtype == full
 

@@ -82,8 +82,10 @@ class SearchStep:
     the probes w +- R v counts: four in a second-order iteration, two in a first-order one, as published.
 
     Precision. The validation pass, which yields v, and both probes see the same features in the type of the
-    weights (float32). With `precision=bf16` the training gradient of the unroll and the weight step store
-    their maps in bfloat16; weights, gradients, statistics, the classifier and the optimizers stay float32.
+    weights (float32). With `precision=bf16` the weight step stores its maps in bfloat16, and so does the
+    training gradient of the unroll in the chase flavour (in darts that moves the implicit term by several
+    per cent, see bench/precision.py); weights, gradients, statistics, the classifier and the optimizers stay
+    float32.
 
     Args:
         graph: run as one CUDA graph (on a CPU: its eager stand-in); None: where it can be.
@@ -242,7 +244,7 @@ class SearchStep:
         """The gradient of alpha, of the order of the run, without the zero-one term.
 
         Args:
-            exact, low: `losses` on the training batch.
+            exact, low: `losses` on the training batch; low is that of the unroll in the chase flavour.
             val: the first of `losses` on the validation batch.
         """
         config, network, every = self._config, self._network, self._config.every_pass_updates
@@ -259,12 +261,12 @@ class SearchStep:
             r=config.unroll_r,
             every_pass_updates=every,
             reduce=reduce,
-            loss_unroll=low,
+            loss_unroll=low if config.flavour == "chase" else None,
         )
 
     def losses(self, data: Prepared, part: Part, dropout: Number) -> tuple[Loss, Loss]:
-        """Loss on one batch in the type of the weights, and in that of the unroll and the weight step; the
-        same dropout masks in every pass, or new ones in each (`fresh_masks`)."""
+        """Loss on one batch in the type of the weights, and in that of the weight step; the same dropout
+        masks in every pass, or new ones in each (`fresh_masks`)."""
         config, network, training = self._config, self._network, part.training
         dropped = training and config.dropout > 0 and (isinstance(dropout, Tensor) or dropout > 0)
         passes, kept = 0, None
