@@ -147,8 +147,8 @@ class SearchConfig:
     """cpu, cuda, cuda:1, ... auto takes a CUDA device if there is one. Process k that torchrun starts on a
     machine takes GPU k."""
     precision: Literal["fp32", "bf16", "fp64"] = "fp32"
-    """fp32, fp64: type of every pass. bf16, for GPUs: maps in bfloat16 in the backbone, the weight step and, in
-    the chase flavour, the gradient of the unrolled step; v and the finite difference, which less would
+    """fp32, fp64: type of every pass. bf16, for GPUs: maps in bfloat16 in the backbone, the weight step and,
+    in the chase flavour, the gradient of the unrolled step; v and the finite difference, which less would
     destroy, stay fp32 (see docs/fidelity.md)."""
     graphs: bool = True
     """On one GPU, capture a whole iteration as one CUDA graph and replay it with one launch. --no-graphs runs
