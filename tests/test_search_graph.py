@@ -14,6 +14,7 @@ from chase_fast.recipes import SearchConfig, search_recipe
 from chase_fast.search import __main__ as cli
 from chase_fast.search import loop
 from chase_fast.search.adam import Adam
+from chase_fast.search.data import ahead
 from chase_fast.search.network import SearchNetwork
 from chase_fast.search.step import SearchStep, why_eager
 from tests.test_search import TINY
@@ -158,6 +159,22 @@ def test_updates_of_running_statistics(order, every, updates):
     step(2, 0, batch_of(config, 0), val)
     counts = {int(m.updates) for m in network.modules() if isinstance(m, NormState)}
     assert counts == {2 * updates}
+
+
+def test_batches_are_copied_ahead_in_their_order():
+    batches = [batch_of(config_of(), seed) for seed in range(4)]
+    assert list(ahead(iter(batches), CPU)) == batches
+
+
+@pytest.mark.gpu
+def test_batches_are_copied_ahead_unchanged():
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    batches = [batch_of(config_of(), seed).pin_memory() for seed in range(6)]
+    for got, expected in zip(ahead(iter(batches), torch.device("cuda")), batches, strict=True):
+        torch.randn(2000, 2000, device="cuda").mm(torch.randn(2000, 2000, device="cuda"))  # in use meanwhile
+        for a, b in zip(vars(got).values(), vars(expected).values()):
+            assert (a is None and b is None) or (a.is_cuda and torch.equal(a.cpu(), b))
 
 
 # Adam

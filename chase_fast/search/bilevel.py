@@ -59,8 +59,13 @@ class FlatParameters:
     def gather(self, gradients: Sequence[Tensor | None]) -> Tensor:
         """One gradient per parameter -> flat [P]; None (the loss does not depend on it) counts as zero."""
         flat = torch.empty_like(self.values)
-        for view, gradient in zip(self.split(flat), gradients):
-            view.zero_() if gradient is None else view.copy_(gradient)
+        pairs = list(zip(self.split(flat), gradients, strict=True))
+        for view, gradient in pairs:
+            if gradient is None:
+                view.zero_()
+        there = [pair for pair in pairs if pair[1] is not None]
+        if there:
+            torch._foreach_copy_(*map(list, zip(*there)))  # few launches for all of them
         return flat
 
 
