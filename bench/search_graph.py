@@ -1,10 +1,10 @@
 """Times whole iterations of a search as a CUDA graph and eagerly: `python bench/search_graph.py`
 
 An iteration is what the search runs: images to updated weights and alpha, backbone included; batches are
-random and on the device. Candidates are every precision, eager and as one graph; a graph's first ten losses
-must be those of the eager run, else no time is printed. Repeats of all candidates are interleaved; medians are
-printed, with the time of the first ten iterations (warm-up and capture) and the memory that torch's allocator
-took for the candidate. Without a CUDA device only eager runs are timed. Wall clock, TF32 off.
+random and on the device. Candidates are every precision, eager and as one graph. The first ten losses of a
+graph must be those of the eager run, else no time is printed. Repeats of all candidates are interleaved.
+Printed: the median, the time of the first ten iterations (warm-up and capture) and the memory that torch's
+allocator took for the candidate. Without a CUDA device only eager runs are timed. Wall clock, TF32 off.
 """
 
 import argparse
