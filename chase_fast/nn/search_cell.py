@@ -10,6 +10,7 @@ from chase_fast.errors import ChaseError
 from chase_fast.kernels.keep_mask import keep_mask
 from chase_fast.kernels.mixed_op import KERNEL, POOLS, STAGES, mixed_op
 from chase_fast.kernels.node_sum import IDENTITY, NORM, NORM_LRELU, node_sum
+from chase_fast.kernels.skip_drop import skip_drop
 
 from .norm import EPS, NormState
 from .operations import CONVOLUTIONS, OPS, check_operation, make_registered, run_registered
@@ -223,24 +224,26 @@ class SearchCell(nn.Module):
         for node in self.nodes:
             while len(leaving) < len(states):
                 s = len(leaving)
-                leaving.append(self.sources[s](states[s], groups, update_stats))
+                maps = self.sources[s](states[s], groups, update_stats)
+                if "skip_connect" in self.ops:
+                    maps["skip_connect"] = self._skips(states[s], s, masks if self.training else None)
+                leaving.append(maps)
             edges = [
-                self._edge(states[s], maps, s, node.index, masks if self.training else None)
+                {op: outgoing[node.index - self._first_node(s)] for op, outgoing in maps.items()}
                 for s, maps in enumerate(leaving)
             ]
             states.append(node(edges, mixing, groups, update_stats))
         return torch.cat(states[2:], 1)
 
-    def _edge(
-        self, x: Tensor, maps: dict[str, list[Tensor]], source: int, node: int, masks: SkipMasks | None
-    ) -> dict[str, Tensor]:
-        """Maps of the edge source -> node by operation; x is the source's state."""
-        edge = {op: outgoing[node - self._first_node(source)] for op, outgoing in maps.items()}
-        if "skip_connect" in self.ops:
-            edge["skip_connect"] = (
-                x if masks is None else x * masks.keep[first_edge(node) + source] * masks.scale
-            )
-        return edge
+    def _skips(self, x: Tensor, source: int, masks: SkipMasks | None) -> list[Tensor]:
+        """x, the source's state, behind the dropout of each edge that leaves it."""
+        edges = [first_edge(node) + source for node in range(self._first_node(source), len(self.nodes))]
+        if masks is None:
+            return [x] * len(edges)
+        keep = [masks.keep[e] for e in edges]
+        if isinstance(masks.scale, Tensor):
+            return skip_drop(x, keep, masks.scale)
+        return [x * k * masks.scale for k in keep]
 
     def counter_masks(
         self, seeds: Tensor, rate: Tensor, frames: int, h: int, w: int, groups: int = 1
