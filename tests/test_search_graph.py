@@ -1,6 +1,7 @@
 """The search iteration as one function of tensors: replay and eager, Adam, precisions, what stays eager."""
 
 import dataclasses
+import os
 
 import pytest
 import torch
@@ -11,13 +12,10 @@ from chase_fast.graphs import Graph
 from chase_fast.nn.norm import NormState
 from chase_fast.nn.operations import register_operation
 from chase_fast.recipes import SearchConfig, search_recipe
-from chase_fast.search import __main__ as cli
-from chase_fast.search import loop
 from chase_fast.search.adam import Adam
 from chase_fast.search.data import ahead
 from chase_fast.search.network import SearchNetwork
 from chase_fast.search.step import SearchStep, why_eager
-from tests.test_search import TINY
 
 CPU = torch.device("cpu")
 
@@ -110,6 +108,22 @@ def test_the_way_without_a_graph_is_the_same_function():
     steps = [make(config, graph=graph)[1] for graph in (True, False)]
     assert run(steps[0], config, 15) == run(steps[1], config, 15)
     assert_same(*steps)
+
+
+def test_kernels_of_a_gpu_give_the_same_iteration(monkeypatch):
+    """Masks drawn and applied by Triton (here: its interpreter) against the references, in whole steps."""
+    if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
+        pytest.skip("triton runs on CPU tensors only under TRITON_INTERPRET=1")
+    config, found = config_of(), []
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    for backend in ("reference", "triton"):
+        monkeypatch.setenv("CHASE_FAST_BACKEND", f"keep_mask={backend},skip_drop={backend}")
+        network, step = make(config, device)
+        found.append((run(step, config, 1) + [step(2, 1, batch_of(config, 5), batch_of(config, 6))], network))
+    for a, b in zip(found[0][0], found[1][0], strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+    for a, b in zip(found[0][1].neck.parameters(), found[1][1].neck.parameters()):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
 def test_masks_follow_seeds_and_rate():
@@ -277,6 +291,10 @@ def test_what_stays_eager_says_why(changes, world, why):
 
 def test_first_lines_and_resume(tmp_path, capsys, monkeypatch):
     """What is used stands in the first lines; graphs may change on resume, the precision may not."""
+    from chase_fast.search import __main__ as cli
+    from chase_fast.search import loop
+    from tests.test_search import TINY
+
     out = tmp_path / "run"
     flags = ["--iterations", "1", "--epochs", "2", "--precision", "bf16"]
     assert cli.main(["demo", *TINY, *flags, "--out", str(out)]) == 0
