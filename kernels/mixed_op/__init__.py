@@ -270,6 +270,7 @@ def _setup_context(ctx, inputs, output):
     ctx.maps = maps
     ctx.given = [len(tensors) for tensors in lists[4:]]  # running statistics
     ctx.mark_non_differentiable(*output[maps:])
+    ctx.set_materialize_grads(False)  # else zeros for every output without gradient, map by map
     if ctx.backend != "reference":
         at, pools = 0, []
         for op in ctx.ops:
