@@ -44,7 +44,8 @@ def node_sum(branches, weights, gamma, beta, mean, var, kinds, groups, training)
 def sep_conv(
     x, depthwise, pointwise, gamma, beta, mean, var, stride, dilation, flavour, groups, training
 ) -> tuple[Tensor, ...]:
-    """F.conv2d twice, one F.batch_norm per group, the activation. Returns the map only."""
+    """F.conv2d twice, in the dtype of x, one F.batch_norm per group, the activation. Returns the map only."""
+    depthwise, pointwise = depthwise.to(x.dtype), pointwise.to(x.dtype)
     padding = dilation * (depthwise.shape[-1] - 1) // 2
     if flavour == "darts":
         x = F.relu(x)

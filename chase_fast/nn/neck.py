@@ -80,6 +80,12 @@ class SearchNeck(nn.Module):
         """Dropout masks for n frames of layer3's size h x w; see `SearchCell.sample_masks`."""
         return self.cell.sample_masks(n, h, w, rate, generator)
 
+    def counter_masks(
+        self, seeds: Tensor, rate: Tensor, frames: int, h: int, w: int, groups: int = 1
+    ) -> SkipMasks | None:
+        """See `SearchCell.counter_masks`."""
+        return self.cell.counter_masks(seeds, rate, frames, h, w, groups)
+
 
 class DerivedNeck(nn.Module):
     """Brings layer2 and layer3 to C channels as `SearchNeck` does and runs the cell of a genotype.

@@ -27,6 +27,12 @@ def init_convolution(weight: Tensor, fan_in: int, flavour: str) -> None:
         weight.uniform_(-1.0 / math.sqrt(fan_in), 1.0 / math.sqrt(fan_in))
 
 
+def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """The convolution in the dtype of x [N, D, H, W], whatever that of its weights."""
+    bias = None if conv.bias is None else conv.bias.to(x.dtype)
+    return F.conv2d(x, conv.weight.to(x.dtype), bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
 def make_preprocess(in_channels: tuple[int, int], channels: int, flavour: str, affine: bool) -> nn.ModuleList:
     """Modules for layer2 (to half its size) and layer3 (size kept): module(x, groups, update_stats)."""
     layer2, layer3 = in_channels
@@ -45,7 +51,7 @@ class ConvInput(nn.Conv2d):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor, groups: int = 1, update_stats: bool = True) -> Tensor:
-        return super().forward(x)
+        return convolve(self, x)
 
 
 class ReluConvNorm(nn.Module):
@@ -57,7 +63,7 @@ class ReluConvNorm(nn.Module):
         self.norm = GroupBatchNorm(channels, affine=affine)
 
     def forward(self, x: Tensor, groups: int = 1, update_stats: bool = True) -> Tensor:
-        return self.norm(self.conv(F.relu(x)), groups, update_stats)
+        return self.norm(convolve(self.conv, F.relu(x)), groups, update_stats)
 
 
 class FactorizedReduce(nn.Module):
@@ -78,4 +84,5 @@ class FactorizedReduce(nn.Module):
         x = F.relu(x)
         height, width = x.shape[2:]
         shifted = F.pad(x, (-1, width % 2, -1, height % 2))
-        return self.norm(torch.cat([self.even(x), self.shifted(shifted)], 1), groups, update_stats)
+        halves = convolve(self.even, x), convolve(self.shifted, shifted)
+        return self.norm(torch.cat(halves, 1), groups, update_stats)

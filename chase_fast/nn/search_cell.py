@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from chase_fast.errors import ChaseError
+from chase_fast.kernels.keep_mask import keep_mask
 from chase_fast.kernels.mixed_op import KERNEL, POOLS, STAGES, mixed_op
 from chase_fast.kernels.node_sum import IDENTITY, NORM, NORM_LRELU, node_sum
+from chase_fast.kernels.skip_drop import skip_drop
 
 from .norm import EPS, NormState
 from .operations import CONVOLUTIONS, OPS, check_operation, make_registered, run_registered
@@ -22,11 +24,11 @@ class SkipMasks:
     """Dropout behind the skip connections of a search cell; passes that get the same object drop the same.
 
     keep: bool [edges, N, C, h, w], True where the value is kept, each [e] in channels_last memory.
-    scale: 1 / (1 - rate), by which kept values are multiplied.
+    scale: 1 / (1 - rate), by which kept values are multiplied; a number, or a 0-d tensor on the device.
     """
 
     keep: Tensor
-    scale: float
+    scale: float | Tensor
 
 
 class StackedConv(nn.Module):
@@ -70,7 +72,9 @@ class Source(nn.Module):
         """x [N, C, h, w] -> per operation E maps [N, C, h, w], one per outgoing edge."""
         maps = self._mixed_op(x, groups, update_stats) if self.mapped else {}
         for op, modules in self.registered.items():
-            maps[op] = [run_registered(module, x, groups, update_stats) for module in modules]
+            given = x.float() if x.dtype == torch.bfloat16 else x  # their weights are float32
+            outputs = (run_registered(module, given, groups, update_stats) for module in modules)
+            maps[op] = [y.to(x.dtype) for y in outputs]
         return maps
 
     def _mixed_op(self, x: Tensor, groups: int, update_stats: bool) -> dict[str, list[Tensor]]:
@@ -159,6 +163,9 @@ def first_edge(node: int) -> int:
 class SearchCell(nn.Module):
     """Continuous relaxation of a cell: two inputs, then nodes that are each fed by every state before them.
 
+    Inputs may be bfloat16 beside float32 weights and mixing weights: then all maps are stored in bfloat16;
+    statistics and sums over branches stay float32.
+
     Edge e = first_edge(i) + j leads from source j (0, 1: inputs; 2 + i: node i) to node i; `edges` counts
     them (14 for 4 nodes). `ops` are the columns of the mixing weights. Source: DARTS (Liu et al. 2019),
     section 2; flavours: see `chase_fast.kernels.mixed_op`. The batch norms of convolutions are affine in
@@ -217,24 +224,45 @@ class SearchCell(nn.Module):
         for node in self.nodes:
             while len(leaving) < len(states):
                 s = len(leaving)
-                leaving.append(self.sources[s](states[s], groups, update_stats))
+                maps = self.sources[s](states[s], groups, update_stats)
+                if "skip_connect" in self.ops:
+                    maps["skip_connect"] = self._skips(states[s], s, masks if self.training else None)
+                leaving.append(maps)
             edges = [
-                self._edge(states[s], maps, s, node.index, masks if self.training else None)
+                {op: outgoing[node.index - self._first_node(s)] for op, outgoing in maps.items()}
                 for s, maps in enumerate(leaving)
             ]
             states.append(node(edges, mixing, groups, update_stats))
         return torch.cat(states[2:], 1)
 
-    def _edge(
-        self, x: Tensor, maps: dict[str, list[Tensor]], source: int, node: int, masks: SkipMasks | None
-    ) -> dict[str, Tensor]:
-        """Maps of the edge source -> node by operation; x is the source's state."""
-        edge = {op: outgoing[node - self._first_node(source)] for op, outgoing in maps.items()}
-        if "skip_connect" in self.ops:
-            edge["skip_connect"] = (
-                x if masks is None else x * masks.keep[first_edge(node) + source] * masks.scale
-            )
-        return edge
+    def _skips(self, x: Tensor, source: int, masks: SkipMasks | None) -> list[Tensor]:
+        """x, the source's state, behind the dropout of each edge that leaves it."""
+        edges = [first_edge(node) + source for node in range(self._first_node(source), len(self.nodes))]
+        if masks is None:
+            return [x] * len(edges)
+        keep = [masks.keep[e] for e in edges]
+        if isinstance(masks.scale, Tensor):
+            return skip_drop(x, keep, masks.scale)
+        return [x * k * masks.scale for k in keep]
+
+    def counter_masks(
+        self, seeds: Tensor, rate: Tensor, frames: int, h: int, w: int, groups: int = 1
+    ) -> SkipMasks | None:
+        """Dropout masks that depend on nothing but seeds and rate, both read on the device: `keep_mask`.
+
+        Args:
+            seeds: int64 [S], one per sequence.
+            rate: float64 [], probability to drop, 0 <= rate < 1.
+            frames: per sequence; the frames of all are ordered as `keep_mask` says.
+            groups: of sequences.
+
+        Returns:
+            Masks for frames * S frames; None if skip is no operation.
+        """
+        if "skip_connect" not in self.ops:
+            return None
+        keep = keep_mask(seeds, rate, self.edges, frames, (h, w, self.channels), groups)
+        return SkipMasks(keep.movedim(-1, 2), 1 / (1 - rate))
 
     def sample_masks(
         self, n: int, h: int, w: int, rate: float, generator: torch.Generator | None = None

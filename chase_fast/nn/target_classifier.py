@@ -73,7 +73,8 @@ def _bin_means(start: torch.Tensor, size: torch.Tensor, bins: int, cells: int) -
     """Weight of every cell in the mean over every bin of an axis, [R, bins, cells]; 0 for an empty box."""
     size = size.clamp(min=0)
     bin_size = size / bins
-    inverse = torch.where(bin_size > 0, 1 / bin_size.where(bin_size > 0, 1), 0)
+    empty = ~(bin_size > 0)
+    inverse = (1 / bin_size.masked_fill(empty, 1)).masked_fill(empty, 0)  # `where` would copy from the host
     return axis_weights(start, size, bins, cells) * inverse[:, None, None]
 
 

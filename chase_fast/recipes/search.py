@@ -146,8 +146,14 @@ class SearchConfig:
     device: str = "auto"
     """cpu, cuda, cuda:1, ... auto takes a CUDA device if there is one. Process k that torchrun starts on a
     machine takes GPU k."""
-    precision: Literal["fp32", "fp64"] = "fp32"
-    """Type of every pass. Less precision destroys the finite difference (see docs/fidelity.md)."""
+    precision: Literal["fp32", "bf16", "fp64"] = "fp32"
+    """fp32, fp64: type of every pass. bf16, for GPUs: maps in bfloat16 in the backbone, the weight step and,
+    in the chase flavour, the gradient of the unrolled step; v and the finite difference, which less would
+    destroy, stay fp32 (see docs/fidelity.md)."""
+    graphs: bool = True
+    """On one GPU, capture a whole iteration as one CUDA graph and replay it with one launch. --no-graphs runs
+    the same function eagerly. CPUs, several ranks, operations that a user registered, --fresh-masks,
+    --backbone-train-mode and --eval-after-holdout are always eager; the first lines say so."""
     threads: int = 0
     """CPU threads; 0 leaves torch's choice. Equal results to the last digit need equal thread counts."""
     backbone_chunk: int = 10

@@ -7,8 +7,10 @@ is exact.
 A loss is given as a closure `loss(update_statistics) -> scalar`: it reads the module's parameters and alpha
 at the time of the call, and updates BatchNorm running statistics only if told so. Each closure must see the
 same batch and the same dropout masks in every call: a difference of two passes with different masks would be
-mask noise divided by 2R. Everything here is fp32 or fp64; R v is about 4e-6 per weight at C = 256,
-below the resolution of TF32 and bf16.
+mask noise divided by 2R. Weights, v and both probes are fp32 or fp64; R v is about 4e-6 per weight at
+C = 256, below the resolution of TF32 and bf16. The gradient that makes w' may come from a pass in less
+(`loss_unroll`). Nothing here reads a value on the host: R and eta may be device tensors, and a CUDA graph can
+replay all of it.
 
 Several processes, each with its part of the batch, pass `reduce(*tensors)`, which averages in place over
 them: every gradient is averaged as soon as it is there, so w', R and the result are the same in all of them.
@@ -57,8 +59,13 @@ class FlatParameters:
     def gather(self, gradients: Sequence[Tensor | None]) -> Tensor:
         """One gradient per parameter -> flat [P]; None (the loss does not depend on it) counts as zero."""
         flat = torch.empty_like(self.values)
-        for view, gradient in zip(self.split(flat), gradients):
-            view.zero_() if gradient is None else view.copy_(gradient)
+        pairs = list(zip(self.split(flat), gradients, strict=True))
+        for view, gradient in pairs:
+            if gradient is None:
+                view.zero_()
+        there = [pair for pair in pairs if pair[1] is not None]
+        if there:
+            torch._foreach_copy_(*map(list, zip(*there)))  # few launches for all of them
         return flat
 
 
@@ -159,13 +166,14 @@ def second_order(
     loss_val: Loss,
     alpha: Tensor,
     weights: FlatParameters,
-    eta: float,
+    eta: float | Tensor,
     weight_decay: float = 0.0,
     momentum: float = 0.0,
     momentum_buffer: Tensor | None = None,
     r: float = 0.01,
     every_pass_updates: bool = False,
     reduce: Reduce = alone,
+    loss_unroll: Loss | None = None,
 ) -> AlphaGradient:
     """Second-order DARTS (Liu et al. 2019, eq. 7-8), with the values of the public code.
 
@@ -177,16 +185,18 @@ def second_order(
     Args:
         alpha: leaf tensor the two closures read.
         weights: the weights that are unrolled; others stay fixed.
-        eta: step of the unroll, the present learning rate of the weights.
+        eta: step of the unroll, the present learning rate of the weights; a number, or 0-d on the device.
         momentum_buffer [P]: m, the SGD buffers; None drops the term.
         r: length of the probe (0.01 in the public code). Not a small step: see docs/fidelity.md.
         every_pass_updates: every pass at w and at the probes updates BatchNorm running statistics (three
             updates, as in the public code; the validation pass there runs on a copy whose statistics are
             thrown away).
+        loss_unroll: the training loss in the precision of the unrolled step; None: `loss_train`. Only w'
+            takes its rounding: v and the two probes are passes of the other two losses.
     """
     w = weights.values.clone()
     train, (step,) = weight_gradient(
-        loss_train, alpha, weights, update_statistics=every_pass_updates, reduce=reduce
+        loss_unroll or loss_train, alpha, weights, update_statistics=every_pass_updates, reduce=reduce
     )
     step.add_(w, alpha=weight_decay)
     if momentum_buffer is not None:

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 
 from chase_fast.data import Batch
-from chase_fast.device import resolve_device
+from chase_fast.device import device_name, resolve_device
 from chase_fast.distributed import Ranks
 from chase_fast.errors import ChaseError
 from chase_fast.nn.genotype import Genotype
@@ -25,7 +25,7 @@ from chase_fast.recipes import SearchConfig
 from chase_fast.report import write_report
 from chase_fast.runs import ALPHAS, CHECKPOINT, HISTORY, PERF, EventFile, RunFolder, peak_memory_mb
 from chase_fast.search import BEST, CELL
-from chase_fast.search.data import SearchData
+from chase_fast.search.data import SearchData, ahead
 from chase_fast.search.derive import derive, mixing_entropy
 from chase_fast.search.diagnostics import cell_counts, dominant_eigenvalue, reference_backend
 from chase_fast.search.network import Prepared, SearchNetwork
@@ -40,7 +40,7 @@ from chase_fast.search.schedule import (
 )
 from chase_fast.search.step import SearchStep
 
-FORMAT = 1  # of the checkpoint
+FORMAT = 2  # of the checkpoint
 
 
 class Interrupted(KeyboardInterrupt):
@@ -81,7 +81,7 @@ class Search:
         if self.device.type == "cuda":  # see bilevel: the finite difference needs full fp32
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
             torch.backends.cudnn.deterministic = True
-        self._data = SearchData(self.config, progress, self.ranks.part)
+        self._data = SearchData(self.config, progress, self.ranks.part, self.device)
         state = folder.load_checkpoint()
         groups = self.config.batch_groups // self.ranks.world
         self.network = SearchNetwork(self.config, self.device, groups)
@@ -92,6 +92,7 @@ class Search:
                 "features show the method, not the best tracker"
             )
         self._step = SearchStep(self.config, self.network, self.ranks)
+        progress.say(f"{device_name(self.device)}, {config.precision}, {self._step.how}")
         self._epoch = 1
         self._begin_epoch()
         self._holdout_cache: list[Prepared] | None = None
@@ -150,8 +151,8 @@ class Search:
 
     def _run_epoch(self) -> None:
         config, epoch, active = self.config, self._epoch, alpha_active(self.config, self._epoch)
-        train = self._data.batches("train", epoch, self._iteration)
-        val = self._data.batches("val", epoch, self._iteration) if active else None
+        train = ahead(self._data.batches("train", epoch, self._iteration), self.device)
+        val = ahead(self._data.batches("val", epoch, self._iteration), self.device) if active else None
         while self._iteration < config.iterations:
             if self._run_iteration(epoch, train, val):
                 self._save()

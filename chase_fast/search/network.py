@@ -5,7 +5,7 @@ The box branch is not part of it: frozen, its gradient to neck and alpha is zero
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,8 @@ from chase_fast.runs import stream
 from chase_fast.search.bilevel import FlatParameters
 from chase_fast.search.fair import mixing_weights
 
-DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
+# of weights, optimizers, differences; `bf16` stores the maps of some passes in less (see `SearchStep`)
+DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Prepared:
     which share BatchNorm statistics lie together.
 
     Attributes:
-        layer2 [N, c2, h2, w2], layer3 [N, c3, h, w]: frozen features, no gradient.
+        layer2 [N, c2, h2, w2], layer3 [N, c3, h, w]: frozen features, no gradient. From a bfloat16 backbone
+            their values are bfloat16 numbers, so `to(torch.bfloat16)` changes none.
         boxes [n_train, s, 4]: target boxes of the train frames, x y w h in crop pixels.
         labels [n_test, s, S, S]: label density (prdimp) or label (dimp) of the test frames.
         frames: (n_train, n_test).
@@ -59,6 +61,10 @@ class Prepared:
         sizes = [n * total // (train + test) // self.groups for n in self.frames] * self.groups
         ends = list(itertools.accumulate(sizes))
         return [(slice(end - size, end), 1) for end, size in zip(ends, sizes)]
+
+    def to(self, dtype: torch.dtype) -> "Prepared":
+        """The same with features of this type; a pass stores its maps in the type of its features."""
+        return replace(self, layer2=self.layer2.to(dtype), layer3=self.layer3.to(dtype))
 
     @property
     def bytes(self) -> int:
@@ -86,7 +92,7 @@ class SearchNetwork(nn.Module):
         backbone = build_backbone(config.backbone, config.backbone_weights, stream(0, "backbone") % 2**31)
         self.backbone = backbone.requires_grad_(False).eval().to(device, self.dtype)
         self.backbone.to(memory_format=torch.channels_last)
-        self._frozen = None
+        self._frozen: nn.Module | None = None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(config.seed, "weights"))
             neck = SearchNeck(backbone.channels, config.channels, config.nodes, config.ops, config.flavour)
@@ -107,7 +113,12 @@ class SearchNetwork(nn.Module):
     def calibrate_backbone(self, batches: Iterator[Batch]) -> None:
         """Sets the BatchNorm statistics of a random backbone from the images of these batches."""
         calibrate(
-            self.backbone, (images.to(self.device, self.dtype) for b in batches for images in _frames(b, 1))
+            self.backbone,
+            (
+                images.to(self.device, self.dtype)
+                for b in batches
+                for images in _frames(b.train_images, b.test_images, 1)
+            ),
         )
 
     @torch.no_grad()
@@ -130,34 +141,67 @@ class SearchNetwork(nn.Module):
                 module.running_mean.div_(1 - left)
                 module.running_var.sub_(left).div_(1 - left)
 
-    @torch.no_grad()
+    def frozen(self) -> nn.Module:
+        """The backbone for inference, made once: BatchNorm folded, and in bfloat16 with `precision=bf16`."""
+        if self._frozen is None:
+            folded = freeze(self.backbone)
+            if self.config.precision == "bf16":
+                self._frozen = folded.to(torch.bfloat16)
+            else:
+                self._frozen = fast_backbone(folded)
+        return self._frozen
+
+    def inputs(self, batch: Batch) -> dict[str, Tensor]:
+        """The tensors of a batch that a search reads: the arguments of `features`."""
+        return {
+            "train_images": batch.train_images,
+            "test_images": batch.test_images,
+            "boxes": batch.train_boxes,
+            "labels": batch.label_density if self.config.classifier == "prdimp" else batch.label,
+        }
+
     def prepare(self, batch: Batch, batch_statistics: bool = False, updates: int = 0) -> Prepared:
-        """Backbone features, once for all passes on a batch.
+        """`features` of a batch."""
+        return self.features(**self.inputs(batch), batch_statistics=batch_statistics, updates=updates)
+
+    @torch.no_grad()
+    def features(
+        self,
+        train_images: Tensor,
+        test_images: Tensor,
+        boxes: Tensor,
+        labels: Tensor,
+        batch_statistics: bool = False,
+        updates: int = 0,
+    ) -> Prepared:
+        """Backbone features, once for all passes on a batch, in the type of the weights.
 
         Args:
+            train_images [n_train, s, 3, H, W], test_images [n_test, s, 3, H, W], boxes, labels: as in
+                `Prepared`, on any device.
             batch_statistics: the backbone normalises with the statistics of this batch
                 (`backbone_train_mode`), train and test frames apart.
             updates: how many times its running statistics take these statistics in.
         """
-        frames = _frames(batch, self._groups)
+        frames = _frames(train_images, test_images, self._groups)
         if batch_statistics:
             maps = [self._with_batch_statistics(x.to(self.device, self.dtype), updates) for x in frames]
         else:
             if self.config.backbone_train_mode:
-                run = self.backbone.eval()
+                run, dtype = self.backbone.eval(), self.dtype
             else:
-                self._frozen = run = self._frozen or fast_backbone(freeze(self.backbone))
+                run = self.frozen()
+                dtype = torch.bfloat16 if self.config.precision == "bf16" else self.dtype
             images = torch.cat(frames)
             chunks = images.split(self.config.backbone_chunk)
-            maps = [run(x.to(self.device, self.dtype, memory_format=torch.channels_last)) for x in chunks]
-        layer2, layer3 = (torch.cat(parts) for parts in zip(*maps))
-        labels = batch.label_density if self.config.classifier == "prdimp" else batch.label
+            maps = [run(x.to(self.device, dtype, memory_format=torch.channels_last)) for x in chunks]
+        layer2, layer3 = (torch.cat(parts).to(self.dtype) for parts in zip(*maps))
         return Prepared(
             layer2=layer2,
             layer3=layer3,
-            boxes=batch.train_boxes.to(self.device, self.dtype),
+            boxes=boxes.to(self.device, self.dtype),
             labels=labels.to(self.device, self.dtype),
-            frames=(batch.train_images.shape[0], batch.test_images.shape[0]),
+            frames=(train_images.shape[0], test_images.shape[0]),
             groups=self._groups,
         )
 
@@ -175,14 +219,26 @@ class SearchNetwork(nn.Module):
             norm.num_batches_tracked += updates - 1
         return maps
 
-    def masks(self, data: Prepared, rate: float, seeds: Sequence[int]) -> list[SkipMasks | None]:
+    def masks(
+        self, data: Prepared, rate: float | Tensor, seeds: Sequence[int] | Tensor
+    ) -> list[SkipMasks | None]:
         """Dropout masks of the skip connections for one pass, one entry per neck call.
 
         Args:
+            rate: probability to drop.
             seeds: one per sequence, so a sequence has the same masks in whichever group or process it is.
+                Numbers on a CPU draw from torch's generator. On a CUDA device, or given as int64 [s] on the
+                device with the rate as a 0-d float64, masks come from `keep_mask`.
         """
         (train, test), groups = data.frames, data.groups
         h, w = data.layer3.shape[-2:]
+        if isinstance(seeds, Tensor) or self.device.type == "cuda":
+            seeds = torch.as_tensor(seeds, device=self.device)
+            rate = torch.as_tensor(rate, dtype=torch.float64, device=self.device)
+            drawn = self.neck.counter_masks(seeds, rate, train + test, h, w, groups)
+            if drawn is None:
+                return [None] * len(data.calls)
+            return [SkipMasks(drawn.keep[:, frames], drawn.scale) for frames, _ in data.calls]
         keep, scale = None, 1.0
         for k, seed in enumerate(seeds):
             generator = torch.Generator(self.device).manual_seed(seed)
@@ -203,7 +259,7 @@ class SearchNetwork(nn.Module):
         self,
         data: Prepared,
         masks: list | None,
-        seed: int,
+        seed: int | None,
         training: bool = True,
         update_statistics: bool = False,
     ) -> Tensor:
@@ -211,11 +267,12 @@ class SearchNetwork(nn.Module):
 
         Args:
             masks: from `masks`, or None for no dropout.
-            seed: of torch's global generator, for operations of users that draw from it.
+            seed: of torch's global generator, for operations of users that draw from it; None leaves it.
             training: batch statistics in BatchNorm; False: running statistics.
             update_statistics: the running statistics take in those of this pass.
         """
-        torch.manual_seed(seed)
+        if seed is not None:
+            torch.manual_seed(seed)
         self.neck.train(training)
         mixing = mixing_weights(self.alpha, self.config.mixing)
         outputs = []
@@ -230,13 +287,13 @@ class SearchNetwork(nn.Module):
         train, test = data.frames
         features = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
         features = features.unflatten(0, (data.groups, train + test, -1)).movedim(0, 1)
-        features = features.flatten(1, 2)  # [n_train + n_test, s, nodes C, h, w]
+        features = features.flatten(1, 2).to(self.dtype)  # [n_train + n_test, s, nodes C, h, w]
         scores = self.classifier(features[:train], features[train:], data.boxes)
         total = prdimp_loss if self.config.classifier == "prdimp" else dimp_loss
         return total(scores, data.labels)["total"]
 
 
-def _frames(batch: Batch, groups: int) -> list[Tensor]:
+def _frames(train_images: Tensor, test_images: Tensor, groups: int) -> list[Tensor]:
     """Train images and test images of each group of sequences in turn, [n s / groups, 3, H, W] each."""
-    images = batch.train_images.chunk(groups, 1), batch.test_images.chunk(groups, 1)
+    images = train_images.chunk(groups, 1), test_images.chunk(groups, 1)
     return [part.flatten(0, 1) for pair in zip(*images) for part in pair]

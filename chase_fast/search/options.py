@@ -21,6 +21,7 @@ FREE_ON_RESUME = {
     "workers",
     "device",
     "threads",
+    "graphs",
     "patience",
     "backbone_chunk",
     "holdout_cache_mb",

@@ -1,20 +1,74 @@
-"""One iteration of a search: architect step on alpha, then weight step on the same training batch."""
+"""One iteration of a search: architect step on alpha, then weight step on the same training batch.
 
-from collections.abc import Iterator, Mapping
+On a CUDA device the whole iteration is one CUDA graph (`SearchStep.function`), from the images to the updated
+weights; `why_eager` says what keeps it from being one.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from chase_fast.data import Batch
 from chase_fast.distributed import Ranks, statistics
+from chase_fast.graphs import Graph
+from chase_fast.nn.space import OPS
 from chase_fast.recipes import SearchConfig
 from chase_fast.runs import stream
-from chase_fast.search.bilevel import Loss, first_order, second_order, weight_gradient
+from chase_fast.search.adam import Adam
+from chase_fast.search.bilevel import AlphaGradient, Loss, first_order, second_order, weight_gradient
 from chase_fast.search.fair import zero_one_loss
 from chase_fast.search.network import Prepared, SearchNetwork
 from chase_fast.search.schedule import dropout_rate, learning_rate, train_mode, unroll_rate
+
+Number = float | Tensor  # a tensor is 0-d, float64, on the device
+_VAL = "val_"  # prefix of the graph inputs of the validation batch
+
+
+def why_eager(config: SearchConfig, device: torch.device, ranks: Ranks) -> str | None:
+    """What keeps an iteration from being one CUDA graph; None: nothing."""
+    own = [op for op in config.ops if op not in OPS]
+    reasons = (
+        (device.type != "cuda", "CUDA graphs need a CUDA device"),
+        (not config.graphs, "--no-graphs"),
+        (ranks.world > 1, "several ranks"),
+        (bool(own), f"{' '.join(own)} may draw other random numbers in every pass"),
+        (config.fresh_masks, "--fresh-masks"),
+        (config.backbone_train_mode, "--backbone-train-mode"),
+        (config.eval_after_holdout, "--eval-after-holdout"),
+    )
+    return next((reason for applies, reason in reasons if applies), None)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One batch of an iteration.
+
+    Attributes:
+        tensors: arguments of `SearchNetwork.features`.
+        seeds: of the dropout masks, one per sequence: a tensor, or the numbers of pass 0, 1, ...
+        training: batch statistics and dropout.
+    """
+
+    tensors: Mapping[str, Tensor]
+    seeds: Tensor | Callable[[int], list[int]]
+    training: bool = True
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The numbers that change between iterations. *_size, *_root: see `Adam.numbers`."""
+
+    eta: Number
+    dropout: Number
+    weight_size: Number
+    weight_root: Number
+    alpha_size: Number
+    alpha_root: Number
 
 
 class SearchStep:
@@ -22,19 +76,37 @@ class SearchStep:
 
     Each rank has its part of the batches; gradients are averaged and running statistics merged, so weights,
     alpha and statistics stay the same on all ranks.
+
+    BatchNorm running statistics take in one pass per iteration, that of the weight step: an update by the
+    train frames and one by the test frames (of every group). With `every_pass_updates` every pass at w and at
+    the probes w +- R v counts: four in a second-order iteration, two in a first-order one, as published.
+
+    Precision. The validation pass, which yields v, and both probes see the same features in the type of the
+    weights (float32). With `precision=bf16` the weight step stores its maps in bfloat16, and so does the
+    training gradient of the unroll in the chase flavour (in darts that moves the implicit term by several
+    per cent, see bench/precision.py); weights, gradients, statistics, the classifier and the optimizers stay
+    float32.
+
+    Args:
+        graph: run as one CUDA graph (on a CPU: its eager stand-in); None: where it can be.
+
+    Attributes:
+        how: in words, how it runs and why, for the first lines of a run.
     """
 
-    def __init__(self, config: SearchConfig, network: SearchNetwork, ranks: Ranks):
+    def __init__(self, config: SearchConfig, network: SearchNetwork, ranks: Ranks, graph: bool | None = None):
         self._config, self._network, self._ranks = config, network, ranks
-        weights = [network.neck_weights.values, network.classifier_weights.values]
-        self._weight_optimizer = torch.optim.Adam(weights, lr=config.lr, foreach=False)
-        self._alpha_optimizer = torch.optim.Adam(
+        self._weight_adam = Adam([network.neck_weights.values, network.classifier_weights.values])
+        self._alpha_adam = Adam(
             [network.alpha],
-            lr=config.alpha_lr,
             betas=(config.alpha_beta1, config.alpha_beta2),
             weight_decay=config.alpha_weight_decay,
-            foreach=False,
         )
+        reason = why_eager(config, network.device, ranks)
+        if graph is None:
+            graph = reason is None
+        self.how = "an iteration is one CUDA graph" if graph else f"eager ({reason})"
+        self._graph = Graph(self.function, network.device, self.state) if graph else None
 
     def __call__(
         self, epoch: int, iteration: int, batch: Batch, val_batch: Batch | None = None
@@ -45,33 +117,107 @@ class SearchStep:
             `train` and, with a validation batch, `val`: the losses on this rank's part, without the zero-one
             term.
         """
-        config, network = self._config, self._network
-        training = train_mode(config, epoch)
-        train_passes = 4 if val_batch is not None and config.order == 2 else 1
-        data = self._prepare(batch, config.backbone_train_mode and training, train_passes)
-        train_loss = self._loss(data, epoch, iteration, "train", training)
-        losses = {}
+        if self._graph is not None:
+            self._network.frozen()
+            losses = self._graph(**self.inputs(epoch, iteration, batch, val_batch))
+        else:
+            losses = self._eagerly(epoch, iteration, batch, val_batch)
+        self.count(val_batch is not None)
+        return dict(zip(losses, torch.stack(list(losses.values())).tolist()))
+
+    def count(self, with_alpha: bool) -> None:
+        """One more step is done."""
+        self._weight_adam.steps += 1
+        self._alpha_adam.steps += with_alpha
+
+    # as a graph
+
+    def inputs(
+        self, epoch: int, iteration: int, batch: Batch, val_batch: Batch | None = None
+    ) -> dict[str, Tensor | float]:
+        """The arguments of `function`."""
+        found: dict[str, Tensor | float] = vars(self._rates(epoch)).copy()
+        for name, prefix, b in (("train", "", batch), ("val", _VAL, val_batch)):
+            if b is not None:
+                tensors = self._network.inputs(b)
+                seeds = self._seeds(name, epoch, iteration, b.train_boxes.shape[1], 0)
+                found |= {prefix + k: t for k, t in (tensors | {"seeds": torch.tensor(seeds)}).items()}
+        return found
+
+    def function(self, **inputs: Tensor) -> dict[str, Tensor]:
+        """A whole iteration, of tensors: what a graph captures.
+
+        Args:
+            inputs: `Rates` as 0-d tensors; train_images, test_images, boxes, labels and seeds of the training
+                batch, and, unless alpha rests (warm-up), the same of the validation batch with the prefix
+                `val_`. r and the weight decays are constants of the run and no inputs.
+
+        Returns:
+            The losses. Changes `state` in place.
+        """
+        rates = Rates(**{name: inputs.pop(name) for name in (f.name for f in fields(Rates))})
+        mine = {name: t for name, t in inputs.items() if not name.startswith(_VAL)}
+        other = {name.removeprefix(_VAL): t for name, t in inputs.items() if name.startswith(_VAL)}
+        train, val = (Part(part, part.pop("seeds")) if part else None for part in (mine, other))
+        return self._iterate(train, val, rates)
+
+    def state(self) -> list[Tensor]:
+        """Every tensor that `function` changes: weights, alpha, moments, running statistics."""
+        network = self._network
+        weights = [network.neck_weights.values, network.classifier_weights.values, network.alpha]
+        moments = [*self._weight_adam.state, *self._alpha_adam.state]
+        return [*weights, *moments, *network.neck.buffers(), *network.classifier.buffers()]
+
+    # eagerly
+
+    def _eagerly(
+        self, epoch: int, iteration: int, batch: Batch, val_batch: Batch | None
+    ) -> dict[str, Tensor]:
+        training = train_mode(self._config, epoch)
+
+        def part(name: str, b: Batch, training: bool) -> Part:
+            count = b.train_boxes.shape[1]
+            seeds = lambda passes: self._seeds(name, epoch, iteration, count, passes)  # noqa: E731
+            return Part(self._network.inputs(b), seeds, training)
+
+        train, val = part("train", batch, training), None
         if val_batch is not None:
             # the released code evaluates w' in a new module, which is always in train mode
-            val_training = training or config.order == 2
-            val_data = self._prepare(val_batch, config.backbone_train_mode and val_training)
-            val_loss = self._loss(val_data, epoch, iteration, "val", val_training)
-            losses["val"] = self._architect(epoch, train_loss, val_loss)
-            del val_data, val_loss
-        for group in self._weight_optimizer.param_groups:
-            group["lr"] = learning_rate(config, epoch)
-        groups = network.neck_weights, network.classifier_weights
-        value, gradients = weight_gradient(train_loss, network.alpha, *groups, reduce=self._ranks.mean_)
-        for group, gradient in zip(groups, gradients):
-            group.values.grad = gradient
-        self._weight_optimizer.step()
-        return {"train": float(value)} | losses
+            val = part("val", val_batch, training or self._config.order == 2)
+        return self._iterate(train, val, self._rates(epoch))
 
-    def _prepare(self, batch: Batch, batch_statistics: bool, updates: int = 0) -> Prepared:
+    def _seeds(self, name: str, epoch: int, iteration: int, count: int, passes: int) -> list[int]:
+        """Seeds of the masks of this rank's sequences."""
+        first = self._ranks.rank * count  # number of this rank's first sequence in the batch
+        key = self._config.seed, "masks", name, epoch, iteration, passes
+        return [stream(*key, k) for k in range(first, first + count)]
+
+    def _rates(self, epoch: int) -> Rates:
+        config = self._config
+        weight = self._weight_adam.numbers(learning_rate(config, epoch))
+        alpha = self._alpha_adam.numbers(config.alpha_lr)
+        return Rates(unroll_rate(config, epoch), dropout_rate(config, epoch), *weight, *alpha)
+
+    # the iteration
+
+    def _iterate(self, train: Part, val: Part | None, rates: Rates) -> dict[str, Tensor]:
+        config, network = self._config, self._network
+        data = self._prepare(train, 4 if val is not None and config.order == 2 else 1)
+        exact, low = self.losses(data, train, rates.dropout)
+        losses = {}
+        if val is not None:
+            losses["val"] = self._architect(exact, low, val, rates)
+        groups = network.neck_weights, network.classifier_weights
+        value, gradients = weight_gradient(low, network.alpha, *groups, reduce=self._ranks.mean_)
+        self._weight_adam.apply(gradients, rates.weight_size, rates.weight_root)
+        return {"train": value} | losses
+
+    def _prepare(self, part: Part, updates: int = 0) -> Prepared:
+        batch_statistics = self._config.backbone_train_mode and part.training
         if not (batch_statistics and updates):
-            return self._network.prepare(batch, batch_statistics, updates)
+            return self._network.features(**part.tensors, batch_statistics=batch_statistics)
         with self._merged(self._network.backbone):
-            return self._network.prepare(batch, batch_statistics, updates)
+            return self._network.features(**part.tensors, batch_statistics=True, updates=updates)
 
     @contextmanager
     def _merged(self, module: nn.Module) -> Iterator[None]:
@@ -80,61 +226,77 @@ class SearchStep:
         yield
         self._ranks.merge_statistics_(before, module)
 
-    def _architect(self, epoch: int, train_loss: Loss, val_loss: Loss) -> float:
-        """One Adam step on alpha; the validation loss."""
-        config, network = self._config, self._network
-        alpha, weights, every = network.alpha, network.neck_weights, config.every_pass_updates
-        if config.order == 1:
-            result = first_order(val_loss, alpha, weights, every_pass_updates=every, reduce=self._ranks.mean_)
-        else:
-            result = second_order(
-                train_loss,
-                val_loss,
-                alpha,
-                weights,
-                eta=unroll_rate(config, epoch),
-                weight_decay=config.unroll_weight_decay,
-                r=config.unroll_r,
-                every_pass_updates=every,
-                reduce=self._ranks.mean_,
-            )
+    def _architect(self, exact: Loss, low: Loss, val: Part, rates: Rates) -> Tensor:
+        """One Adam step on alpha; the validation loss. exact, low: on the training batch."""
+        config, alpha = self._config, self._network.alpha
+        val_loss, _ = self.losses(self._prepare(val), val, rates.dropout)
+        result = self.alpha_gradient(exact, low, val_loss, rates.eta)
+        del val_loss
         alpha.grad = result.galpha
         if config.zero_one_weight:  # depends on alpha alone, so its gradient just adds
             leaf = alpha.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(zero_one_loss(leaf, config.zero_one_kind), [leaf])
             alpha.grad = result.galpha + config.zero_one_weight * gradient
-        self._alpha_optimizer.step()
-        return float(result.loss_val)
+        self._alpha_adam.apply([alpha.grad], rates.alpha_size, rates.alpha_root)
+        return result.loss_val
 
-    def _loss(self, data: Prepared, epoch: int, iteration: int, name: str, training: bool) -> Loss:
-        """Loss on one batch: the same dropout masks in every pass, or new ones in each (`fresh_masks`)."""
-        config, network = self._config, self._network
-        rate = dropout_rate(config, epoch) if training else 0.0
+    def alpha_gradient(self, exact: Loss, low: Loss, val: Loss, eta: Number) -> AlphaGradient:
+        """The gradient of alpha, of the order of the run, without the zero-one term.
+
+        Args:
+            exact, low: `losses` on the training batch; low is that of the unroll in the chase flavour.
+            val: the first of `losses` on the validation batch.
+        """
+        config, network, every = self._config, self._network, self._config.every_pass_updates
+        alpha, weights, reduce = network.alpha, network.neck_weights, self._ranks.mean_
+        if config.order == 1:
+            return first_order(val, alpha, weights, every_pass_updates=every, reduce=reduce)
+        return second_order(
+            exact,
+            val,
+            alpha,
+            weights,
+            eta=eta,
+            weight_decay=config.unroll_weight_decay,
+            r=config.unroll_r,
+            every_pass_updates=every,
+            reduce=reduce,
+            loss_unroll=low if config.flavour == "chase" else None,
+        )
+
+    def losses(self, data: Prepared, part: Part, dropout: Number) -> tuple[Loss, Loss]:
+        """Loss on one batch in the type of the weights, and in that of the weight step; the same dropout
+        masks in every pass, or new ones in each (`fresh_masks`)."""
+        config, network, training = self._config, self._network, part.training
+        dropped = training and config.dropout > 0 and (isinstance(dropout, Tensor) or dropout > 0)
         passes, kept = 0, None
 
-        first = self._ranks.rank * data.boxes.shape[1]  # number of this rank's first sequence in the batch
-        sequences = range(first, first + data.boxes.shape[1])
-
-        def loss(update_statistics: bool) -> torch.Tensor:
+        def loss(update_statistics: bool, data: Prepared = data) -> Tensor:
             nonlocal passes, kept
-            seeds = [stream(config.seed, "masks", name, epoch, iteration, passes, k) for k in sequences]
+            seeds, seed = part.seeds, None
+            if not isinstance(seeds, Tensor):
+                seeds = seeds(passes)
+                seed = seeds[0]
             masks = kept
-            if masks is None and rate > 0:
-                masks = network.masks(data, rate, seeds)
+            if masks is None and dropped:
+                masks = network.masks(data, dropout, seeds)
             if config.fresh_masks:
                 passes += 1
             else:
                 kept = masks
             if not update_statistics:
-                return network.loss(data, masks, seeds[0], training)
+                return network.loss(data, masks, seed, training)
             with self._merged(network.neck):
-                return network.loss(data, masks, seeds[0], training, update_statistics)
+                return network.loss(data, masks, seed, training, update_statistics)
 
-        return loss
+        if config.precision != "bf16":
+            return loss, loss
+        rounded = functools.cache(lambda: data.to(torch.bfloat16))
+        return loss, lambda update_statistics: loss(update_statistics, rounded())
 
     def state_dict(self) -> dict[str, Any]:
-        return {"weights": self._weight_optimizer.state_dict(), "alpha": self._alpha_optimizer.state_dict()}
+        return {"weights": self._weight_adam.state_dict(), "alpha": self._alpha_adam.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._weight_optimizer.load_state_dict(state["weights"])
-        self._alpha_optimizer.load_state_dict(state["alpha"])
+        self._weight_adam.load_state_dict(state["weights"])
+        self._alpha_adam.load_state_dict(state["alpha"])

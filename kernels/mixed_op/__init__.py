@@ -13,6 +13,9 @@ What follows is `node_sum`: it applies the last BN (and the leaky ReLU of chase)
 pool maps as they are. Skip and none need no work here. The average pool counts only pixels inside the map;
 convolutions have no bias. Batch norm in training uses the biased statistics of each of `groups` equal,
 consecutive parts of the batch.
+Precision: x and maps in float64, float32 or bfloat16. Weights, statistics and their gradients have the dtype
+of x, but float32 with bfloat16 maps; then every sum is in float32 and only maps are rounded (a fast backend
+also rounds the maps it keeps or passes between its kernels and the factors of its matrix products).
 Sources: DARTS (Liu et al. 2019) for `darts`, the released CHASE cell for `chase`.
 
 Memory: a fast backend keeps for the gradient its outputs and the E inputs of the inner batch norm of every
@@ -32,6 +35,7 @@ from . import native, reference
 CAN_RUN = {
     "reference": _dispatch.always,
     "cpu": _dispatch.native_cpu(torch.float32, torch.float64),
+    "triton": _dispatch.triton(torch.float32, torch.bfloat16),
 }
 FLAVOURS = ("chase", "darts")
 POOLS = ("max_pool_3x3", "avg_pool_3x3")
@@ -72,7 +76,8 @@ def mixed_op(
     """Every branch that leaves one source node.
 
     Args:
-        x: [N, C, H, W], best in channels_last memory.
+        x: [N, C, H, W], best in channels_last memory: float64, float32, or bfloat16 with float32 weights
+            and tables.
         ops: which branches, each at most once: names of POOLS and KERNEL.
         depthwise: [E, C, k, k] per convolution stage, in the order of `ops`: two for a sep_conv, one for a
             dil_conv.
@@ -83,13 +88,13 @@ def mixed_op(
         flavour: "chase" or "darts".
         groups: number of parts of the batch with statistics of their own; divides N.
         slope: of the leaky ReLU (chase).
-        backend: force `reference | cpu`.
+        backend: force `reference | cpu | triton`.
 
     Returns:
         Branches. Differentiable to x, depthwise, pointwise, gamma and beta.
 
     Raises:
-        ValueError: unknown or repeated op, wrong shapes, groups or flavour.
+        ValueError: unknown or repeated op, wrong shapes, dtypes, groups or flavour.
     """
     ops = list(ops)
     _check(x, ops, depthwise, pointwise, gamma, beta, mean, var, flavour, groups, training)
@@ -139,6 +144,18 @@ def _check(x, ops, depthwise, pointwise, gamma, beta, mean, var, flavour, groups
         wanted = [(1, c) if op in POOLS else (edges, c) for op in ops if _has_norm(op)]
         _check_shapes("mean", mean, wanted)
         _check_shapes("var", var, wanted)
+    dtype = _table_dtype(x)
+    for t in (*depthwise, *pointwise, *gamma, *beta, *(() if training else (*mean, *var))):
+        if t.dtype != dtype or t.device != x.device:
+            raise ValueError(
+                f"mixed_op: weights and tables must be {dtype} on {x.device} for x in {x.dtype}, "
+                f"not {t.dtype} on {t.device}"
+            )
+
+
+def _table_dtype(x: Tensor) -> torch.dtype:
+    """Of weights and statistics."""
+    return torch.float32 if x.dtype == torch.bfloat16 else x.dtype
 
 
 def _check_shapes(name: str, tensors: Sequence[Tensor], wanted: list[tuple[int, ...]]) -> None:
@@ -172,7 +189,15 @@ def _mixed_op(
         flat = reference.mixed_op(*inputs)
         maps, _ = _counts(names, len(depthwise[0]) if depthwise else 1)
         return [y.contiguous(memory_format=torch.channels_last) for y in flat[:maps]] + flat[maps:]
-    return native.forward(*inputs, save)
+    return _implementation(backend).forward(*inputs, save)
+
+
+def _implementation(backend: str):
+    if backend == "triton":
+        from . import triton_impl
+
+        return triton_impl
+    return native
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -188,10 +213,11 @@ def _(
     edges = len(depthwise[0]) if depthwise else 1
     maps, _ = _counts(names, edges)
     rows = [1 if op in POOLS else edges for op in names if _has_norm(op)]
+    dtype = _table_dtype(x)
     inner = edges * len(gamma) if save and backend != "reference" else 0
     return [
         *(_channels_last(x) for _ in range(maps)),
-        *(x.new_empty(r, groups, x.shape[1]) for r in rows + rows),
+        *(x.new_empty(r, groups, x.shape[1], dtype=dtype) for r in rows + rows),
         *(_channels_last(x) for _ in range(inner)),
     ]
 
@@ -219,7 +245,7 @@ def _backward_op(
     """grads: of the maps, an empty one stands for zeros. mean, var, pools, saved: as the forward returned
     them. wanted: flags of x and of every tensor of the four lists; what is not wanted comes back empty."""
     inputs = (grads, x, ops.split(","), depthwise, pointwise, gamma, beta, mean, var, pools, saved)
-    return native.backward(*inputs, flavour, training, eps, slope, wanted)
+    return _implementation(backend).backward(*inputs, flavour, training, eps, slope, wanted)
 
 
 @_backward_op.register_fake
@@ -244,6 +270,7 @@ def _setup_context(ctx, inputs, output):
     ctx.maps = maps
     ctx.given = [len(tensors) for tensors in lists[4:]]  # running statistics
     ctx.mark_non_differentiable(*output[maps:])
+    ctx.set_materialize_grads(False)  # else zeros for every output without gradient, map by map
     if ctx.backend != "reference":
         at, pools = 0, []
         for op in ctx.ops:

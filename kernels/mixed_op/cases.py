@@ -24,8 +24,8 @@ class Case:
 
 TESTS = (
     Case("tiny", 4, 3, 5, 4, 2, groups=2),
-    Case("tiny_darts", 4, 3, 5, 4, 2, flavour="darts", groups=2),
-    Case("tiny_eval", 2, 3, 5, 4, 2, training=False, groups=2),
+    Case("tiny_darts", 4, 3, 5, 4, 2, (POOLS[1], *ALL[3:5]), flavour="darts", groups=2),
+    Case("tiny_eval", 2, 3, 5, 4, 2, (POOLS[0], *ALL[2:4]), training=False, groups=2),
     Case("tiny_mixed_order", 2, 3, 5, 4, 2, ("dil_conv_5x5", "avg_pool_3x3", "sep_conv_3x3")),
     Case("tiny_one_dil", 2, 3, 5, 4, 1, ("dil_conv_3x3",)),
     Case("tiny_pools", 2, 3, 5, 4, 1, POOLS),
@@ -45,14 +45,14 @@ DIFFERENTIABLE = ("x", "depthwise", "pointwise", "gamma", "beta")
 
 
 def inputs(case: Case, device="cpu", dtype=torch.float32, seed: int = 0) -> dict:
-    """Keyword arguments of the op; x is channels_last."""
+    """Keyword arguments of the op; x is channels_last. Weights of a bfloat16 x are float32."""
     rng = torch.Generator().manual_seed(seed)
 
     def randn(*shape):
         return torch.randn(*shape, generator=rng, dtype=torch.float64)
 
     def tensor(t):
-        return t.to(device, dtype)
+        return t.to(device, torch.float32 if dtype == torch.bfloat16 else dtype)
 
     c, e = case.channels, case.edges
     seps = [op for op in case.ops if op.startswith("sep_conv")]
@@ -60,7 +60,7 @@ def inputs(case: Case, device="cpu", dtype=torch.float32, seed: int = 0) -> dict
     rows = [1 if op in POOLS else e for op in case.ops if op in POOLS or op in seps]
     x = randn(case.n, c, case.height, case.width)
     return {
-        "x": tensor(x).contiguous(memory_format=torch.channels_last),
+        "x": x.to(device, dtype).contiguous(memory_format=torch.channels_last),
         "ops": case.ops,
         "depthwise": [tensor(randn(e, c, k, k) / k) for k in kernels],
         "pointwise": [tensor(randn(e, c, c) / c**0.5) for _ in kernels],

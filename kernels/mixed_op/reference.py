@@ -31,7 +31,11 @@ def mixed_op(
     eps: float = 1e-5,
     slope: float = 0.01,
 ) -> list[Tensor]:
-    """Shapes and meaning: `chase_fast.kernels.mixed_op`; the result is flat: maps, means, variances."""
+    """Shapes and meaning: `chase_fast.kernels.mixed_op`; the result is flat: maps, means, variances.
+
+    bfloat16 x: computed in float32, maps rounded to bfloat16."""
+    storage = x.dtype
+    x = x.float() if storage == torch.bfloat16 else x
     darts = flavour == "darts"
     activated = F.relu(x) if darts and depthwise else x
     stages = iter(zip(depthwise, pointwise))
@@ -58,5 +62,5 @@ def mixed_op(
         if is_sep:
             activate = F.relu if darts else lambda y: F.leaky_relu(y, slope)
             ys = [separable(activate(y), d, p) for y, (d, p) in zip(ys, zip(*next(stages)))]
-        maps += ys
+        maps += [y.to(storage) for y in ys]
     return maps + means + variances

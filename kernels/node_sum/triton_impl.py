@@ -14,6 +14,7 @@ from torch import Tensor
 from .native import channels_last
 
 BLOCK_M = 16
+JOIN_TILES, JOIN_CHANNELS = 64, 32  # of a program that joins tiles
 IDENTITY = tl.constexpr(0)
 LRELU = tl.constexpr(2)
 
@@ -75,21 +76,29 @@ def node_sum_moments_kernel(
 
 @triton.jit
 def node_sum_join_moments_kernel(
-    part_mean, part_m2, mean, var, rows, C, tiles, BM: tl.constexpr, BC: tl.constexpr
+    part_mean, part_m2, mean, var, rows, C, tiles, BM: tl.constexpr, BT: tl.constexpr, BC: tl.constexpr
 ):
+    """Grid: (channel blocks, rows (b, group)); BT tiles at once, so that their loads overlap."""
     c = tl.program_id(0) * BC + tl.arange(0, BC)
     row = tl.program_id(1).to(tl.int64)  # (b, group)
-    first = row * tiles * C + c
+    first = row * tiles * C
     m = tl.zeros((BC,), tl.float64)
-    for k in range(tiles):
-        count = tl.minimum(BM, rows - k * BM)
-        m += count * tl.load(part_mean + first + k * C, mask=c < C, other=0.0).to(tl.float64)
+    for k in range(0, tiles, BT):
+        t = k + tl.arange(0, BT)
+        count = tl.maximum(tl.minimum(BM, rows - t * BM), 0)
+        mask = (t < tiles)[:, None] & (c < C)[None, :]
+        tile_mean = tl.load(part_mean + first + t[:, None] * C + c[None, :], mask=mask, other=0.0)
+        m += tl.sum(count[:, None] * tile_mean.to(tl.float64), 0)
     m = m / rows
     v = tl.zeros((BC,), tl.float64)
-    for k in range(tiles):
-        count = tl.minimum(BM, rows - k * BM)
-        d = tl.load(part_mean + first + k * C, mask=c < C, other=0.0).to(tl.float64) - m
-        v += tl.load(part_m2 + first + k * C, mask=c < C, other=0.0).to(tl.float64) + count * d * d
+    for k in range(0, tiles, BT):
+        t = k + tl.arange(0, BT)
+        count = tl.maximum(tl.minimum(BM, rows - t * BM), 0)
+        mask = (t < tiles)[:, None] & (c < C)[None, :]
+        tile_mean = tl.load(part_mean + first + t[:, None] * C + c[None, :], mask=mask, other=0.0)
+        d = tile_mean.to(tl.float64) - m[None, :]
+        m2 = tl.load(part_m2 + first + t[:, None] * C + c[None, :], mask=mask, other=0.0)
+        v += tl.sum(m2.to(tl.float64) + count[:, None] * d * d, 0)
     real = mean.dtype.element_ty
     tl.store(mean + row * C + c, m.to(real), mask=c < C)
     tl.store(var + row * C + c, (v / rows).to(real), mask=c < C)
@@ -134,15 +143,18 @@ def node_sum_sums_kernel(
 
 
 @triton.jit
-def node_sum_join_sums_kernel(part1, part2, sum1, sum2, C, tiles, BC: tl.constexpr):
+def node_sum_join_sums_kernel(part1, part2, sum1, sum2, C, tiles, BT: tl.constexpr, BC: tl.constexpr):
     c = tl.program_id(0) * BC + tl.arange(0, BC)
     row = tl.program_id(1).to(tl.int64)  # (b, group)
-    first = row * tiles * C + c
+    first = row * tiles * C
     s1 = tl.zeros((BC,), tl.float64)
     s2 = tl.zeros((BC,), tl.float64)
-    for k in range(tiles):
-        s1 += tl.load(part1 + first + k * C, mask=c < C, other=0.0).to(tl.float64)
-        s2 += tl.load(part2 + first + k * C, mask=c < C, other=0.0).to(tl.float64)
+    for k in range(0, tiles, BT):
+        t = k + tl.arange(0, BT)
+        at = first + t[:, None] * C + c[None, :]
+        mask = (t < tiles)[:, None] & (c < C)[None, :]
+        s1 += tl.sum(tl.load(part1 + at, mask=mask, other=0.0).to(tl.float64), 0)
+        s2 += tl.sum(tl.load(part2 + at, mask=mask, other=0.0).to(tl.float64), 0)
     tl.store(sum1 + row * C + c, s1.to(sum1.dtype.element_ty), mask=c < C)
     tl.store(sum2 + row * C + c, s2.to(sum2.dtype.element_ty), mask=c < C)
 
@@ -198,17 +210,20 @@ def node_sum_branch_grads_kernel(
 
 
 def _geometry(y: Tensor, branches: int, groups: int):
-    """(rows per group, C, tiles, grid of tiles, grid of tables, channel block)."""
+    """(rows per group, C, tiles, grid of tiles, grid of joins, channel block, blocks of a join)."""
     rows, channels = y.shape[0] // groups * y.shape[2] * y.shape[3], y.shape[1]
     block = min(128, triton.next_power_of_2(channels))
     tiles, lanes = triton.cdiv(rows, BLOCK_M), triton.cdiv(channels, block)
-    return rows, channels, tiles, (tiles, lanes, groups), (lanes, branches * groups), block
+    join = min(JOIN_CHANNELS, block)
+    joins = triton.cdiv(channels, join), branches * groups
+    blocks = {"BT": min(JOIN_TILES, triton.next_power_of_2(tiles)), "BC": join}
+    return rows, channels, tiles, (tiles, lanes, groups), joins, block, blocks
 
 
 def forward(branches, weights, gamma, beta, mean, var, kinds, groups, training, eps, slope):
     ys = tuple(channels_last(y) for y in branches)
     weights, gamma, beta = weights.contiguous(), gamma.contiguous(), beta.contiguous()
-    rows, channels, tiles, grid, tables, block = _geometry(ys[0], len(ys), groups)
+    rows, channels, tiles, grid, joins, block, blocks = _geometry(ys[0], len(ys), groups)
     kinds = tuple(kinds)
     shape = (len(ys), groups, channels)
     if training:
@@ -220,8 +235,8 @@ def forward(branches, weights, gamma, beta, mean, var, kinds, groups, training, 
         node_sum_moments_kernel[grid](
             ys, part_mean, part_m2, rows, channels, KINDS=kinds, BM=BLOCK_M, BC=block
         )
-        node_sum_join_moments_kernel[tables](
-            part_mean, part_m2, used_mean, used_var, rows, channels, tiles, BM=BLOCK_M, BC=block
+        node_sum_join_moments_kernel[joins](
+            part_mean, part_m2, used_mean, used_var, rows, channels, tiles, BM=BLOCK_M, **blocks
         )
     else:
         used_mean, used_var = mean[:, None].expand(shape).clone(), var[:, None].expand(shape).clone()
@@ -241,7 +256,7 @@ def backward(grad, branches, weights, gamma, beta, mean, var, kinds, training, e
     weights, gamma, beta = weights.contiguous(), gamma.contiguous(), beta.contiguous()
     mean, var = mean.contiguous(), var.contiguous()
     groups, kinds, wanted = mean.shape[1], tuple(kinds), tuple(wanted)
-    rows, channels, tiles, grid, tables, block = _geometry(ys[0], len(ys), groups)
+    rows, channels, tiles, grid, joins, block, blocks = _geometry(ys[0], len(ys), groups)
     shape = (len(ys), groups, channels)
     part1, part2 = torch.empty((2, len(ys), groups, tiles, channels), dtype=gamma.dtype, device=gamma.device)
     sum1, sum2 = torch.empty((2, *shape), dtype=gamma.dtype, device=gamma.device)
@@ -249,7 +264,7 @@ def backward(grad, branches, weights, gamma, beta, mean, var, kinds, training, e
         ys, grad, gamma, beta, mean, var, part1, part2, rows, channels,
         KINDS=kinds, EPS=eps, SLOPE=slope, BM=BLOCK_M, BC=block,
     )  # fmt: skip
-    node_sum_join_sums_kernel[tables](part1, part2, sum1, sum2, channels, tiles, BC=block)
+    node_sum_join_sums_kernel[joins](part1, part2, sum1, sum2, channels, tiles, **blocks)
     to_weights, to_gamma, to_beta = (
         torch.empty(t.shape, dtype=t.dtype, device=t.device) for t in (weights, gamma, beta)
     )

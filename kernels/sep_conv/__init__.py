@@ -8,10 +8,11 @@ and inference use it; the search cell has all its edges in `mixed_op`. Batch nor
 statistics of each of `groups` equal, consecutive parts of the batch; in eval mode the given ones, which a
 fast backend folds into the pointwise where no gradient is recorded.
 
-Memory plan of the fast backend: maps are read as NHWC (`channels_last`; any other layout is copied to it
-once). For the backward the outputs of the depthwise and of the pointwise are kept, as eager keeps them. The
+Memory plan of the fast backends: maps are read as NHWC (`channels_last`; any other layout is copied to it
+once). For the backward cpu keeps the outputs of the depthwise and of the pointwise, as eager keeps them; its
 products are torch's, the rest is csrc/cpu/depthwise.cpp and node_sum.cpp (a node of one branch is a batch
-norm with its activation).
+norm with its activation). triton keeps the output of the pointwise and computes the depthwise again; in eval
+mode with nothing to record it is one kernel and writes nothing but the results.
 Sources: DARTS (Liu et al. 2019) for `darts`, the released CHASE cell for `chase`.
 """
 
@@ -25,6 +26,7 @@ from . import reference
 CAN_RUN = {
     "reference": _dispatch.always,
     "cpu": _dispatch.native_cpu(torch.float32, torch.float64),
+    "triton": _dispatch.triton(torch.float32, torch.bfloat16),
 }
 FLAVOURS = ("chase", "darts")
 SMALL = 1 << 16  # values of x
@@ -52,19 +54,20 @@ def sep_conv(
 
     Args:
         x: [N, C, H, W], best in channels_last memory.
-        depthwise: [C, k, k], k odd.
-        pointwise: [D, C].
+        depthwise: [C, k, k], k odd. triton copies it unless its memory is in the order [k, k, C].
+        pointwise: [D, C]. All weights and tables have the dtype of x, but float32 with bfloat16 maps: then
+            sums and the gradients of the weights are float32 too. Autocast has no effect.
         gamma, beta: [D], scale and shift of the batch norm.
         mean, var: [D], running statistics; read (and required) only with training=False.
         flavour: "chase" or "darts".
         groups: number of parts of the batch with statistics of their own; divides N.
         slope: of the leaky ReLU (chase).
-        backend: force `reference | cpu`. Not forced, maps of less than SMALL values with gradient take the
-            reference: the overhead of two custom ops is more than cpu gains.
+        backend: force `reference | cpu | triton`. Not forced, CPU maps of less than SMALL values with
+            gradient take the reference: the overhead of two custom ops is more than cpu gains.
 
     Returns:
-        y [N, D, H', W'] in channels_last memory, H' = ceil(H / stride); mean and biased variance used,
-        [groups, D], without gradient.
+        y [N, D, H', W'] in the dtype of x and channels_last memory, H' = ceil(H / stride); mean and biased
+        variance used, [groups, D], without gradient.
         Differentiable to x, depthwise, pointwise, gamma and beta; twice on the reference backend.
 
     Raises:
@@ -84,17 +87,17 @@ def sep_conv(
         return reference.sep_conv(*arguments, *options)
     _check_tables(x, tables)
     if not keep and type(x) is Tensor and not torch.compiler.is_compiling():
-        from . import native  # nothing to record: the custom op would only add its overhead
-
-        return native.forward(*arguments, *options, False)[:3]
+        # nothing to record: the custom op would only add its overhead
+        return _implementation(backend).forward(*arguments, *options, False)[:3]
     return _sep_conv(*arguments, *options, keep, backend)[:3]
 
 
 def _check_tables(x: Tensor, tables: tuple[Tensor, ...]) -> None:
+    dtype = torch.float32 if x.dtype == torch.bfloat16 else x.dtype
     for t in tables:
-        if (t.dtype, t.device) != (x.dtype, x.device):
+        if (t.dtype, t.device) != (dtype, x.device):
             raise ValueError(
-                f"sep_conv: weights {t.dtype} on {t.device} must be as x, {x.dtype} on {x.device}"
+                f"sep_conv: weights {t.dtype} on {t.device} must be {dtype} on {x.device} for x {x.dtype}"
             )
     if any(t.shape != tables[1].shape[:1] for t in tables[2:]):
         shapes = [list(t.shape) for t in tables[2:]]
@@ -120,6 +123,16 @@ def _check(x, depthwise, pointwise, mean, var, flavour, groups, training) -> Non
         raise ValueError("sep_conv: training=False needs the running mean and var")
 
 
+def _implementation(backend: str):
+    if backend == "triton":
+        from . import triton_impl
+
+        return triton_impl
+    from . import native
+
+    return native
+
+
 @torch.library.custom_op("chase_fast::sep_conv", mutates_args=())
 def _sep_conv(
     x: Tensor,
@@ -139,14 +152,13 @@ def _sep_conv(
     keep: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """y, mean, var, and with `keep` for the backward the outputs of the depthwise and of the pointwise."""
+    """y, mean, var, and for the backward the outputs of the depthwise (cpu with `keep`) and of the pointwise
+    (cpu and triton with `keep`); else these two are empty."""
     inputs = (x, depthwise, pointwise, gamma, beta, mean, var)
     options = (stride, dilation, flavour, groups, training, eps, slope)
     if backend == "reference":
         return *reference.sep_conv(*inputs, *options), x.new_empty(0), x.new_empty(0)
-    from . import native
-
-    return native.forward(*inputs, *options, keep)
+    return _implementation(backend).forward(*inputs, *options, keep)
 
 
 @_sep_conv.register_fake
@@ -179,7 +191,7 @@ def _(
         new_map(d),
         gamma.new_empty(groups, d),
         gamma.new_empty(groups, d),
-        new_map(c) if kept else x.new_empty(0),
+        new_map(c) if kept and backend == "cpu" else x.new_empty(0),
         new_map(d) if kept else x.new_empty(0),
     )
 
@@ -207,12 +219,10 @@ def _backward_op(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, depthwise, pointwise, gamma, beta; an unwanted one of the first three is empty.
 
-    mean, var [groups, D], between and product (outputs of the depthwise and the pointwise) as the forward
-    returned them.
+    mean, var [groups, D], between and product (outputs of the depthwise, if kept, and the pointwise) as the
+    forward returned them.
     """
-    from . import native
-
-    return native.backward(
+    return _implementation(backend).backward(
         grad,
         x,
         depthwise,

@@ -40,19 +40,19 @@ DIFFERENTIABLE = ("x", "depthwise", "pointwise", "gamma", "beta")
 
 
 def inputs(case: Case, device="cpu", dtype=torch.float32, seed: int = 0) -> dict:
-    """Keyword arguments of the op; x is channels_last."""
+    """Keyword arguments of the op; x is channels_last, weights are float32 with bfloat16 maps."""
     rng = torch.Generator().manual_seed(seed)
 
     def randn(*shape):
         return torch.randn(*shape, generator=rng, dtype=torch.float64)
 
     def tensor(t):
-        return t.to(device, dtype)
+        return t.to(device, torch.float32 if dtype == torch.bfloat16 else dtype)
 
     c, d = case.channels, case.out_channels or case.channels
     x = randn(case.n, c, case.height, case.width)
     return {
-        "x": tensor(x).contiguous(memory_format=torch.channels_last),
+        "x": x.to(device, dtype).contiguous(memory_format=torch.channels_last),
         "depthwise": tensor(randn(c, case.kernel, case.kernel) / case.kernel),
         "pointwise": tensor(randn(d, c) / c**0.5),
         "gamma": tensor(1 + 0.3 * randn(d)),

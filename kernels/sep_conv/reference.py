@@ -1,5 +1,7 @@
 """Definition of `sep_conv` in plain torch; its gradient is autograd's. Source: the DARTS search space."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -46,6 +48,12 @@ def batch_norm(
     return y, torch.stack(means), torch.stack(variances)
 
 
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """Inside, products keep the dtype of their inputs; devices like meta have no autocast to switch off."""
+    known = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if known else nullcontext()
+
+
 def sep_conv(
     x: Tensor,
     depthwise: Tensor,
@@ -62,11 +70,13 @@ def sep_conv(
     eps: float = 1e-5,
     slope: float = 0.01,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Shapes and meaning: `chase_fast.kernels.sep_conv`."""
-    if flavour == "darts":
-        x = F.relu(x)
-    y = separable(x, depthwise, pointwise, stride, dilation)
-    y, mean, var = batch_norm(y, gamma, beta, mean, var, groups, training, eps)
-    if flavour == "chase":
-        y = F.leaky_relu(y, slope)
-    return y, mean, var
+    """Shapes and meaning: `chase_fast.kernels.sep_conv`. Computes in the dtype of the weights."""
+    y = x.to(pointwise.dtype)
+    with without_autocast(x.device):
+        if flavour == "darts":
+            y = F.relu(y)
+        y = separable(y, depthwise, pointwise, stride, dilation)
+        y, mean, var = batch_norm(y, gamma, beta, mean, var, groups, training, eps)
+        if flavour == "chase":
+            y = F.leaky_relu(y, slope)
+    return y.to(x.dtype), mean, var

@@ -31,7 +31,9 @@ def compile_all() -> dict[str, dict]:
         }
         for kernel in KERNELS:
             block = case.channels if kernel is t.node_sum_table_grads_kernel else 128
-            constants = values | {"BM": t.BLOCK_M, "BC": block}
+            if kernel in (t.node_sum_join_moments_kernel, t.node_sum_join_sums_kernel):
+                block = t.JOIN_CHANNELS
+            constants = values | {"BM": t.BLOCK_M, "BT": t.JOIN_TILES, "BC": block}
             constants = {k: v for k, v in constants.items() if k in kernel.arg_names}
             signature = {
                 name: "i32" if name in INTEGERS else maps.get(name, "*fp32")

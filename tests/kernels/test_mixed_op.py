@@ -10,10 +10,11 @@ import torch
 from chase_fast.kernels import mixed_op as package
 from chase_fast.kernels.mixed_op import cases
 from chase_fast.kernels.mixed_op.reference import mixed_op as reference
-from tests.kernels.aot import ROOT
-from tests.kernels.harness import OpTests, outgoing, tensors
+from tests.kernels.aot import ROOT, check_fits, compile_in_subprocess
+from tests.kernels.harness import OpTests, device_of, each, interpreted, outgoing, skip_unless, tensors
 from tests.tolerances import KERNEL, assert_close
 
+SMALLEST = ("tiny_mixed_order", "tiny_one_dil", "tiny_pools")
 LISTS = ("depthwise", "pointwise", "gamma", "beta", "mean", "var")
 
 
@@ -27,6 +28,28 @@ class TestMixedOp(OpTests):
     reference = staticmethod(reference)
     can_run = package.CAN_RUN
     cases = cases
+    interpreted = tuple(case.name for case in cases.TESTS if case.name.startswith("tiny"))
+
+    def test_matches_reference(self, case, backend, dtype, layout, monkeypatch):
+        self.not_slow(case, backend, layout != "contiguous")
+        super().test_matches_reference(case, backend, dtype, layout, monkeypatch)
+
+    def test_twice_the_same_bits(self, case, backend):
+        self.not_slow(case, backend, True)
+        super().test_twice_the_same_bits(case, backend)
+
+    def test_opcheck(self, small, backend):
+        super().test_opcheck(self.smaller(small, backend), backend)
+
+    def test_second_derivative_is_refused(self, small, fast):
+        super().test_second_derivative_is_refused(self.smaller(small, fast), fast)
+
+    def smaller(self, small, backend: str):
+        return next(c for c in cases.TESTS if c.name == SMALLEST[0]) if interpreted(backend) else small
+
+    def not_slow(self, case, backend: str, again: bool) -> None:
+        if interpreted(backend) and again and case.name not in SMALLEST:
+            pytest.skip("triton: a run of this case in the interpreter takes seconds, one is enough")
 
     def op_call(self, inputs, backend):
         options = (inputs["flavour"], inputs["groups"], inputs["training"], 1e-5, 0.01, True, backend)
@@ -113,6 +136,102 @@ def test_only_what_is_wanted(wanted, flavour):
             assert_close(value, expected[name], KERNEL[torch.float64], f"{name} of maps {used}")
 
 
+def near(backend: str, case: cases.Case, dtype: torch.dtype, **changes) -> dict:
+    """Inputs on the backend's device."""
+    skip_unless(package.CAN_RUN, backend, dtype)
+    return cases.inputs(case, device_of(backend), dtype) | changes
+
+
+def doubled(inputs: dict) -> dict:
+    return {name: each(lambda t: t.detach().double(), value) for name, value in inputs.items()}
+
+
+PARTS = cases.Case("parts", 2, 3, 4, 7, 2, ("sep_conv_3x3", "dil_conv_3x3", "max_pool_3x3"), groups=2)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "used"),
+    [
+        (("x",), slice(None)),
+        (("depthwise",), slice(1, 3)),  # an edge of either convolution
+        (("pointwise",), slice(None)),
+        (("gamma",), slice(1, 3)),
+        (("beta", "x"), slice(0, 2)),
+    ],
+)
+def test_only_what_is_wanted_on_triton(wanted, used, monkeypatch):
+    """The same; weight gradients are not even launched where they are not wanted."""
+    inputs = near("triton", PARTS, torch.float32)
+    from chase_fast.kernels.mixed_op import triton_backward
+
+    for name in ("depthwise", "pointwise"):
+        if name not in wanted:
+            monkeypatch.delattr(triton_backward, f"_{name}_weights")
+    got = gradients(inputs, wanted, "triton", used)
+    expected = gradients(doubled(inputs), wanted, "reference", used)
+    for name, value in got.items():
+        assert_close(value, expected[name], KERNEL[torch.float32], name)
+
+
+@pytest.mark.parametrize("backend", ("reference", "triton", "cuda"))
+@pytest.mark.parametrize("flavour", package.FLAVOURS)
+def test_bfloat16(backend, flavour):
+    """bfloat16 maps with float32 weights, statistics and gradients of them."""
+    if backend not in package.CAN_RUN:
+        pytest.skip(f"mixed_op has no {backend} backend")
+    ops = ("avg_pool_3x3", "sep_conv_3x3", "max_pool_3x3", "dil_conv_3x3")
+    inputs = near(backend, cases.Case("bf16", 2, 3, 6, 8, 1, ops, flavour, groups=2), torch.bfloat16)
+    # inner activations far from their kink, where rounding of the maps would decide on the derivative
+    inputs |= {"gamma": [0.3 * g for g in inputs["gamma"]], "beta": [2 * b.sign() for b in inputs["beta"]]}
+    wide = doubled(inputs)
+    branches, exact = (
+        package.mixed_op(**inputs, backend=backend),
+        package.mixed_op(**wide, backend="reference"),
+    )
+    assert {m.dtype for m in branches.maps} == {torch.bfloat16}
+    assert {t.dtype for t in (*branches.mean, *branches.var)} == {torch.float32}
+    for name, values in branches._asdict().items():
+        for value, expected in zip(values, getattr(exact, name)):
+            assert_close(value, expected, KERNEL[torch.bfloat16], name)
+    got = gradients(inputs, cases.DIFFERENTIABLE, backend)
+    expected = gradients(wide, cases.DIFFERENTIABLE, "reference")
+    for name, value in got.items():
+        assert value.dtype == (torch.bfloat16 if name == "x[0]" else torch.float32)
+        assert_close(value, expected[name], KERNEL[torch.bfloat16], name)
+
+
+@pytest.mark.parametrize("backend", ("triton",))
+def test_graph_replay(backend):
+    """Captured in a CUDA graph, forward and backward follow their inputs in replay."""
+    inputs = near(backend, cases.TESTS[0], torch.float32)
+    if inputs["x"].device.type != "cuda":
+        pytest.skip("CUDA graphs need a GPU")
+
+    def step():
+        made = gradients(inputs, cases.DIFFERENTIABLE, backend)
+        return *package.mixed_op(**inputs, backend=backend).maps, *made.values()
+
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        step()  # compiles the kernels
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    inputs["x"].copy_(inputs["x"].flip(0) * 1.5)
+    graph.replay()
+    for a, b in zip(captured, step()):
+        assert torch.equal(a, b)
+
+
+def test_triton_compiles_for_sm_90():
+    pytest.importorskip("triton")
+    usage = compile_in_subprocess("tests.kernels.aot_mixed_op", "compile_all")
+    assert len(usage) == 37
+    for kernel in usage.values():
+        check_fits(kernel)
+
+
 def test_edges_in_blocks(monkeypatch):
     """Edges that do not fit the caches together pass the stages one by one: the same bits."""
     inputs = cases.inputs(cases.Case("blocks", 2, 20, 9, 10, 3))
@@ -122,12 +241,13 @@ def test_edges_in_blocks(monkeypatch):
     assert all(torch.equal(parts[name], whole[name]) for name in whole)
 
 
-def test_equal_values_in_a_pool():
+@pytest.mark.parametrize(("backend", "dtype"), [("cpu", torch.float64), ("triton", torch.float32)])
+def test_equal_values_in_a_pool(backend, dtype):
     """The gradient of a maximum goes to its first pixel, as torch's does."""
-    inputs = cases.inputs(next(c for c in cases.TESTS if c.name == "tiny_pools"), dtype=torch.float64)
+    inputs = near(backend, next(c for c in cases.TESTS if c.name == "tiny_pools"), dtype)
     inputs["x"] = inputs["x"].round()
-    got, expected = (gradients(inputs, ("x",), backend)["x[0]"] for backend in ("cpu", "reference"))
-    assert_close(got, expected, KERNEL[torch.float64])
+    got = gradients(inputs, ("x",), backend)["x[0]"]
+    assert_close(got, gradients(doubled(inputs), ("x",), "reference")["x[0]"], KERNEL[dtype])
 
 
 def test_threads_do_not_change_a_bit():
@@ -184,7 +304,9 @@ def test_narrower_instruction_sets(isa):
         ({"training": False, "mean": []}, "mean has shapes"),
         ({"flavour": "vgg"}, "unknown flavour"),
         ({"groups": 3}, "multiple of groups"),
-        ({"backend": "triton"}, "not written yet"),
+        ({"backend": "cuda"}, "not written yet"),
+        ({"gamma": [torch.ones(2, 3, dtype=torch.float64)] * 2}, "must be torch.float32"),
+        ({"x": torch.zeros(4, 3, 5, 4, dtype=torch.float64)}, "must be torch.float64"),
     ],
 )
 def test_wrong_input(change, text):
