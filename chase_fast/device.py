@@ -26,3 +26,10 @@ def resolve_device(name: "str | torch.device") -> "torch.device":
             f"--device {name} cannot be used ({str(e).splitlines()[0]}); try cpu, cuda or auto"
         ) from None
     return device
+
+
+def device_name(device: "torch.device") -> str:
+    """cuda:0 (NVIDIA H200), cpu, ...: for the first lines of a run."""
+    import torch
+
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
