@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 OPS = sorted(p.parent.name for p in (ROOT / "kernels").glob("*/__init__.py"))
-_LOOP = {"nn", "data", "kernels", "runs", "recipes", "report", "distributed", "progress", "device"}
+_LOOP = {"nn", "data", "kernels", "runs", "recipes", "report", "distributed", "progress", "device", "graphs"}
 # part of chase_fast -> the parts it may import, beside itself, errors and _version
 MAY = {
     "kernels": set(),
@@ -16,6 +16,7 @@ MAY = {
     "runs": set(),
     "progress": set(),
     "device": set(),
+    "graphs": set(),
     "stored": {"runs"},
     "cells": {"nn"},
     "distributed": {"nn", "device"},  # of nn only norm, whose statistics it merges
