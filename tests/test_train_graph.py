@@ -169,17 +169,17 @@ def test_same_update_as_the_eager_step(values, monkeypatch):
 def test_a_cpu_runs_the_eager_step_and_says_why():
     config, net, _ = tiny()
     step = make_step(config, net, Losses(config, CPU), Ranks())
-    assert type(step) is TrainStep and step.how == "eager (a CUDA graph needs a CUDA device)"
+    assert type(step) is TrainStep and step.how == "eager (CUDA graphs need a CUDA device)"
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(
     ("values", "world", "kind", "how"),
     [
-        ({}, 1, GraphStep, "one CUDA graph per step"),
+        ({}, 1, GraphStep, "an iteration is one CUDA graph"),
         ({"graphs": False}, 1, GraphStep, "eager (--no-graphs)"),
         ({"compile": True}, 1, TrainStep, "eager (--compile)"),
-        ({}, 2, TrainStep, "eager (2 ranks)"),
+        ({}, 2, TrainStep, "eager (several ranks)"),
     ],
 )
 def test_a_gpu_replays_unless_flags_or_ranks_forbid(values, world, kind, how):

@@ -31,7 +31,6 @@ class GraphStep(TrainStep):
         super().__init__(config, net, losses, Ranks())
         make_moments(self.optimizer)  # before a capture: its warm-up steps are taken back
         self._graph = Graph(self.whole, losses.device, self.state, enabled)
-        self.how = "one CUDA graph per step" if self._graph.captures else "eager"
 
     def __call__(self, batch: Batch, epoch: int, iteration: int) -> list[float]:
         return self._graph(**self.inputs(batch, epoch, iteration)).tolist()
@@ -73,20 +72,23 @@ class GraphStep(TrainStep):
         moments_to(self.optimizer, self._losses.device)
 
 
+def why_eager(config: TrainConfig, device: torch.device, ranks: Ranks) -> str | None:
+    """What keeps an iteration from being one CUDA graph; None: nothing."""
+    reasons = (
+        (device.type != "cuda", "CUDA graphs need a CUDA device"),
+        (ranks.world > 1, "several ranks"),
+        (config.compile, "--compile"),
+        (not config.graphs, "--no-graphs"),
+    )
+    return next((reason for applies, reason in reasons if applies), None)
+
+
 def make_step(config: TrainConfig, net: TrackerNet, losses: Losses, ranks: Ranks) -> TrainStep:
     """The step for this device and these flags; its `how` says which it is and why."""
-    if losses.device.type != "cuda":
-        why = "a CUDA graph needs a CUDA device"
-    elif ranks.world > 1:
-        why = f"{ranks.world} ranks"
-    elif config.compile:
-        why = "--compile"
-    elif config.graphs:
-        return GraphStep(config, net, losses)
+    reason = why_eager(config, losses.device, ranks)
+    if reason in (None, "--no-graphs"):
+        step: TrainStep = GraphStep(config, net, losses, enabled=reason is None)
     else:
-        step: TrainStep = GraphStep(config, net, losses, enabled=False)
-        step.how = "eager (--no-graphs)"
-        return step
-    step = TrainStep(config, net, losses, ranks)
-    step.how = f"eager ({why})"
+        step = TrainStep(config, net, losses, ranks)
+    step.how = "an iteration is one CUDA graph" if reason is None else f"eager ({reason})"
     return step
