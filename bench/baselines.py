@@ -48,6 +48,7 @@ def sep_conv(
     padding = dilation * (depthwise.shape[-1] - 1) // 2
     if flavour == "darts":
         x = F.relu(x)
+    depthwise, pointwise = depthwise.to(x.dtype), pointwise.to(x.dtype)  # as autocast does
     x = F.conv2d(x, depthwise[:, None], None, stride, padding, dilation, groups=x.shape[1])
     x = F.conv2d(x, pointwise[:, :, None, None])
     parts = x.chunk(groups) if training else (x,)
@@ -74,7 +75,7 @@ def mixed_op(x, ops, depthwise, pointwise, gamma, beta, mean, var, flavour, grou
     maps = []
 
     def separable(y: Tensor, stage: tuple[Tensor, Tensor], e: int, dilation: int) -> Tensor:
-        d, p = (weights[e] for weights in stage)
+        d, p = (weights[e].to(y.dtype) for weights in stage)
         y = F.conv2d(y, d[:, None], padding=dilation * (d.shape[-1] // 2), dilation=dilation, groups=len(d))
         return F.conv2d(y, p[:, :, None, None])
 
