@@ -115,6 +115,23 @@ def prroi_pool(features: Tensor, rois: Tensor, output_size, scale: float) -> Ten
     return torch.cat(pooled)[torch.cat(order).argsort()]
 
 
+def pool_boxes(maps: Tensor, boxes: Tensor, size: int, scale: float) -> Tensor:
+    """PrRoI pooling of P boxes of every image, as two batched matrix products.
+
+    maps [B, C, H, W], boxes [B, P, 4] as x, y, w, h in pixels -> [B P, C, size, size].
+    """
+    b, c, h, w = maps.shape
+    x, y, width, height = (boxes.flatten(0, 1) * scale).unbind(1)
+    width, height = width.clamp(min=0), height.clamp(min=0)
+    area = width * height / size**2
+    per_area = torch.where(area == 0, 0.0, 1 / torch.where(area == 0, 1.0, area))
+    rows = axis_weights(y, height, size, h) * per_area[:, None, None]  # [B P, size, H]
+    columns = axis_weights(x, width, size, w)
+    lines = rows.view(b, -1, h) @ maps.to(rows.dtype).permute(0, 2, 3, 1).reshape(b, h, w * c)
+    lines = lines.view(-1, size, w, c)  # [B P, size, W, C]
+    return (columns.unsqueeze(1) @ lines).permute(0, 3, 1, 2)
+
+
 def kl_loss(scores: Tensor, density: Tensor, grid_scale: float) -> Tensor:
     """log_softmax and the cross entropy with a density of any mass."""
     log_q = scores.flatten(-2).log_softmax(-1).view_as(scores)

@@ -104,3 +104,24 @@ def time_limit(seconds: float) -> Iterator[None]:
 def synchronise(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+class Memory:
+    """Peak of the device memory that is taken within, MiB, without what was there before; on a CPU None."""
+
+    mib: float | None = None
+
+    def __init__(self, device: torch.device):
+        self._device = device
+
+    def __enter__(self) -> "Memory":
+        if self._device.type == "cuda":
+            synchronise(self._device)
+            self._before = torch.cuda.memory_allocated(self._device)
+            torch.cuda.reset_peak_memory_stats(self._device)
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self._device.type == "cuda":
+            synchronise(self._device)
+            self.mib = (torch.cuda.max_memory_allocated(self._device) - self._before) / 2**20

@@ -20,7 +20,6 @@ def test_measures_frames_and_crop_cache(monkeypatch, capsys):
         assert set(found) == {"warm-up", "alpha", "hold-out", "data alone"}
         assert all(row["mean"] > 0 and 0 <= row["wait_share"] <= 1 for row in found.values())
         assert found["alpha"]["count"] == 2
-        assert found["alpha"]["mean"] > found["warm-up"]["mean"]  # five passes against one
     totals = [row for row in rows if "projected_hours" in row]
     assert len(totals) == 2 and not any(row["enough"] for row in totals)
     assert all(row["projected_hours"][70] > row["projected_hours"][41] > 0 for row in totals)
