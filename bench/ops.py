@@ -21,6 +21,7 @@ import importlib
 import json
 import statistics
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,7 +64,11 @@ def as_list(value) -> list[Tensor]:
 
 
 class Run:
-    """One candidate on one case: its outputs and gradients, for each copy of the inputs."""
+    """One candidate on one case: its outputs and gradients, for each copy of the inputs.
+
+    Args:
+        allow_tf32: of the call and of its gradient.
+    """
 
     def __init__(
         self,
@@ -71,8 +76,9 @@ class Run:
         inputs: dict,
         differentiable: tuple[str, ...],
         incoming: list[Tensor] | None = None,
+        allow_tf32: bool = False,
     ):
-        self.function, self._differentiable = function, differentiable
+        self.function, self._differentiable, self._allow_tf32 = function, differentiable, allow_tf32
         self.copies = [self._leaves(inputs)]
         self.incoming = incoming
 
@@ -90,17 +96,18 @@ class Run:
             self.copies.append(self._leaves({name: map_tensors(torch.clone, v) for name, v in first.items()}))
 
     def forward(self, copy: int = 0) -> list[Tensor]:
-        with torch.no_grad():
+        with torch.no_grad(), tf32(self._allow_tf32):
             return as_list(self.function(**self.copies[copy]))
 
     def both(self, copy: int = 0) -> tuple[list[Tensor], list[Tensor]]:
         """Outputs, and gradients for a fixed incoming gradient (0 where a leaf is not reached)."""
         inputs = self.copies[copy]
         leaves = [t for name in self._differentiable for t in as_list(inputs[name])]
-        outputs = as_list(self.function(**inputs))
-        active = [o for o in outputs if o.requires_grad]
-        self.incoming = self.incoming or [baselines.ramp(o) for o in active]
-        got = torch.autograd.grad(active, leaves, self.incoming, allow_unused=True)
+        with tf32(self._allow_tf32):
+            outputs = as_list(self.function(**inputs))
+            active = [o for o in outputs if o.requires_grad]
+            self.incoming = self.incoming or [baselines.ramp(o) for o in active]
+            got = torch.autograd.grad(active, leaves, self.incoming, allow_unused=True)
         return outputs, [torch.zeros_like(t) if g is None else g for t, g in zip(leaves, got)]
 
     def work(self, name: str, mode: str) -> roofline.Work | None:
@@ -153,14 +160,6 @@ def low(inputs: dict) -> dict:
     }
 
 
-def with_tf32(function: Callable) -> Callable:
-    def run(**inputs):
-        with tf32(True):
-            return function(**inputs)
-
-    return run
-
-
 def make_runs(args, op: str, function: str, module, inputs: dict, differentiable, incoming) -> dict[str, Run]:
     """The candidates on these inputs, those that are not equal included."""
     device, dtype = torch.device(args.device), getattr(torch, args.dtype)
@@ -172,7 +171,7 @@ def make_runs(args, op: str, function: str, module, inputs: dict, differentiable
     if args.not_equal and dtype == torch.float32:
         plain = plain or functions["reference"]
         if device.type == "cuda":
-            runs["eager TF32"] = Run(with_tf32(plain), inputs, differentiable, incoming)
+            runs["eager TF32"] = Run(plain, inputs, differentiable, incoming, allow_tf32=True)
         half = incoming and [g.bfloat16() for g in incoming]
         runs["eager bf16"] = Run(plain, low(inputs), differentiable, half)
     return runs
@@ -310,6 +309,7 @@ def main(argv: list[str] | None = None) -> dict:
         action=argparse.BooleanOptionalAction,
         help="the plain version in TF32 and bfloat16 (default: on a GPU)",
     )
+    parser.add_argument("--budget", type=float, metavar="SECONDS", help="no new case after this long")
     parser.add_argument("--save", action="store_true", help="write bench/results/DATE_DEVICE.json")
     args = parser.parse_args(argv)
 
@@ -334,12 +334,17 @@ def main(argv: list[str] | None = None) -> dict:
     chosen = [known[name] for name in args.case] if args.case else cases.PAPER
     result = {"machine": machine(device), "dtype": args.dtype, "rows": []}
     print(json.dumps(result["machine"]))
+    begin, name = time.monotonic(), args.op if args.dtype == "float32" else f"{args.op} {args.dtype}"
     for case in chosen:
         for function in [args.function] if args.function else functions:
+            if args.budget and result["rows"] and time.monotonic() - begin > args.budget:
+                print(f"left out, --budget is spent: {case.name} {function}")
+                continue
             result["rows"] += time_case(args, args.op, function, case)
+            if args.save:  # also what a later case that fails would lose
+                path = save(result, name)
     if args.save:
-        name = args.op if args.dtype == "float32" else f"{args.op} {args.dtype}"
-        print(save(result, name))
+        print(path)
     return result
 
 

@@ -72,6 +72,11 @@ def test_results_are_written_with_device_versions_and_commit(tmp_path, monkeypat
     assert {"device", "torch", "commit", "date"} <= result["machine"].keys() and result["rows"]
 
 
+def test_a_spent_budget_leaves_cases_out_and_says_so(capsys):
+    assert run("--op", "kl_loss", "--case", "tiny", "--case", "odd", "--budget", "1e-9")[-1]["case"] == "tiny"
+    assert "left out, --budget is spent: odd" in capsys.readouterr().out
+
+
 # counts
 
 
