@@ -32,10 +32,11 @@ import torch
 
 from bench.common import machine, save
 from bench.timing import synchronise
+from chase_fast.data import Batch
 from chase_fast.distributed import Ranks
 from chase_fast.recipes import SearchConfig, search_recipe
 from chase_fast.runs import peak_memory_mb
-from chase_fast.search.data import ROLES, SearchData
+from chase_fast.search.data import ROLES, SearchData, ahead
 from chase_fast.search.network import SearchNetwork
 from chase_fast.search.progress import SearchProgress
 from chase_fast.search.step import SearchStep
@@ -85,24 +86,22 @@ def consecutive(items: Iterator, run: Callable, count: int, skip: int, device: t
 
 def measure(config: SearchConfig, device: torch.device, args: argparse.Namespace) -> dict[str, Measured]:
     """Everything of one source of data: warm-up, alpha, hold-out, and the loader alone."""
-    data = SearchData(config, SearchProgress(quiet=True), pin=device.type == "cuda")
+    data = SearchData(config, SearchProgress(quiet=True), device=device)
     network = SearchNetwork(config, device)
     if config.backbone_weights == "random":
         network.calibrate_backbone(data.calibration())
     step = SearchStep(config, network, Ranks())
     print(f"  {getattr(step, 'how', 'eager')}", flush=True)
     active = config.warmup_epochs + 1
+
+    def batches(name: str, epoch: int) -> Iterator[Batch]:
+        return ahead(data.batches(name, epoch), device)
+
+    train, pairs = batches("train", 1), zip(batches("train", active), batches("val", active))
+    count = args.iterations, args.skip, device
     found = {
-        "warm-up": consecutive(
-            data.batches("train", 1), lambda k, b: step(1, k, b), args.iterations, args.skip, device
-        ),
-        "alpha": consecutive(
-            zip(data.batches("train", active), data.batches("val", active)),
-            lambda k, pair: step(active, k, *pair),
-            args.iterations,
-            args.skip,
-            device,
-        ),
+        "warm-up": consecutive(train, lambda k, batch: step(1, k, batch), *count),
+        "alpha": consecutive(pairs, lambda k, pair: step(active, k, *pair), *count),
     }
 
     @torch.no_grad()
@@ -110,7 +109,7 @@ def measure(config: SearchConfig, device: torch.device, args: argparse.Namespace
         network.loss(network.prepare(batch), None, seed=0, training=False)
 
     found["hold-out"] = consecutive(data.batches("holdout", 0), holdout, args.holdout_batches, 2, device)
-    pairs = zip(data.batches("train", active + 1), data.batches("val", active + 1))
+    pairs = zip(batches("train", active + 1), batches("val", active + 1))
     found["data alone"] = consecutive(pairs, lambda k, pair: None, args.data_batches, 3, device)
     return found
 

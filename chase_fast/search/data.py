@@ -4,6 +4,8 @@ import itertools
 import re
 from collections.abc import Iterator
 
+import torch
+
 from chase_fast.data import Batch, SampleRecipe, SampleSet, loader, open_sources
 from chase_fast.recipes import SearchConfig
 from chase_fast.runs import stream
@@ -12,12 +14,34 @@ from chase_fast.search.progress import SearchProgress
 ROLES = ("train", "val", "holdout")
 
 
+def ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """Batches on a CUDA device, copied while the batch before is in use; on a CPU the batches themselves."""
+    return _copied(batches, device) if device.type == "cuda" else batches
+
+
+def _copied(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    side = torch.cuda.Stream(device)
+    before: Batch | None = None
+    for batch in batches:
+        with torch.cuda.stream(side):
+            following = batch.to(device, non_blocking=True)
+        if before is not None:
+            yield before
+        torch.cuda.current_stream(device).wait_stream(side)
+        for t in vars(following).values():
+            if t is not None:
+                t.record_stream(torch.cuda.current_stream(device))
+        before = following
+    if before is not None:
+        yield before
+
+
 class SearchData:
     """Opens the sources, says what they hold, and warns if two roles share a sequence.
 
     Args:
         part: (rank, world): the share of every batch that this process reads.
-        pin: images in page-locked memory, for a GPU.
+        device: where batches are used; for a GPU images lie in page-locked memory, so that copies overlap.
 
     Raises:
         ChaseError: a source is unknown, missing, empty, broken or too short.
@@ -28,9 +52,9 @@ class SearchData:
         config: SearchConfig,
         progress: SearchProgress,
         part: tuple[int, int] = (0, 1),
-        pin: bool = False,
+        device: torch.device | None = None,
     ):
-        self._config, self._part, self._pin = config, part, pin
+        self._config, self._part, self._pin = config, part, device is not None and device.type == "cuda"
         self._sets = {name: self._open(name) for name in ROLES}
         seen: dict[str, str] = {}
         for name, samples in self._sets.items():
