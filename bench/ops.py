@@ -19,6 +19,7 @@ import contextlib
 import functools
 import importlib
 import json
+import math
 import statistics
 import sys
 import time
@@ -107,7 +108,7 @@ class Run:
             outputs = as_list(self.function(**inputs))
             active = [o for o in outputs if o.requires_grad]
             self.incoming = self.incoming or [baselines.ramp(o) for o in active]
-            got = torch.autograd.grad(active, leaves, self.incoming, allow_unused=True)
+            got = torch.autograd.grad(active, leaves, self.incoming, allow_unused=True) if active else ()
         return outputs, [torch.zeros_like(t) if g is None else g for t, g in zip(leaves, got)]
 
     def work(self, name: str, mode: str) -> roofline.Work | None:
@@ -115,11 +116,14 @@ class Run:
 
 
 def mismatch(run: Run, exact: tuple[list[Tensor], list[Tensor]]) -> float:
-    """Largest relative RMS error of any output or gradient against the float64 reference."""
+    """Largest relative RMS error of any output or gradient against the float64 reference; outputs that are no
+    numbers must be equal."""
     outputs, gradients = run.both()
     wanted_outputs, wanted_gradients = exact
     pairs = [*zip(outputs, wanted_outputs), *zip(gradients, wanted_gradients)]
-    return max(error(a, b) for a, b in pairs if a.is_floating_point())
+    if any(not a.is_floating_point() and not torch.equal(a, b) for a, b in pairs):
+        return math.inf
+    return max((error(a, b) for a, b in pairs if a.is_floating_point()), default=0.0)
 
 
 def candidates(op: str, name: str, module, device: torch.device, dtype: torch.dtype) -> dict:
@@ -163,12 +167,13 @@ def low(inputs: dict) -> dict:
 def make_runs(args, op: str, function: str, module, inputs: dict, differentiable, incoming) -> dict[str, Run]:
     """The candidates on these inputs, those that are not equal included."""
     device, dtype = torch.device(args.device), getattr(torch, args.dtype)
-    functions = candidates(op, function, module, device, dtype)
+    first = next(t for v in inputs.values() for t in tensors(v))
+    functions = candidates(op, function, module, device, first.dtype)
     runs = {key: Run(f, inputs, differentiable, incoming) for key, f in functions.items()}
     plain = functions.get("eager")
     if plain and args.compile:
         runs["compiled"] = Run(torch.compile(plain, dynamic=False), inputs, differentiable, incoming)
-    if args.not_equal and dtype == torch.float32:
+    if args.not_equal and dtype == torch.float32 and differentiable:
         plain = plain or functions["reference"]
         if device.type == "cuda":
             runs["eager TF32"] = Run(plain, inputs, differentiable, incoming, allow_tf32=True)
@@ -218,7 +223,7 @@ def time_case(args: argparse.Namespace, op: str, function: str, case) -> list[di
     errors = {key: judge(run, key, exact, args.compile) for key, run in runs.items()}
     del exact
     rows = []
-    for mode in MODES:
+    for mode in MODES if differentiable else MODES[:1]:
         alive = {key: run for key, run in runs.items() if errors[key] is not None}
         rows += time_mode(args, {"op": name, "case": case.name, "mode": mode}, alive, errors)
     return rows

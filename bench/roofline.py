@@ -152,6 +152,13 @@ def prroi_pool(i: dict) -> tuple[Work, Work]:
     return forward, Work(2 * size(features) + size(rois) + pooled, matrix=2 * matrix)
 
 
+def keep_mask(i: dict) -> tuple[Work, Work]:
+    """The mask is written; counters are integers."""
+    height, width, channels = i["size"]
+    forward = Work(i["edges"] * i["frames"] * len(i["seeds"]) * height * width * channels)
+    return forward, Work(0)
+
+
 COUNTS: dict[str, Callable[[dict], tuple[Work, Work]]] = {
     "node_sum": node_sum,
     "mixed_op": mixed_op,
@@ -162,6 +169,7 @@ COUNTS: dict[str, Callable[[dict], tuple[Work, Work]]] = {
     "target_filter.solve_dimp": _solver,
     "kl_loss": kl_loss,
     "prroi_pool": prroi_pool,
+    "keep_mask": keep_mask,
 }
 
 
