@@ -33,6 +33,7 @@ import torch
 from bench.common import machine, save
 from bench.timing import synchronise
 from chase_fast.data import Batch
+from chase_fast.data.loader import AHEAD
 from chase_fast.distributed import Ranks
 from chase_fast.recipes import SearchConfig, search_recipe
 from chase_fast.runs import peak_memory_mb
@@ -98,7 +99,8 @@ def measure(config: SearchConfig, device: torch.device, args: argparse.Namespace
         return ahead(data.batches(name, epoch), device)
 
     train, pairs = batches("train", 1), zip(batches("train", active), batches("val", active))
-    count = args.iterations, args.skip, device
+    skip = skipped(args)
+    count = args.iterations, skip, device
     found = {
         "warm-up": consecutive(train, lambda k, batch: step(1, k, batch), *count),
         "alpha": consecutive(pairs, lambda k, pair: step(active, k, *pair), *count),
@@ -108,10 +110,15 @@ def measure(config: SearchConfig, device: torch.device, args: argparse.Namespace
     def holdout(k: int, batch) -> None:
         network.loss(network.prepare(batch), None, seed=0, training=False)
 
-    found["hold-out"] = consecutive(data.batches("holdout", 0), holdout, args.holdout_batches, 2, device)
+    found["hold-out"] = consecutive(data.batches("holdout", 0), holdout, args.holdout_batches, skip, device)
     pairs = zip(batches("train", active + 1), batches("val", active + 1))
-    found["data alone"] = consecutive(pairs, lambda k, pair: None, args.data_batches, 3, device)
+    found["data alone"] = consecutive(pairs, lambda k, pair: None, args.data_batches, skip, device)
     return found
+
+
+def skipped(args: argparse.Namespace) -> int:
+    """Iterations that do not count: the first ones, and as many as the loader has made ahead by then."""
+    return max(args.skip, AHEAD * args.workers)
 
 
 def hours(found: dict[str, Measured], batch: int, epochs: int) -> float:
@@ -189,9 +196,9 @@ def main(argv: list[str] | None = None) -> dict:
     parser.add_argument("--no-graphs", action="store_true")
     parser.add_argument("--workers", type=int, default=0, help="processes that load data")
     parser.add_argument("--iterations", type=int, default=ENOUGH, help="measured, of each kind")
-    parser.add_argument("--skip", type=int, default=10, help="iterations before those")
+    parser.add_argument("--skip", type=int, default=10, help="iterations before those, at least")
     parser.add_argument("--holdout-batches", type=int, default=25)
-    parser.add_argument("--data-batches", type=int, default=30, help="batches of the loader alone")
+    parser.add_argument("--data-batches", type=int, default=60, help="batches of the loader alone")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     parser.add_argument("--save", action="store_true", help="write bench/results/DATE_DEVICE.json")
     args = parser.parse_args(argv)
@@ -204,8 +211,8 @@ def main(argv: list[str] | None = None) -> dict:
     recipe = search_recipe(args.recipe)
     args.image_size = recipe.image_size
     changes = {"backbone_weights": args.backbone_weights, "workers": args.workers, "device": args.device}
-    changes |= {"calibration_batches": 2, "holdout_batches": args.holdout_batches + 2}
-    changes |= {"iterations": args.skip + max(args.iterations, args.data_batches + 3)}
+    changes |= {"calibration_batches": 2, "holdout_batches": args.holdout_batches + skipped(args)}
+    changes |= {"iterations": skipped(args) + max(args.iterations, args.data_batches)}
     changes |= {"precision": args.precision} if args.precision else {}
     changes |= {"graphs": False} if args.no_graphs else {}
     result = {"machine": machine(device), "recipe": args.recipe, "rows": []}

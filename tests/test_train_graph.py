@@ -202,6 +202,14 @@ def test_a_gpu_replays_unless_flags_or_ranks_forbid(values, world, kind, how):
     assert type(step) is kind and step.how == how
 
 
+def test_an_optimizer_that_made_no_step_is_taken_over(device):
+    config, net, batches = tiny("chase_dimp")
+    ours, other = graph_step(config, net, device), graph_step(config, net, device)
+    ours.load_optimizer(plain_step(config, net).optimizer.state_dict())
+    assert ours(batches[0], 1, 0) == other(batches[0], 1, 0)
+    assert_equal_state(ours, other)
+
+
 # the whole loop, its step a stand-in on the CPU
 
 

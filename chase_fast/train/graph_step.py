@@ -12,7 +12,7 @@ from chase_fast.graphs import Graph
 from chase_fast.nn.tracker_net import TrackerNet
 from chase_fast.recipes import TrainConfig
 from chase_fast.train.network import Losses
-from chase_fast.train.optimizer import adam_, clip, make_moments, moments_to, set_epoch
+from chase_fast.train.optimizer import adam_, clip, make_moments, set_epoch
 from chase_fast.train.step import TrainStep
 
 RATE = "lr_"  # prefix of the learning rate of a group among the inputs
@@ -69,7 +69,7 @@ class GraphStep(TrainStep):
 
     def load_optimizer(self, state: dict) -> None:
         super().load_optimizer(state)
-        moments_to(self.optimizer, self._losses.device)
+        make_moments(self.optimizer)
 
 
 def why_eager(config: TrainConfig, device: torch.device, ranks: Ranks) -> str | None:

@@ -53,20 +53,15 @@ def set_epoch(config: TrainConfig, optimizer: torch.optim.Adam, epoch: int) -> N
 
 
 def make_moments(optimizer: torch.optim.Adam) -> None:
-    """The state of an optimiser that has made no step yet, counters on the device of their weights."""
+    """Completes the state: zeros where no step has been made yet, counters on the device of their weights
+    (torch leaves those of a state that was loaded on the CPU)."""
     for group in optimizer.param_groups:
         for p in group["params"]:
-            optimizer.state[p] = {
-                "step": torch.zeros((), device=p.device),
-                "exp_avg": torch.zeros_like(p, memory_format=torch.preserve_format),
-                "exp_avg_sq": torch.zeros_like(p, memory_format=torch.preserve_format),
-            }
-
-
-def moments_to(optimizer: torch.optim.Adam, device: torch.device) -> None:
-    """Moves the counters of a state that was loaded: torch leaves them where they were."""
-    for state in optimizer.state.values():
-        state["step"] = state["step"].to(device)
+            state = optimizer.state[p]
+            state["step"] = state.get("step", torch.zeros(())).to(p.device)
+            for name in ("exp_avg", "exp_avg_sq"):
+                if name not in state:
+                    state[name] = torch.zeros_like(p, memory_format=torch.preserve_format)
 
 
 @torch.no_grad()
