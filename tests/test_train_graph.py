@@ -125,6 +125,21 @@ def test_hundred_replays_are_the_function_itself(device, unchecked):
     assert_equal_state(replayed, other)
 
 
+def test_state_is_all_that_a_step_changes():
+    """As before a capture, whose warm-up steps are taken back."""
+    config, net, batches = tiny("chase_dimp", accumulate=2)
+    warm, other = graph_step(config, net), graph_step(config, net)
+    before = [t.detach().clone() for t in warm.state()]
+    for k in range(2):
+        direct(warm, batches[k], 1, k)
+    assert not all(torch.equal(a, b) for a, b in zip(warm.state(), before))
+    for t, value in zip(warm.state(), before):
+        t.detach().copy_(value)
+    for k in range(3):
+        assert torch.equal(direct(warm, batches[k], 1, k), direct(other, batches[k], 1, k))
+    assert_equal_state(warm, other)
+
+
 def test_other_flags_are_the_function_itself(device, unchecked):
     config, net, batches = tiny(precision="bf16", freeze_backbone_bn=True)
     replayed, other = graph_step(config, net, device), graph_step(config, net, device)
