@@ -49,6 +49,7 @@ def sep_conv(
     padding = dilation * (depthwise.shape[-1] - 1) // 2
     if flavour == "darts":
         x = F.relu(x)
+    depthwise, pointwise = depthwise.to(x.dtype), pointwise.to(x.dtype)  # as autocast does
     x = F.conv2d(x, depthwise[:, None], None, stride, padding, dilation, groups=x.shape[1])
     x = F.conv2d(x, pointwise[:, :, None, None])
     parts = x.chunk(groups) if training else (x,)
@@ -75,7 +76,7 @@ def mixed_op(x, ops, depthwise, pointwise, gamma, beta, mean, var, flavour, grou
     maps = []
 
     def separable(y: Tensor, stage: tuple[Tensor, Tensor], e: int, dilation: int) -> Tensor:
-        d, p = (weights[e] for weights in stage)
+        d, p = (weights[e].to(y.dtype) for weights in stage)
         y = F.conv2d(y, d[:, None], padding=dilation * (d.shape[-1] // 2), dilation=dilation, groups=len(d))
         return F.conv2d(y, p[:, :, None, None])
 
@@ -113,6 +114,23 @@ def prroi_pool(features: Tensor, rois: Tensor, output_size, scale: float) -> Ten
         pooled.append(torch.matmul(lines, weights_x[boxes, None].transpose(2, 3)).transpose(1, 2))
         order.append(boxes)
     return torch.cat(pooled)[torch.cat(order).argsort()]
+
+
+def pool_boxes(maps: Tensor, boxes: Tensor, size: int, scale: float) -> Tensor:
+    """PrRoI pooling of P boxes of every image, as two batched matrix products.
+
+    maps [B, C, H, W], boxes [B, P, 4] as x, y, w, h in pixels -> [B P, C, size, size].
+    """
+    b, c, h, w = maps.shape
+    x, y, width, height = (boxes.flatten(0, 1) * scale).unbind(1)
+    width, height = width.clamp(min=0), height.clamp(min=0)
+    area = width * height / size**2
+    per_area = torch.where(area == 0, 0.0, 1 / torch.where(area == 0, 1.0, area))
+    rows = axis_weights(y, height, size, h) * per_area[:, None, None]  # [B P, size, H]
+    columns = axis_weights(x, width, size, w)
+    lines = rows.view(b, -1, h) @ maps.to(rows.dtype).permute(0, 2, 3, 1).reshape(b, h, w * c)
+    lines = lines.view(-1, size, w, c)  # [B P, size, W, C]
+    return (columns.unsqueeze(1) @ lines).permute(0, 3, 1, 2)
 
 
 def kl_loss(scores: Tensor, density: Tensor, grid_scale: float) -> Tensor:

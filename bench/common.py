@@ -1,6 +1,7 @@
 """What the benchmarks share: what a number depends on, and where it is written."""
 
 import datetime
+import importlib.metadata
 import json
 import os
 import platform
@@ -17,23 +18,34 @@ ROOT = Path(__file__).resolve().parents[1]
 def machine(device: torch.device) -> dict:
     """What a number depends on."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
-    changed = subprocess.run(
-        ["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True
-    ).stdout
+    commit = _git("rev-parse", "HEAD") + ("+changes" if _git("status", "--porcelain") else "")
     return {
         "device": name,
         "threads": torch.get_num_threads(),
         "load_average": os.getloadavg()[0],
-        "commit": commit + ("+changes" if changed.strip() else ""),
+        "commit": commit or os.environ.get("BENCH_COMMIT", "unknown"),  # for a copy without .git
         "chase_fast": __version__,
         "torch": torch.__version__,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
+        "triton": _version("triton"),
         "python": platform.python_version(),
         "date": datetime.date.today().isoformat(),
     }
+
+
+def _git(*command: str) -> str:
+    try:
+        return subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def processor() -> str:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.baselines import prroi_pool
+from bench.baselines import pool_boxes
 from bench.published import Neck, Skip
 from chase_fast.kernels.kl_loss.reference import label_density
 
@@ -41,10 +41,7 @@ class FilterInitializer(nn.Module):
     def forward(self, features: Tensor, boxes: Tensor) -> Tensor:
         n, s = features.shape[:2]
         maps = self.filter_conv(features.flatten(0, 1))
-        corners = boxes.flatten(0, 1)
-        corners = torch.cat([corners[:, :2], corners[:, :2] + corners[:, 2:]], 1)
-        index = torch.arange(n * s, dtype=boxes.dtype).unsqueeze(1)
-        pooled = prroi_pool(maps, torch.cat([index, corners], 1), (K, K), 1 / STRIDE)
+        pooled = pool_boxes(maps, boxes.flatten(0, 1).unsqueeze(1), K, 1 / STRIDE)
         return pooled.unflatten(0, (n, s)).mean(0)
 
 

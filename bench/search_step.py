@@ -6,21 +6,26 @@ Steps, all with 4 nodes, 8 operations and 14 edges:
     iteration   the same, Adam on alpha, weight gradient, Adam on the weights
     demo        a second-order iteration of the demo recipe (or --recipe): images to updated weights, backbone
                 and classifier included; only chase_fast draws masks here, batches are loaded before
+--paper is `demo` at the paper's size: C = 256, 10 x (3+3) frames, 288 px, ResNet-50.
 
 `cell`, `architect` and `iteration` have C channels and N frames of HxH (--channels, --frames, --size), one
 group of BatchNorm statistics, no dropout, and for a head the cross entropy of a fixed linear map of the
-pooled output; the neck reads ResNet-18's widths. The baseline is bench/published.py, in NCHW and in
-channels_last.
+pooled output; the neck reads ResNet-18's widths; on a GPU they are eager calls. `demo` runs the step that a
+search runs there, one CUDA graph. The baseline is bench/published.py, in NCHW and in channels_last.
 
 The first step of every candidate is compared with that of the published structure in float64; a speed-up is
 printed only if loss, gradients, the implicit term and the updated weights are within the tolerances of the
-tests. Repeats are interleaved, medians are printed. --memory also starts each candidate in a process of its
-own and prints its peak resident memory (750 MiB of it are torch and what it imports).
+tests. Repeats are interleaved, medians are printed. TF32 is off: a second-order step needs full float32.
+Lines "not equal" are channels_last with TF32 allowed and under bfloat16 autocast, and chase_fast with
+--precision bf16: another computation. On a CPU, --memory also starts each candidate in a process of its own
+and prints its peak resident memory (750 MiB of it are torch and what it imports); on a GPU the peak of the
+device memory that a candidate takes stands in its line.
 """
 
 import argparse
 import copy
 import dataclasses
+import functools
 import json
 import statistics
 import subprocess
@@ -38,6 +43,8 @@ from torch import Tensor, nn
 from bench import published
 from bench.common import machine, save
 from bench.published_tracker import Tracker
+from bench.timing import Memory, synchronise, tf32
+from chase_fast.data import Batch
 from chase_fast.distributed import Ranks
 from chase_fast.nn.neck import SearchNeck
 from chase_fast.nn.search_cell import SearchCell
@@ -53,7 +60,9 @@ from tests.nas_names import Slot, neck_slots, norm_slots, search_slots
 from tests.tolerances import GOLDEN, TRAIN_STEP, error
 
 OURS, PUBLISHED, CHANNELS_LAST = "chase_fast", "published", "published channels_last"
+TF32, BF16, OURS_BF16 = "channels_last TF32", "channels_last bf16", "chase_fast bf16"
 CANDIDATES = (PUBLISHED, CHANNELS_LAST, OURS)
+NOT_EQUAL = (TF32, BF16, OURS_BF16)  # another computation
 ETA, WEIGHT_DECAY, LR, ALPHA_LR = 1e-3, 3e-4, 1e-3, 3e-4
 WIDTHS = (128, 256)  # of layer2 and layer3, ResNet-18
 TOLERANCES = {
@@ -74,6 +83,7 @@ class Shape:
     channels: int = 128
     frames: int = 6
     size: int = 18
+    device: str = "cpu"
 
 
 def slots_of(module: nn.Module, flavour: str) -> list[Slot]:
@@ -127,24 +137,25 @@ class Toy:
         else:
             ours = SearchCell(c, flavour=shape.flavour)
             sizes = [(n, c, h, h)] * 2
-        ours.to(dtype)
+        device = torch.device(shape.device)
+        ours.to(device, dtype)
         self.slots = slots_of(ours, shape.flavour)
         self.ours = candidate == OURS
         layout = torch.contiguous_format if candidate == PUBLISHED else torch.channels_last
 
         def batch() -> tuple[list[Tensor], Tensor]:
-            maps = [torch.randn(size).to(dtype).contiguous(memory_format=layout) for size in sizes]
-            return maps, torch.randint(10, (n,))
+            maps = [torch.randn(size).to(device, dtype).contiguous(memory_format=layout) for size in sizes]
+            return maps, torch.randint(10, (n,)).to(device)
 
         self.train, self.val = batch(), batch()
-        self.head = (torch.randn(4 * c, 10) / c**0.5).to(dtype)
-        self.alpha = (0.1 * torch.randn(14, 8)).to(dtype).requires_grad_()
+        self.head = (torch.randn(4 * c, 10) / c**0.5).to(device, dtype)
+        self.alpha = (0.1 * torch.randn(14, 8)).to(device, dtype).requires_grad_()
         if self.ours:
             self.module = ours
             self.weights = FlatParameters(ours.parameters())
         else:
             make = published.Neck if whole else published.Cell
-            self.module = make(*((WIDTHS,) if whole else ()), c, shape.flavour).to(dtype)
+            self.module = make(*((WIDTHS,) if whole else ()), c, shape.flavour).to(device, dtype)
             copy_weights(self.slots, self.module)
             self.module.to(memory_format=layout)
 
@@ -238,18 +249,25 @@ def iteration_step(shape: Shape, candidate: str, dtype: torch.dtype) -> Step:
     return step
 
 
-def demo_step(config: SearchConfig, candidate: str, dtype: torch.dtype) -> Step:
+@functools.cache
+def demo_batches(config: SearchConfig) -> tuple[list[Batch], Batch, Batch]:
+    """Batches for the calibration of the backbone, a training and a validation batch."""
+    data = SearchData(dataclasses.replace(config, calibration_batches=2), SearchProgress(quiet=True))
+    epoch = config.warmup_epochs + 1
+    return [*data.calibration()], *(next(data.batches(name, epoch)) for name in ("train", "val"))
+
+
+def demo_step(config: SearchConfig, candidate: str, dtype: torch.dtype, device: torch.device) -> Step:
     """The first iteration with alpha active, from the untrained network."""
-    config = dataclasses.replace(config, precision="fp64" if dtype == torch.float64 else "fp32").on(1)
-    epoch, quiet = config.warmup_epochs + 1, SearchProgress(quiet=True)
-    data = SearchData(config, quiet)
-    network = SearchNetwork(config, torch.device("cpu"))
+    calibration, batch, val_batch = demo_batches(config)
+    low = "bf16" if candidate == OURS_BF16 else "fp32"
+    config = dataclasses.replace(config, precision="fp64" if dtype == torch.float64 else low).on(1)
+    epoch = config.warmup_epochs + 1
+    network = SearchNetwork(config, device)
     if config.backbone_weights == "random":
-        single = dataclasses.replace(config, calibration_batches=2)
-        network.calibrate_backbone(SearchData(single, quiet).calibration())
-    batch, val_batch = (next(data.batches(name, epoch)) for name in ("train", "val"))
+        network.calibrate_backbone(iter(calibration))
     slots = slots_of(network.neck, config.flavour)
-    if candidate == OURS:
+    if candidate in (OURS, OURS_BF16):
         step_on = SearchStep(config, network, Ranks())
 
         def step():
@@ -266,7 +284,7 @@ def demo_step(config: SearchConfig, candidate: str, dtype: torch.dtype) -> Step:
     layout = torch.contiguous_format if candidate == PUBLISHED else torch.channels_last
     tracker = Tracker(
         copy.deepcopy(network.backbone), config.channels, config.flavour, config.image_size // 16
-    ).to(dtype)
+    ).to(device, dtype)
     copy_weights(slots, tracker.neck)
     tracker.classifier.load_state_dict(network.classifier.state_dict())
     tracker.to(memory_format=layout)
@@ -332,16 +350,34 @@ def tracker_batch(
         scaled = [(edge.to(network.dtype) * scale).contiguous(memory_format=layout) for edge in keep]
         values = {"train_masks": [m[:train] for m in scaled], "test_masks": [m[train:] for m in scaled]}
     for name in ("train_images", "test_images"):
-        images = getattr(batch, name).to(network.dtype)
+        images = getattr(batch, name).to(network.device, network.dtype)
         values[name] = images.flatten(0, 1).contiguous(memory_format=layout).unflatten(0, images.shape[:2])
     return values | {"boxes": data.boxes, "density": data.labels}
 
 
 def make_step(args: argparse.Namespace, flavour: str, candidate: str, dtype: torch.dtype) -> Step:
+    if candidate in (TF32, BF16):
+        inner = make_step(args, flavour, CHANNELS_LAST, dtype)
+        kind = torch.device(args.device).type
+
+        def step():
+            with tf32(True) if candidate == TF32 else torch.autocast(kind, torch.bfloat16):
+                return inner()
+
+        return step
     if args.step == "demo":
-        return demo_step(dataclasses.replace(search_recipe(args.recipe), flavour=flavour), candidate, dtype)
+        return demo_step(demo_config(args.recipe, flavour), candidate, dtype, torch.device(args.device))
     make = {"cell": cell_step, "architect": architect_step, "iteration": iteration_step}[args.step]
-    return make(Shape(flavour, args.channels, args.frames, args.size), candidate, dtype)
+    return make(Shape(flavour, args.channels, args.frames, args.size, args.device), candidate, dtype)
+
+
+def demo_config(recipe: str, flavour: str) -> SearchConfig:
+    """A recipe; without data of its own it gets synthetic video and a random backbone."""
+    config = dataclasses.replace(search_recipe(recipe), flavour=flavour)
+    if config.train:
+        return config
+    data = dict.fromkeys(("train", "val", "holdout"), ("synthetic",))
+    return dataclasses.replace(config, backbone_weights="random", **data)
 
 
 def within(name: str, mismatch: float, published: dict[str, float]) -> bool:
@@ -356,23 +392,36 @@ def time_step(args: argparse.Namespace, flavour: str) -> list[dict]:
         args.recipe if args.step == "demo" else f"C={args.channels}, N={args.frames}, {args.size}x{args.size}"
     )
     print(f"{args.step} {flavour}  {title}  float32", flush=True)
-    exact = make_step(args, flavour, PUBLISHED, torch.float64)()()
-    steps = {name: make_step(args, flavour, name, torch.float32) for name in CANDIDATES}
-    found = {name: step()() for name, step in steps.items()}
-    errors = {name: {k: error(v, exact[k]) for k, v in values.items()} for name, values in found.items()}
-    del exact, found
+    device = torch.device(args.device)
+    exact = {k: v.cpu() for k, v in make_step(args, flavour, PUBLISHED, torch.float64)()().items()}
+    steps, errors, peaks = {}, {}, {}
+    others = NOT_EQUAL if args.step == "demo" else (TF32, BF16)
+    if device.type == "cpu":  # without TF32, and without what `precision=bf16` of a search is for
+        others = (BF16,)
+    for name in CANDIDATES + (others if args.not_equal else ()):
+        with Memory(device) as peak:
+            steps[name] = make_step(args, flavour, name, torch.float32)
+            found = steps[name]()()
+            errors[name] = {k: error(v.cpu(), exact[k]) for k, v in found.items()}
+            del found
+        peaks[name] = peak.mib
+    del exact
     clock = time.process_time if args.cpu_time else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(args.repeats):
         for name, step in steps.items():
+            synchronise(device)
             begin = clock()
             step()
+            synchronise(device)
             times[name].append(clock() - begin)
     medians = {name: statistics.median(values) for name, values in times.items()}
     rows = []
     for name, seconds in medians.items():
         right = name != OURS or all(within(k, e, errors[PUBLISHED]) for k, e in errors[name].items())
-        gains = {b: medians[b] / seconds for b in (PUBLISHED, CHANNELS_LAST)} if right else None
+        equal = name not in NOT_EQUAL
+        baselines = (PUBLISHED, CHANNELS_LAST)
+        gains = {b: medians[b] / seconds for b in baselines} if right and equal else None
         row = {
             "step": args.step,
             "flavour": flavour,
@@ -380,16 +429,18 @@ def time_step(args: argparse.Namespace, flavour: str) -> list[dict]:
             "candidate": name,
             "ms": 1e3 * seconds,
             "mismatch": errors[name],
+            "equal": equal,
             "speedup": gains,
         }
         mismatch = ", ".join(f"{k} {e:.0e}" for k, e in errors[name].items())
-        gain = (
-            ", ".join(f"{g:.2f} x {b}" for b, g in gains.items())
-            if gains
-            else "wrong result: no speed-up is printed"
-        )
-        print(f"  {name:24} {row['ms']:10.1f} ms   {gain}\n  {'':24} mismatch: {mismatch}")
-        if args.memory:
+        gain = "wrong result: no speed-up is printed" if equal else "not equal"
+        if gains:
+            gain = ", ".join(f"{g:.2f} x {b}" for b, g in gains.items())
+        if peaks[name] is not None:
+            row["memory_mib"] = peaks[name]
+            gain += f"   peak {peaks[name]:.0f} MiB"
+        print(f"  {name:24} {row['ms']:10.1f} ms   {gain}\n  {'':24} mismatch: {mismatch}", flush=True)
+        if args.memory and device.type == "cpu" and equal:
             row["memory_mib"] = memory(args, flavour, name)
             print(f"  {'':24} memory: {row['memory_mib']:.0f} MiB, peak of a process")
         rows.append(row)
@@ -413,15 +464,18 @@ def print_memory(args: argparse.Namespace) -> None:
     print(int(next(line for line in status if line.startswith("VmHWM:")).split()[1]) / 2**10)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> dict:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--step", required=True, choices=("cell", "architect", "iteration", "demo"))
+    parser.add_argument("--step", default="demo", choices=("cell", "architect", "iteration", "demo"))
+    parser.add_argument("--device", default="cpu")
     parser.add_argument(
         "--flavour", action="append", choices=("chase", "darts"), help="default: both; demo: chase"
     )
-    parser.add_argument("--recipe", default="demo", help="of --step demo; paper needs --threads and minutes")
+    parser.add_argument("--recipe", default="demo", help="of --step demo; paper takes minutes on a CPU")
+    parser.add_argument("--paper", action="store_true", help="--step demo --recipe paper")
+    parser.add_argument("--not-equal", action=argparse.BooleanOptionalAction, help="default: on a GPU")
     parser.add_argument("--channels", type=int, default=128)
     parser.add_argument("--frames", type=int, default=6)
     parser.add_argument("--size", type=int, default=18)
@@ -437,17 +491,23 @@ def main() -> None:
     )
     parser.add_argument("--only", choices=CANDIDATES, help="print the memory of this candidate alone")
     parser.add_argument("--save", action="store_true", help="write bench/results/DATE_DEVICE.json")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
 
+    if args.paper:
+        args.step, args.recipe = "demo", "paper"
+    gpu = args.device.startswith("cuda")
+    args.not_equal = gpu if args.not_equal is None else args.not_equal
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
     if args.threads:
         torch.set_num_threads(args.threads)
-    if args.cpu_time and torch.get_num_threads() > 1:
-        parser.error("--cpu-time adds up the threads: use it with --threads 1")
+    if args.cpu_time and (gpu or torch.get_num_threads() > 1):
+        parser.error("--cpu-time adds up the threads: use it on a CPU with --threads 1")
     if args.only:
         print_memory(args)
-        return
+        return {}
     result = {
-        "machine": machine(torch.device("cpu")),
+        "machine": machine(torch.device(args.device)),
         "dtype": "float32",
         "clock": "cpu" if args.cpu_time else "wall",
         "rows": [],
@@ -456,7 +516,8 @@ def main() -> None:
     for flavour in args.flavour or (("chase",) if args.step == "demo" else ("chase", "darts")):
         result["rows"] += time_step(args, flavour)
     if args.save:
-        print(save(result, f"search_step {args.step}"))
+        print(save(result, f"search_step {args.recipe if args.step == 'demo' else args.step}"))
+    return result
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 from bench import search_step
 from tests.tolerances import GOLDEN, assert_close
 
-TINY = argparse.Namespace(channels=4, frames=4, size=6, recipe="demo")
+TINY = argparse.Namespace(channels=4, frames=4, size=6, recipe="demo", device="cpu")
 
 
 @pytest.mark.parametrize("flavour", ["chase", "darts"])
@@ -47,3 +47,19 @@ def test_same_iteration_of_the_tracker(flavour, monkeypatch):
     )
     for name, value in published.items():
         assert_close(ours[name], value, GOLDEN["alpha_2nd_order"], name)
+
+
+def test_command_prints_mismatch_first_and_lines_that_are_not_equal(capsys):
+    flags = "--step architect --flavour chase --channels 4 --frames 4 --size 6 --repeats 1 --not-equal"
+    rows = {row["candidate"]: row for row in search_step.main(flags.split())["rows"]}
+    assert set(rows) == {*search_step.CANDIDATES, search_step.BF16}
+    assert rows[search_step.OURS]["speedup"].keys() == {search_step.PUBLISHED, search_step.CHANNELS_LAST}
+    low = rows[search_step.BF16]
+    assert low["speedup"] is None and low["mismatch"]["implicit term"] > 0.1  # the difference is lost
+    assert "not equal" in capsys.readouterr().out
+
+
+def test_paper_is_the_papers_size_on_synthetic_video():
+    config = search_step.demo_config("paper", "chase").on(1)
+    assert (config.channels, config.batch, config.image_size, config.backbone) == (256, 10, 288, "resnet50")
+    assert config.train == config.val == ("synthetic",) and config.backbone_weights == "random"

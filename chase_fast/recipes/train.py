@@ -116,6 +116,9 @@ class TrainConfig:
     losses and weights stay in fp32."""
     channels_last: bool = True
     """Memory layout of the convolutions' weights and maps: the fast one on GPUs and CPUs."""
+    graphs: bool = True
+    """On one GPU, capture a whole iteration as a CUDA graph and replay it with one launch. --no-graphs runs
+    the same function eagerly, with the same digits; CPUs, several ranks and --compile are always eager."""
     compile: bool = False
     """torch.compile the backbone; needs a compiler (GPU: Triton). Digits may differ from an eager run."""
     threads: int = 0

@@ -18,13 +18,16 @@ class TrainData:
 
     Args:
         part: (rank, world): the share of every batch that this process reads.
+        pin: images in page-locked memory, for training on a GPU.
 
     Raises:
         ChaseError: a source is unknown, missing, empty, broken or too short.
     """
 
-    def __init__(self, config: TrainConfig, progress: RunProgress, part: tuple[int, int] = (0, 1)):
-        self._config, self._part = config, part
+    def __init__(
+        self, config: TrainConfig, progress: RunProgress, part: tuple[int, int] = (0, 1), pin: bool = False
+    ):
+        self._config, self._part, self._pin = config, part, pin
         self._sets = {name: self._open(name) for name in ROLES}
         seen: dict[str, str] = {}
         for name, samples in self._sets.items():
@@ -76,6 +79,7 @@ class TrainData:
                 workers=self._config.workers,
                 fixed=name == "val",
                 part=(0, 1) if whole else self._part,
+                pin=self._pin,
             )
         )
 

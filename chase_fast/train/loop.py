@@ -14,6 +14,7 @@ import torch
 
 from chase_fast.checkpoint import fit, load_tracker, pack_tracker
 from chase_fast.data import Batch
+from chase_fast.device import device_name
 from chase_fast.distributed import Elsewhere, Ranks
 from chase_fast.errors import ChaseError
 from chase_fast.nn.backbone import UNFOLDED
@@ -25,10 +26,10 @@ from chase_fast.report import write_report
 from chase_fast.runs import CHECKPOINT, HISTORY, PERF, EventFile, RunFolder, peak_memory_mb, stream
 from chase_fast.train import BEST, RESULT
 from chase_fast.train.data import TrainData
+from chase_fast.train.graph_step import make_step
 from chase_fast.train.network import TERMS, Losses
 from chase_fast.train.optimizer import decay, learning_rates
 from chase_fast.train.result import batch_file, best_row, epoch_line
-from chase_fast.train.step import TrainStep
 
 FORMAT = 1  # of the checkpoint
 
@@ -69,14 +70,15 @@ class Training:
         if device.type == "cuda":  # digits of a resumed run; fp32 means fp32
             torch.backends.cudnn.deterministic = True
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        self._data = TrainData(config, progress, (ranks.rank, ranks.world))
+        self._data = TrainData(config, progress, (ranks.rank, ranks.world), pin=device.type == "cuda")
         state = folder.load_checkpoint()
         self._losses = Losses(config, device)
         net = self._losses.prepare(self._network(fresh=state is None))
         self._cost = cost(net, config.image_size)
         if state is None:
             self._begin(net)
-        self._step = TrainStep(config, net, self._losses, ranks)
+        self._step = make_step(config, net, self._losses, ranks)
+        progress.say(f"{device_name(device)}, {config.precision}, {self._step.how}")
         self._epoch = 1
         self._begin_epoch()
         self._last_checkpoint = time.monotonic()
@@ -165,10 +167,9 @@ class Training:
         start = time.perf_counter()
         batch = next(batches)
         loaded = time.perf_counter()
-        losses = self._step.gradients(batch).tolist()
+        *losses, norm = self._step(batch, epoch, self._iteration)
         if not math.isfinite(losses[0]):
             self._stop("training loss", losses[0], batch)
-        norm = float(self._step.update(epoch, self._iteration))
         if not math.isfinite(norm):
             self._stop("gradient norm", norm, batch)
         self._iteration += 1
@@ -320,7 +321,7 @@ class Training:
             step.net.load_state_dict(state["net"])
             if step.average is not None:
                 step.average.net.load_state_dict(state["average"])
-            step.optimizer.load_state_dict(state["optimizer"])
+            step.load_optimizer(state["optimizer"])
             self._epoch, self._iteration = state["epoch"], state["iteration"]
             self._sums, self._timing = state["sums"], state["timing"]
             self.history, self.perf = state["history"], state["perf"]

@@ -1,9 +1,11 @@
 """Adam with the published groups and schedule, gradient norm, and the average of the weights."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 from chase_fast.nn.tracker_net import TrackerNet
 from chase_fast.recipes import TrainConfig
@@ -50,6 +52,47 @@ def set_epoch(config: TrainConfig, optimizer: torch.optim.Adam, epoch: int) -> N
         group["lr"] = rates[group["name"]] * decay(config, epoch)
 
 
+def make_moments(optimizer: torch.optim.Adam) -> None:
+    """Completes the state: zeros where no step has been made yet, counters on the device of their weights
+    (torch leaves those of a state that was loaded on the CPU)."""
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            state = optimizer.state[p]
+            state["step"] = state.get("step", torch.zeros(())).to(p.device)
+            for name in ("exp_avg", "exp_avg_sq"):
+                if name not in state:
+                    state[name] = torch.zeros_like(p, memory_format=torch.preserve_format)
+
+
+@torch.no_grad()
+def adam_(optimizer: torch.optim.Adam, group: dict[str, Any], lr: Tensor) -> None:
+    """`optimizer.step()` for one group, its learning rate a tensor, without a value on the host.
+
+    Args:
+        optimizer: with the state that `make_moments` makes.
+        lr: 0-d, on the device of the weights.
+    """
+    weights = [p for p in group["params"] if p.grad is not None]
+    states = [optimizer.state[p] for p in weights]
+    beta1, beta2 = group["betas"]
+    adam(
+        weights,
+        [p.grad for p in weights],
+        [s["exp_avg"] for s in states],
+        [s["exp_avg_sq"] for s in states],
+        [],
+        [s["step"] for s in states],
+        fused=True,
+        amsgrad=False,
+        beta1=beta1,
+        beta2=beta2,
+        lr=lr.float(),  # the type that the fused kernel reads
+        weight_decay=group["weight_decay"],
+        eps=group["eps"],
+        maximize=False,
+    )
+
+
 def clip(gradients: list[Tensor], limit: float) -> Tensor:
     """Scales the gradients in place to a common norm of at most `limit` (0: no limit); the norm before."""
     norm = torch.nn.utils.get_total_norm(gradients)
@@ -68,11 +111,30 @@ class Average:
     def __init__(self, net: TrackerNet, decay: float):
         self.net, self._decay = copy.deepcopy(net).requires_grad_(False), decay
 
+    def weight(self, step: int) -> float:
+        """Weight of the present weights in step 0, 1, ..."""
+        return 1 - min(self._decay, (1 + step) / (10 + step))
+
     @torch.no_grad()
     def update(self, net: TrackerNet, step: int) -> None:
-        weight = 1 - min(self._decay, (1 + step) / (10 + step))
-        for mine, other in zip(self.net.state_dict().values(), net.state_dict().values(), strict=True):
+        weight = self.weight(step)
+        for mine, other in self._pairs(net):
             if mine.is_floating_point():
                 mine.lerp_(other, weight)
             else:
                 mine.copy_(other)
+
+    @torch.no_grad()
+    def move(self, net: TrackerNet, weight: Tensor) -> None:
+        """`update` with its weight a 0-d tensor on the device, in few launches."""
+        pairs = self._pairs(net)
+        mine, other = zip(*(pair for pair in pairs if pair[0].is_floating_point()))
+        way = torch._foreach_sub(other, mine)
+        torch._foreach_mul_(way, weight.to(way[0].dtype))
+        torch._foreach_add_(mine, way)
+        for counter, present in (pair for pair in pairs if not pair[0].is_floating_point()):
+            counter.copy_(present)
+
+    def _pairs(self, net: TrackerNet) -> list[tuple[Tensor, Tensor]]:
+        """Each weight and statistic of the average with that of the network."""
+        return list(zip(self.net.state_dict().values(), net.state_dict().values(), strict=True))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # torch is loaded when the flags are understood
 
 PROG = "python -m chase_fast.train"
 # a resumed run may change these: they do not change the samples or the mathematics
-FREE_ON_RESUME = {"workers", "device", "threads", "checkpoint_minutes", "checkpoint_iterations"}
+FREE_ON_RESUME = {"workers", "device", "threads", "graphs", "checkpoint_minutes", "checkpoint_iterations"}
 
 
 @dataclasses.dataclass(frozen=True)

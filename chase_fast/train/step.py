@@ -1,5 +1,8 @@
 """One iteration: losses and gradients of the micro-batches, over all ranks, and the step of the optimiser."""
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -16,7 +19,10 @@ class TrainStep:
 
     Attributes:
         local: losses of the last batch on this rank alone, [5].
+        how: how it runs, for the first lines of a run.
     """
+
+    how = "eager"
 
     def __init__(self, config: TrainConfig, net: TrackerNet, losses: Losses, ranks: Ranks):
         self._config, self._losses, self._ranks = config, losses, ranks
@@ -28,6 +34,16 @@ class TrainStep:
     def best_net(self) -> TrackerNet:
         """The network to validate and to save: the average, if there is one."""
         return self.net if self.average is None else self.average.net
+
+    def __call__(self, batch: Batch, epoch: int, iteration: int) -> list[float]:
+        """One iteration: mean losses over all ranks, then the norm of the gradient before clipping.
+
+        There is no update if the loss is not finite; the norm is NaN then.
+        """
+        losses = self.gradients(batch).tolist()
+        if not math.isfinite(losses[0]):
+            return [*losses, math.nan]
+        return [*losses, float(self.update(epoch, iteration))]
 
     def gradients(self, batch: Batch) -> Tensor:
         """Adds the gradients of this rank's share of a batch to `.grad`; mean losses over all ranks, [5]."""
@@ -55,5 +71,13 @@ class TrainStep:
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.average is not None:
-            self.average.update(self.net, (epoch - 1) * self._config.iterations + iteration)
+            self.average.update(self.net, self._count(epoch, iteration))
         return norm
+
+    def _count(self, epoch: int, iteration: int) -> int:
+        """Steps of the run before this one."""
+        return (epoch - 1) * self._config.iterations + iteration
+
+    def load_optimizer(self, state: dict[str, Any]) -> None:
+        """Takes over the `state_dict` of an optimiser, whichever step wrote it."""
+        self.optimizer.load_state_dict(state)
