@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from chase_fast.kernels.conv3x3 import conv3x3, pack
+from chase_fast.kernels.conv3x3 import CAN_RUN, conv3x3, pack
 from chase_fast.kernels.conv3x3.epilogue import epilogue
 
 from .box_regressor import AtomIoUNet
@@ -38,7 +38,8 @@ class Convolution(nn.Module):
         bias = weight.new_zeros(weight.shape[0]) if conv.bias is None else conv.bias.detach()
         self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
         self.register_buffer("bias", bias)
-        self.register_buffer("packed", pack(weight) if _is_plain3x3(conv) else None)
+        packs = _is_plain3x3(conv) and CAN_RUN["cpu"](weight.device, weight.dtype) is None
+        self.register_buffer("packed", pack(weight) if packs else None)
         self._blocked: Tensor | None = None  # the weight in oneDNN's layout, made in the first call
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -109,11 +110,6 @@ class FastBackbone(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         layer2 = self.layer2(self.layer1(self.maxpool(self.conv1(images))))
         return layer2, self.layer3(layer2)
-
-
-def fast_backbone(frozen: nn.Module) -> nn.Module:
-    """What `freeze` returned, rebuilt for a CPU; on another device as it is."""
-    return FastBackbone(frozen) if next(frozen.parameters()).device.type == "cpu" else frozen
 
 
 def _convolutions(block: nn.Module) -> list[nn.Conv2d]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from chase_fast.data import Batch
 from chase_fast.distributed import Ranks, statistics
 from chase_fast.nn.backbone import build_backbone, calibrate, freeze
-from chase_fast.nn.inference import fast_backbone
+from chase_fast.nn.inference import FastBackbone
 from chase_fast.nn.losses import dimp_loss, prdimp_loss
 from chase_fast.nn.neck import SearchNeck
 from chase_fast.nn.norm import MOMENTUM
@@ -146,9 +146,8 @@ class SearchNetwork(nn.Module):
         if self._frozen is None:
             folded = freeze(self.backbone)
             if self.config.precision == "bf16":
-                self._frozen = folded.to(torch.bfloat16)
-            else:
-                self._frozen = fast_backbone(folded)
+                folded = folded.to(torch.bfloat16)
+            self._frozen = FastBackbone(folded)
         return self._frozen
 
     def inputs(self, batch: Batch) -> dict[str, Tensor]:

@@ -19,7 +19,8 @@ from chase_fast.errors import ChaseError
 from chase_fast.kernels import target_filter
 from chase_fast.nn.backbone import MEAN, STD, freeze
 from chase_fast.nn.box_regressor import AtomIoUNet, Pair
-from chase_fast.nn.inference import Convolution, FastBackbone, FastBoxMaps, FastPlainNeck
+from chase_fast.nn.derived_cell import SepBlock
+from chase_fast.nn.inference import FastBackbone, FastBoxMaps, FastPlainNeck
 from chase_fast.nn.neck import DerivedNeck, PlainNeck
 from chase_fast.nn.preprocess import ConvInput
 from chase_fast.nn.tracker_net import TrackerNet
@@ -58,24 +59,22 @@ class Network:
             raise ChaseError("this network has no box regressor: a tracker needs one, train it with boxes")
         self.device, self.precision = resolve_device(device), precision
         check_precision(precision, self.device)
-        backbone, boxes = freeze(net.feature_extractor), fold(net.bb_regressor)
-        neck = copy.deepcopy(net.neck).eval().requires_grad_(False)
-        plain, box_maps = isinstance(neck, PlainNeck), FastBoxMaps(boxes)
-        if precision == "bf16":
-            self._backbone = _sixteen_bits(_without_packed(FastBackbone(backbone)))
-            self._neck = _sixteen_bits(_without_packed(FastPlainNeck(neck))) if plain else _mixed(neck)
-            self._box_maps = _sixteen_bits(_without_packed(box_maps))
-        elif self.device.type == "cpu":
-            self._backbone, self._box_maps = FastBackbone(backbone), box_maps
-            self._neck = FastPlainNeck(neck) if plain else neck
+        self._boxes = fold(net.bb_regressor).to(self.device)
+        neck = copy.deepcopy(net.neck).eval().requires_grad_(False).to(self.device)
+        if self.device.type == "cuda":
+            for block in (m for m in neck.modules() if isinstance(m, SepBlock)):
+                weight = block.depthwise.data  # taps outermost, as the kernel reads it: else a copy per frame
+                block.depthwise.data = weight.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+        plain, bits16 = isinstance(neck, PlainNeck), precision == "bf16"
+        storage = torch.bfloat16 if bits16 else None
+        backbone = freeze(net.feature_extractor).to(self.device, storage)
+        boxes = copy.deepcopy(self._boxes).to(storage) if bits16 else self._boxes
+        self._backbone, self._box_maps = FastBackbone(backbone), FastBoxMaps(boxes)
+        if plain:
+            self._neck = FastPlainNeck(neck.to(storage) if bits16 else neck)
         else:
-            self._backbone = _without_packed(FastBackbone(backbone))
-            self._box_maps = _without_packed(box_maps)
-            self._neck = _without_packed(FastPlainNeck(neck)) if plain else neck
-        for module in (self._backbone, self._neck, self._box_maps):
-            module.to(self.device)
+            self._neck = _mixed(neck) if bits16 else neck
         self.classifier = copy.deepcopy(net.classifier).eval().requires_grad_(False).to(self.device)
-        self._boxes = boxes.to(self.device)
         self.head = BoxHead(self._boxes)
         self.dtype = self.classifier.filter_initializer.filter_conv.weight.dtype
         self.filter_size = self.classifier.filter_initializer.filter_size
@@ -148,25 +147,13 @@ def check_precision(precision: str, device: torch.device) -> None:
         raise ChaseError(f"--precision bf16: {name} does not compute with bfloat16, use fp32")
 
 
-def _sixteen_bits(module: nn.Module) -> nn.Module:
-    return module.to(torch.bfloat16)
-
-
-def _without_packed(module: nn.Module) -> nn.Module:
-    """Without the weights that only the CPU's 3x3 convolution reads."""
-    for convolution in module.modules():
-        if isinstance(convolution, Convolution):
-            convolution.packed = None
-    return module
-
-
 class _MixedNeck(nn.Module):
     """The neck of a cell: convolutions in front of the cell in bfloat16, the cell, which has small products
     and batch norms, in float32."""
 
     def __init__(self, neck: DerivedNeck):
         super().__init__()
-        self.inputs = nn.ModuleList([_sixteen_bits(c) for c in neck.preprocess])
+        self.inputs = neck.preprocess.to(torch.bfloat16)
         self.cell = neck.cell
 
     def forward(self, layer2: Tensor, layer3: Tensor) -> Tensor:

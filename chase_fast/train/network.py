@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from chase_fast.data import Batch
 from chase_fast.distributed import Ranks, statistics
 from chase_fast.nn.backbone import calibrate, freeze, is_folded, unfold
-from chase_fast.nn.inference import fast_backbone
+from chase_fast.nn.inference import FastBackbone
 from chase_fast.nn.losses import dimp_loss, prdimp_loss
 from chase_fast.nn.norm import MOMENTUM
 from chase_fast.nn.tracker_net import TrackerNet
@@ -53,7 +53,7 @@ class Losses:
             plain = (
                 self.config.compile or self.config.precision == "bf16"
             )  # what torch's own convolutions do better
-            self._folded = folded if plain else fast_backbone(folded)
+            self._folded = folded if plain else FastBackbone(folded)
             if self.config.compile:
                 self._folded.compile()
 

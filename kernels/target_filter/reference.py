@@ -61,7 +61,8 @@ def softmax(scores: torch.Tensor, softmax_reg: float | None) -> tuple[torch.Tens
     if softmax_reg is None:
         normaliser = scores.logsumexp(-1)
     else:
-        normaliser = torch.logaddexp(scores.logsumexp(-1), scores.new_tensor(softmax_reg))
+        normaliser = scores.logsumexp(-1)
+        normaliser = torch.logaddexp(normaliser, torch.full_like(normaliser, softmax_reg))
     return (scores - normaliser.unsqueeze(-1)).exp(), normaliser
 
 
