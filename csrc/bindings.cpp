@@ -8,7 +8,6 @@
 #include "cpu/conv3x3.h"
 #include "cpu/crop.h"
 #include "cpu/depthwise.h"
-#include "cpu/depthwise_stack.h"
 #include "cpu/isa.h"
 #include "cpu/jpeg.h"
 #include "cpu/kl_loss.h"
@@ -16,6 +15,7 @@
 #include "cpu/pool.h"
 #include "cpu/prroi_linear.h"
 #include "cpu/prroi_pool.h"
+#include "cpu/separable_stack.h"
 #include "cpu/target_filter.h"
 #include "view.h"
 #ifdef CHASE_FAST_WITH_CUDA
@@ -54,10 +54,9 @@ PYBIND11_MODULE(chase_fast_C, m) {
   m.def("cpu_kl_loss_backward", &cpu::kl_loss_backward, nogil);
   m.def("cpu_depthwise", &cpu::depthwise, nogil);
   m.def("cpu_depthwise_backward", &cpu::depthwise_backward, nogil);
-  m.def("cpu_batch_norm_statistics", &cpu::batch_norm_statistics, nogil);
   m.def("cpu_batch_norm_backward", &cpu::batch_norm_backward, nogil);
-  m.def("cpu_depthwise_stack", &cpu::depthwise_stack, nogil);
-  m.def("cpu_depthwise_stack_backward", &cpu::depthwise_stack_backward, nogil);
+  m.def("cpu_separable_stack", &cpu::separable_stack, nogil);
+  m.def("cpu_separable_stack_backward", &cpu::separable_stack_backward, nogil);
   m.def("cpu_pool_norm", &cpu::pool_norm, nogil);
   m.def("cpu_pool_norm_backward", &cpu::pool_norm_backward, nogil);
   m.def("cpu_crop", &cpu::crop, nogil);
