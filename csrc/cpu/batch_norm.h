@@ -9,9 +9,9 @@
 
 namespace chase_fast::cpu {
 
-// Backward of z = (x - mean) scale + beta, scale = gamma / sqrt(var + eps), statistics over `rows` elements: the gradient
-// of x is scale (grad z - shift - tilt (x - mean)). var, shift, tilt [E,G,C]; sums [2,E,G,C]: sum of grad z and of
-// grad z (x - mean); grad_gamma, grad_beta [E,C]. Without `training` (given statistics) shift and tilt are 0.
+// Backward of z = (x - mean) scale + beta, scale = gamma / sqrt(var + eps), statistics over `rows` elements: the
+// gradient of x is scale (grad z - shift - tilt (x - mean)). var, shift, tilt [E,G,C]; sums [2,E,G,C]: sum of grad z
+// and of grad z (x - mean); grad_gamma, grad_beta [E,C]. Without `training` (given statistics) shift and tilt are 0.
 void batch_norm_backward(const TensorView& sums, const TensorView& var, int64_t rows, bool training, double eps,
                          const TensorView& shift, const TensorView& tilt, const TensorView& grad_gamma,
                          const TensorView& grad_beta, int threads);

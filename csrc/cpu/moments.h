@@ -1,5 +1,5 @@
-// Mean and variance of the columns of [rows, C] matrices, in parts: moments of a run of rows, shifted by its first row (a
-// sample of the set, so nothing cancels), joined in order by Chan's formula, in double.
+// Mean and variance of the columns of [rows, C] matrices, in parts: moments of a run of rows, shifted by its first row
+// (a sample of the set, so nothing cancels), joined in order by Chan's formula, in double.
 #pragma once
 
 #include <algorithm>

@@ -1,7 +1,7 @@
-// Matrix products of the pixels of one image with weights between channels, in vectors of channels. Blocks of the result
-// stay in registers over the whole sum, so every element is summed in the order of its terms, whatever the block. The
-// operands of one image are in the second-level cache; a general product (MKL's was measured) copies them, scales the
-// result and works on more than the cache holds.
+// Matrix products of the pixels of one image with weights between channels, in vectors of channels. Blocks of the
+// result stay in registers over the whole sum, so every element is summed in the order of its terms, whatever the
+// block. The operands of one image are in the second-level cache; a general product (MKL's was measured) copies them,
+// scales the result and works on more than the cache holds.
 #pragma once
 
 #include <algorithm>
@@ -60,6 +60,7 @@ struct Products {
   using T = typename Vec::T;
   using V = typename Vec::V;
   static constexpr int64_t L = Vec::L;
+  static constexpr int64_t kLine = 64 / sizeof(T);
   static constexpr int kRows = Vec::bytes == 64 ? 12 : 6;  // of a block: it fills the registers
 
   // store(p + i, first vector + j, sum) for M rows from p on and N vectors of columns. Row: constant a.row, or 0.
@@ -74,6 +75,8 @@ struct Products {
       for (int i = 0; i < kThird; ++i) from[i] = a.data + k / L * a.block + (p + 3 * i) * row;
       const int64_t lanes = std::min(L, K - k);
       for (int64_t l = 0; l < lanes; ++l, b += N) {
+        // the rows of the next block, a line a step: where rows are far from the caches they are read here first
+        if (!Row) __builtin_prefetch(a.data + (p + M) * row + (k + l) * kLine);
 #pragma GCC unroll 16
         for (int i = 0; i < M; ++i) {
           const V value = V{} + from[i / 3][i % 3 * row + l];

@@ -1,10 +1,12 @@
 // Separable convolutions of the edges of a cell. A unit of work is one image (the backward: a part of the images): all
 // that happens to an image stays in the caches of one core.
-//   1  the input is copied into planes with its batch norm and activation, zeros around it (strip.h); once for all edges
+//   1  the input is copied into planes with its batch norm and activation, zeros around it (strip.h); once for all
+//   edges
 //      that read the same map.
 //   2  forward: depthwise (depthwise_planes.h), the product with the pointwise weights (products.h), moments of the
 //      result.
-//   3  backward: the product of the gradient with the pointwise weights goes into planes; from there the gradient to the
+//   3  backward: the product of the gradient with the pointwise weights goes into planes; from there the gradient to
+//   the
 //      input, times a'(z), added up over the edges of one input, with the sums that the backward of a batch norm needs,
 //      and the gradient to the depthwise weights. Where pointwise weights want a gradient, the depthwise output is made
 //      again (a tenth of a product's time).
@@ -66,9 +68,10 @@ struct Taps {
     lines.resize((s.edges * edge * sizeof(T) + 63) / 64);
     T* to = reinterpret_cast<T*>(lines.data());
     for (int64_t e = 0; e < s.edges; ++e)
-      for (int64_t c = 0; c < s.channels; ++c)
-        for (int64_t t = 0; t < taps; ++t)
-          to[e * edge + c / L * taps * L + t * L + c % L] = weights[(e * s.channels + c) * taps + t];
+      for (int64_t c = 0; c < s.channels; ++c) {
+        T* lane = to + e * edge + c / L * taps * L + c % L;
+        for (int64_t t = 0; t < taps; ++t) lane[t * L] = weights[(e * s.channels + c) * taps + t];
+      }
   }
 
   const T* at(int64_t e, int64_t first, int64_t taps) const {
@@ -149,7 +152,9 @@ void forward(const Shape& s, const std::vector<const T*>& x, const T* depthwise_
         const Rows<T> rows{reinterpret_cast<const T*>(between), Vec::L, pixels * Vec::L};
         T* to = out[e] + n * s.map();
         const auto store = [=](int64_t p, int64_t v, const V& value) CHASE_FAST_FLAT {
-          Vec::store(value, std::min(Vec::L, C - v * Vec::L), to + p * C + v * Vec::L);
+          T* at = to + p * C + v * Vec::L;
+          Vec::store(value, std::min(Vec::L, C - v * Vec::L), at);
+          __builtin_prefetch(at + Products<Vec>::kRows * C, 1);
         };
         Products<Vec>::template multiply<Vec::L>(rows, pixels, C, panels.template at<V>(e), vectors, store);
         if (mean) moments(to, pixels, C, part_mean + (e * s.images + n) * C, part_m2 + (e * s.images + n) * C);
@@ -159,8 +164,8 @@ void forward(const Shape& s, const std::vector<const T*>& x, const T* depthwise_
   if (!mean) return;
   const int64_t N = s.per_group(), pixels = s.plane.pixels();
   for (int64_t i = 0; i < s.edges * s.groups; ++i)
-    join_moments(part_mean + i * N * C, part_m2 + i * N * C, N, C, [=](int64_t) { return pixels; }, mean + i * C,
-                 var + i * C);
+    join_moments(
+        part_mean + i * N * C, part_m2 + i * N * C, N, C, [=](int64_t) { return pixels; }, mean + i * C, var + i * C);
 }
 
 // What the backward writes; null or empty: not wanted.
@@ -186,6 +191,7 @@ inline CHASE_FAST_FLAT void input_grad(const Shape& s, const V* g, const V* weig
       value += before;
     }
     Vec::store(value, count, to);
+    __builtin_prefetch(to + W * C, 1);
   };
   DepthwisePlanes<Vec>::convolve_any(g, s.plane, weights, true, s.kernel, s.dilation, store);
 }
@@ -246,8 +252,8 @@ void backward(const Shape& s, const std::vector<const T*>& grad, const Through<T
     inside[p] = (s.plane.border + p / s.plane.width) * s.plane.padded_width() + s.plane.border + p % s.plane.width;
   // taps [E, N, wide / L, k * k, L] and sums [2, E, N, wide] per image, products [E, parts, C, wide] per part
   const int64_t P = s.parts(), matrix = C * wide;
-  T* tap_part = reinterpret_cast<T*>(
-      thread_scratch<4>(to.depthwise ? s.edges * s.images * wide * s.taps() * sizeof(T) : 0));
+  T* tap_part =
+      reinterpret_cast<T*>(thread_scratch<4>(to.depthwise ? s.edges * s.images * wide * s.taps() * sizeof(T) : 0));
   T* product_part = reinterpret_cast<T*>(thread_scratch<5>(to.pointwise ? s.edges * P * matrix * sizeof(T) : 0));
   std::vector<T> sum_parts(to.sums ? 2 * s.edges * s.images * wide : 0);
 
@@ -275,19 +281,19 @@ void backward(const Shape& s, const std::vector<const T*>& grad, const Through<T
                          through.shift + at, through.tilt + at, own);
             g = own;
           }
+          if (down) {
+            const int64_t* place = inside.data();
+            const auto store = [=](int64_t pixel, int64_t v, const V& value)
+                                   CHASE_FAST_FLAT { planes[v * padded + place[pixel]] = value; };
+            const Rows<T> rows{g, C, Vec::L};
+            Products<Vec>::template multiply<0>(rows, pixels, C, panels.template at<V>(e), vectors, store);
+          }
           if (to.pointwise) {
             depthwise<Vec>(s, in, taps, e, between);
             V* sums = reinterpret_cast<V*>(product_part + (e * P + part) * matrix);
             Products<Vec>::multiply_turned(g, C, pixels, between, vectors, n > begin, sums);
           }
-          if (!down) continue;
-          const int64_t* place = inside.data();
-          const auto store = [=](int64_t pixel, int64_t v, const V& value) CHASE_FAST_FLAT {
-            planes[v * padded + place[pixel]] = value;
-          };
-          const Rows<T> rows{g, C, Vec::L};
-          Products<Vec>::template multiply<0>(rows, pixels, C, panels.template at<V>(e), vectors, store);
-          for (int64_t v = 0; v < vectors; ++v) {
+          for (int64_t v = 0; v < vectors && down; ++v) {
             const int64_t first = v * Vec::L, count = std::min(Vec::L, C - first), at = n * s.map() + first;
             const V *gv = planes + v * padded, *iv = in + v * padded + p.border * p.padded_width() + p.border;
             if (!to.x.empty()) {
@@ -332,8 +338,7 @@ void backward(const Shape& s, const std::vector<const T*>& grad, const Through<T
       const int64_t e = unit / (wide / L), first = unit % (wide / L) * L, size = wide * s.taps();
       const auto total = add_up(tap_part + e * s.images * size + first * s.taps(), s.images, size, L * s.taps());
       for (int64_t c = first; c < std::min(first + L, C); ++c)
-        for (int64_t t = 0; t < s.taps(); ++t)
-          to.depthwise[(e * C + c) * s.taps() + t] = T(total[t * L + c - first]);
+        for (int64_t t = 0; t < s.taps(); ++t) to.depthwise[(e * C + c) * s.taps() + t] = T(total[t * L + c - first]);
     });
   if (to.sums)
     for (int64_t e = 0; e < 2 * s.edges; ++e)  // of both sums
@@ -406,8 +411,7 @@ void separable_stack(const std::vector<TensorView>& x, const TensorView& depthwi
   check(moments.empty() || moments.size() == 2, "separable_stack: moments are none or mean, variance");
   const TensorView* table = !norm.empty() ? &norm[0] : !moments.empty() ? &moments[0] : nullptr;
   const Shape s = check_inputs(x, depthwise, pointwise, norm, table, dilation, out);
-  for (const TensorView& t : moments)
-    check_table(t, x[0], {s.edges, s.groups, s.channels}, "separable_stack: moments");
+  for (const TensorView& t : moments) check_table(t, x[0], {s.edges, s.groups, s.channels}, "separable_stack: moments");
   const auto call = [&](auto zero) {
     using T = decltype(zero);
     T *mean = moments.empty() ? nullptr : moments[0].ptr<T>(), *var = moments.empty() ? nullptr : moments[1].ptr<T>();

@@ -1,6 +1,6 @@
-// Separable convolutions of several edges on CPU, NHWC, stride 1: a depthwise k x k convolution (DW) and the product with
-// a matrix between the channels of every pixel (PW), with what stands before them (batch norm and activation) fused into
-// the read; method: separable_stack.cpp.
+// Separable convolutions of several edges on CPU, NHWC, stride 1: a depthwise k x k convolution (DW) and the product
+// with a matrix between the channels of every pixel (PW), with what stands before them (batch norm and activation)
+// fused into the read; method: separable_stack.cpp.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,8 @@ void separable_stack(const std::vector<TensorView>& x, const TensorView& depthwi
                      const std::vector<TensorView>& out, const std::vector<TensorView>& moments, int threads);
 
 // grad: E maps, the gradients of out; or, where `through` is not empty, of the batch norm behind it: through is E maps
-// out, then {mean, factor, shift, tilt [E,G,C]}, and the gradients of out are factor (grad - shift - tilt (out - mean)).
-// What is written, each where it is not empty (numel 0):
+// out, then {mean, factor, shift, tilt [E,G,C]}, and the gradients of out are factor (grad - shift - tilt (out -
+// mean)). What is written, each where it is not empty (numel 0):
 //   grad_x          as many maps as x, or none: gradients of z; with `add` they are added to what is there
 //   grad_depthwise, grad_pointwise
 //   sums            [2,E,G,C] (with norm and grad_x): sum of grad z and of grad z (x - mean), for its backward
