@@ -46,12 +46,11 @@ static py::dict build_info() {
 }
 
 // A step makes and frees the same maps as the one before. glibc would give such memory back to the kernel and fault it
-// in again page by page (measured 3 to 7 % of a step); these are the limits up to which it would raise its thresholds
-// itself.
+// in again page by page (measured 3 to 7 % of a step): up to 256 MiB of freed memory stay with the process.
 static void keep_freed_memory() {
 #ifdef __GLIBC__
   if (!std::getenv("MALLOC_MMAP_THRESHOLD_")) mallopt(M_MMAP_THRESHOLD, 32 << 20);
-  if (!std::getenv("MALLOC_TRIM_THRESHOLD_")) mallopt(M_TRIM_THRESHOLD, 64 << 20);
+  if (!std::getenv("MALLOC_TRIM_THRESHOLD_")) mallopt(M_TRIM_THRESHOLD, 256 << 20);
 #endif
 }
 

@@ -229,8 +229,8 @@ def backward(
 def _second_stage(
     grads, ys, stage: Separable, scratch: Scratch, var, targets, down: bool, training, eps
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Backward through PW2, DW2 and the activation: where `down`, the gradients behind the inner batch norm and
-    what leads them through it."""
+    """Backward through PW2, DW2 and the activation: where `down`, the gradients behind the inner batch norm
+    and what leads them through it."""
     to_depthwise, to_pointwise, to_gamma, to_beta = targets
     normed = down or to_gamma is not None or to_beta is not None
     to_ys = scratch.take("inner", len(ys)) if normed else []
