@@ -99,6 +99,13 @@ inline CHASE_FAST_FLAT void input_grad(const T* y, const T* g, int64_t rows, int
   }
 }
 
+// dy of an IDENTITY.
+template <class T>
+inline CHASE_FAST_FLAT void scaled(const T* g, int64_t rows, int64_t C, T w, T* dy) {
+#pragma omp simd
+  for (int64_t i = 0; i < rows * C; ++i) dy[i] = w * g[i];
+}
+
 // mean, var [B,G,C] of this batch; rows of IDENTITY are left alone.
 template <class T>
 void batch_moments(const Shape& s, const std::vector<const T*>& branches, const std::vector<int64_t>& kinds, T* mean,
@@ -250,6 +257,7 @@ void backward(const Shape& s, const T* grad, const std::vector<TensorView>& view
     const T *f = factor.data() + table, *sh = shift.data() + table, *ti = tilt.data() + table;
     const Norm<T> n = norm.at(b, g);
     T* dy = grad_views[b].ptr<T>() + at;
+    if (kinds[b] == IDENTITY) return vectorised([=]() CHASE_FAST_FLAT { scaled(u, rows, C, f[0], dy); });
     vectorised([=]() CHASE_FAST_FLAT { input_grad(y, u, rows, C, n, f, sh, ti, dy); });
   };
 

@@ -25,7 +25,7 @@
 namespace chase_fast::cpu {
 namespace {
 
-constexpr int64_t kParts = 16;  // of the images: units of the backward, and sums of pointwise gradients in memory
+constexpr int64_t kUnits = 16;  // of the backward, at least, where there are images: inputs times parts of the images
 
 struct Shape {
   int64_t inputs, edges, groups, images, channels, kernel, dilation;
@@ -36,7 +36,7 @@ struct Shape {
   int64_t edges_per_input() const { return edges / inputs; }
   int64_t map() const { return plane.pixels() * channels; }                          // elements of an image
   int64_t table(int64_t e, int64_t g) const { return (e * groups + g) * channels; }  // in [E, G, C]
-  int64_t per_part() const { return (images + kParts - 1) / kParts; }
+  int64_t per_part() const { return (images * inputs + kUnits - 1) / kUnits; }
   int64_t parts() const { return (images + per_part() - 1) / per_part(); }
   int threads(int wanted) const {
     return worthwhile_threads(edges * images * map() * (taps() + channels), 1 << 20, wanted);
@@ -200,15 +200,19 @@ inline CHASE_FAST_FLAT void input_grad(const Shape& s, const V* g, const V* weig
 template <class Vec, class T = typename Vec::T, class V = typename Vec::V>
 inline CHASE_FAST_FLAT void input_grad_sums(const Shape& s, const V* g, const V* weights, const V* iv, const T* x,
                                             const V& mean, T slope, int64_t count, T* dx, V& s1, V& s2) {
-  input_grad<true, Vec>(s, g, weights, iv, slope, false, count, dx);
+  const int64_t C = s.channels, W = s.plane.width, PW = s.plane.padded_width();
   V a = {}, b = {};
-  for (int64_t p = 0; p < s.plane.pixels(); ++p) {
-    V value, raw;
-    Vec::load(dx + p * s.channels, count, value);
-    Vec::load(x + p * s.channels, count, raw);
+  const auto store = [&](int64_t py, int64_t px, const V& sum) CHASE_FAST_FLAT {
+    const int64_t at = (py * W + px) * C;
+    V raw;
+    Vec::load(x + at, count, raw);
+    const V value = iv[py * PW + px] > 0 ? sum : sum * slope;
     a += value;
     b += value * (raw - mean);
-  }
+    Vec::store(value, count, dx + at);
+    __builtin_prefetch(dx + at + W * C, 1);
+  };
+  DepthwisePlanes<Vec>::convolve_any(g, s.plane, weights, true, s.kernel, s.dilation, store);
   s1 = a;
   s2 = b;
 }
