@@ -67,7 +67,16 @@ struct DepthwisePlanes {
                                                   int64_t kernel, int64_t dilation, const F& store) {
     const int64_t step = turned ? -1 : 1, PW = p.padded_width();
     const V* w = turned ? weights + kernel * kernel - 1 : weights;
-    if (kernel == 3)
+    // constants for the usual kernels and dilations: inputs that the taps of neighbours share are then read once
+    if (kernel == 3 && dilation == 1)
+      convolve<3>(in, p, PW, w, step, kernel, 1, store);
+    else if (kernel == 3 && dilation == 2)
+      convolve<3>(in, p, PW, w, step, kernel, 2, store);
+    else if (kernel == 5 && dilation == 1)
+      convolve<5>(in, p, PW, w, step, kernel, 1, store);
+    else if (kernel == 5 && dilation == 2)
+      convolve<5>(in, p, PW, w, step, kernel, 2, store);
+    else if (kernel == 3)
       convolve<3>(in, p, PW, w, step, kernel, dilation, store);
     else if (kernel == 5)
       convolve<5>(in, p, PW, w, step, kernel, dilation, store);

@@ -79,7 +79,7 @@ struct Products {
         if (!Row) __builtin_prefetch(a.data + (p + M) * row + (k + l) * kLine);
 #pragma GCC unroll 16
         for (int i = 0; i < M; ++i) {
-          const V value = V{} + from[i / 3][i % 3 * row + l];
+          const T value = from[i / 3][i % 3 * row + l];
 #pragma GCC unroll 4
           for (int j = 0; j < N; ++j) acc[i][j] += value * b[j];
         }
@@ -125,7 +125,7 @@ struct Products {
       for (int j = 0; j < N; ++j) column[j] = y[j * pixels];
 #pragma GCC unroll 16
       for (int i = 0; i < M; ++i) {
-        const V value = V{} + g[i];
+        const T value = g[i];
 #pragma GCC unroll 4
         for (int j = 0; j < N; ++j) acc[i][j] += value * column[j];
       }
