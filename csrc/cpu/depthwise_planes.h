@@ -76,10 +76,6 @@ struct DepthwisePlanes {
       convolve<5>(in, p, PW, w, step, kernel, 1, store);
     else if (kernel == 5 && dilation == 2)
       convolve<5>(in, p, PW, w, step, kernel, 2, store);
-    else if (kernel == 3)
-      convolve<3>(in, p, PW, w, step, kernel, dilation, store);
-    else if (kernel == 5)
-      convolve<5>(in, p, PW, w, step, kernel, dilation, store);
     else
       tiled<0, 1>(in, p, PW, w, step, kernel, dilation, store);
   }
