@@ -2,13 +2,16 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cstdlib>
 #include <optional>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "cpu/batch_norm.h"
 #include "cpu/conv3x3.h"
 #include "cpu/crop.h"
 #include "cpu/depthwise.h"
-#include "cpu/depthwise_stack.h"
 #include "cpu/isa.h"
 #include "cpu/jpeg.h"
 #include "cpu/kl_loss.h"
@@ -16,6 +19,7 @@
 #include "cpu/pool.h"
 #include "cpu/prroi_linear.h"
 #include "cpu/prroi_pool.h"
+#include "cpu/separable_stack.h"
 #include "cpu/target_filter.h"
 #include "view.h"
 #ifdef CHASE_FAST_WITH_CUDA
@@ -41,7 +45,17 @@ static py::dict build_info() {
   return info;
 }
 
+// A step makes and frees the same maps as the one before. glibc would give such memory back to the kernel and fault it
+// in again page by page (measured 3 to 7 % of a step): up to 256 MiB of freed memory stay with the process.
+static void keep_freed_memory() {
+#ifdef __GLIBC__
+  if (!std::getenv("MALLOC_MMAP_THRESHOLD_")) mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  if (!std::getenv("MALLOC_TRIM_THRESHOLD_")) mallopt(M_TRIM_THRESHOLD, 256 << 20);
+#endif
+}
+
 PYBIND11_MODULE(chase_fast_C, m) {
+  keep_freed_memory();
   m.attr("__version__") = CHASE_FAST_VERSION;
   m.def("build_info", &build_info, "What this binary was built with and what this processor can run.");
 
@@ -54,10 +68,9 @@ PYBIND11_MODULE(chase_fast_C, m) {
   m.def("cpu_kl_loss_backward", &cpu::kl_loss_backward, nogil);
   m.def("cpu_depthwise", &cpu::depthwise, nogil);
   m.def("cpu_depthwise_backward", &cpu::depthwise_backward, nogil);
-  m.def("cpu_batch_norm_statistics", &cpu::batch_norm_statistics, nogil);
   m.def("cpu_batch_norm_backward", &cpu::batch_norm_backward, nogil);
-  m.def("cpu_depthwise_stack", &cpu::depthwise_stack, nogil);
-  m.def("cpu_depthwise_stack_backward", &cpu::depthwise_stack_backward, nogil);
+  m.def("cpu_separable_stack", &cpu::separable_stack, nogil);
+  m.def("cpu_separable_stack_backward", &cpu::separable_stack_backward, nogil);
   m.def("cpu_pool_norm", &cpu::pool_norm, nogil);
   m.def("cpu_pool_norm_backward", &cpu::pool_norm_backward, nogil);
   m.def("cpu_crop", &cpu::crop, nogil);

@@ -1,5 +1,5 @@
-// Batch norm of the edges of a cell on CPU: statistics and backward over NHWC maps; what reads the normalised map
-// normalises on the way (depthwise_stack.h, pool.h). Method: batch_norm.cpp.
+// Batch norm of the edges of a cell on CPU: tables of its backward. What reads a map normalises it on the way
+// (separable_stack.h, pool.h).
 #pragma once
 
 #include <cstdint>
@@ -9,17 +9,11 @@
 
 namespace chase_fast::cpu {
 
-// Mean and biased variance [E,G,C] of E maps [N,C,H,W] channels-last whose images are G equal runs; all float32 or all
-// float64.
-void batch_norm_statistics(const std::vector<TensorView>& maps, const TensorView& mean, const TensorView& var,
-                           int threads);
-
-// Backward of z = (x - mean) scale + beta, scale [E,G,C] = gamma / sqrt(var + eps). sums [2,E,G,C]: sum of grad z and
-// of grad z (x - mean). grads: E maps, grad z on entry, grad x on return; none: only grad_gamma and grad_beta [E,C] are
-// written.
-void batch_norm_backward(const TensorView& sums, const std::vector<TensorView>& maps, const TensorView& mean,
-                         const TensorView& var, const TensorView& scale, bool training, double eps,
-                         const std::vector<TensorView>& grads, const TensorView& grad_gamma,
+// Backward of z = (x - mean) scale + beta, scale = gamma / sqrt(var + eps), statistics over `rows` elements: the
+// gradient of x is scale (grad z - shift - tilt (x - mean)). var, shift, tilt [E,G,C]; sums [2,E,G,C]: sum of grad z
+// and of grad z (x - mean); grad_gamma, grad_beta [E,C]. Without `training` (given statistics) shift and tilt are 0.
+void batch_norm_backward(const TensorView& sums, const TensorView& var, int64_t rows, bool training, double eps,
+                         const TensorView& shift, const TensorView& tilt, const TensorView& grad_gamma,
                          const TensorView& grad_beta, int threads);
 
 // For other C++: mean, var [E,G,C] of this batch; E maps of G x rows x C elements.

@@ -5,7 +5,8 @@
 //             nothing cancels), joined by Chan's formula; then one pass over row tiles reads every branch and
 //             writes the node.
 //   backward  S1 = sum g phi'(z), S2 = sum g phi'(z) yhat per chunk, joined; dgamma = w S2, dbeta = w S1,
-//             dw = sum_c gamma S2 + beta S1 (phi is homogeneous); then dy = w scale (g phi' - S1/M - yhat S2/M).
+//             dw = sum_c gamma S2 + beta S1 (phi is homogeneous); then dy = w scale (g phi' - S1/M - yhat S2/M). Small
+//             maps take these steps branch by branch, large ones step by step.
 // Chunks do not depend on the number of threads and are joined in order, in double: nor does any bit of the result.
 #include "cpu/node_sum.h"
 
@@ -13,6 +14,7 @@
 #include <cmath>
 
 #include "cpu/isa.h"
+#include "cpu/moments.h"
 #include "cpu/parallel.h"
 
 namespace chase_fast::cpu {
@@ -20,6 +22,8 @@ namespace {
 
 constexpr int64_t kChunk = 256;  // rows per partial sum
 constexpr int64_t kTile = 16;    // rows of the node that stay in the first-level cache while the branches stream by
+
+constexpr int64_t kWhole = 1 << 19;  // elements of a map that is still in the caches when it is read again
 
 enum Kind : int64_t { IDENTITY = 0, NORM = 1, NORM_LRELU = 2 };
 
@@ -45,28 +49,6 @@ struct Norm {
 
 // The kernels walk one row after the other (coefficients come from the first-level cache): several rows at once would
 // save instructions but break the pattern that the hardware prefetcher follows; measured half as fast.
-
-// mean and m2 [C] (sum of squared deviations) of y [rows, C].
-template <class T>
-inline CHASE_FAST_FLAT void moments(const T* y, int64_t rows, int64_t C, T* mean, T* m2) {
-  std::fill(mean, mean + C, T(0));
-  std::fill(m2, m2 + C, T(0));
-  const T* shift = y;
-  for (int64_t r = 0; r < rows; ++r, y += C) {
-#pragma omp simd
-    for (int64_t c = 0; c < C; ++c) {
-      const T d = y[c] - shift[c];
-      mean[c] += d;
-      m2[c] += d * d;
-    }
-  }
-#pragma omp simd
-  for (int64_t c = 0; c < C; ++c) {
-    const T s = mean[c];
-    mean[c] = shift[c] + s / T(rows);
-    m2[c] -= s * s / T(rows);
-  }
-}
 
 // out = w phi(z) for the first branch, out += for the others. The tile read next is somewhere else in memory: it is
 // fetched ahead by hand (measured 1.6 times as fast).
@@ -117,6 +99,13 @@ inline CHASE_FAST_FLAT void input_grad(const T* y, const T* g, int64_t rows, int
   }
 }
 
+// dy of an IDENTITY.
+template <class T>
+inline CHASE_FAST_FLAT void scaled(const T* g, int64_t rows, int64_t C, T w, T* dy) {
+#pragma omp simd
+  for (int64_t i = 0; i < rows * C; ++i) dy[i] = w * g[i];
+}
+
 // mean, var [B,G,C] of this batch; rows of IDENTITY are left alone.
 template <class T>
 void batch_moments(const Shape& s, const std::vector<const T*>& branches, const std::vector<int64_t>& kinds, T* mean,
@@ -134,18 +123,9 @@ void batch_moments(const Shape& s, const std::vector<const T*>& branches, const 
   parallel_for(s.branches * s.groups, threads, [&](int64_t i) {
     const int64_t b = i / s.groups, g = i % s.groups;
     if (kinds[b] == IDENTITY) return;
-    for (int64_t c = 0; c < C; ++c) {
-      double m = 0, m2 = 0, count = 0;
-      for (int64_t k = 0; k < K; ++k) {
-        const int64_t at = s.at(b, g, k) + c;
-        const double n = s.chunk_rows(k), delta = part_mean[at] - m;
-        m += delta * n / (count + n);
-        m2 += part_m2[at] + delta * delta * n * count / (count + n);
-        count += n;
-      }
-      mean[s.at(b, g) + c] = T(m);
-      var[s.at(b, g) + c] = T(m2 / count);
-    }
+    join_moments(
+        part_mean.data() + s.at(b, g, 0), part_m2.data() + s.at(b, g, 0), K, C,
+        [&](int64_t k) { return s.chunk_rows(k); }, mean + s.at(b, g), var + s.at(b, g));
   });
 }
 
@@ -234,18 +214,16 @@ void backward(const Shape& s, const T* grad, const std::vector<TensorView>& view
   const int64_t C = s.channels, K = s.chunks();
 
   std::vector<T> part1(s.at(s.branches, 0, 0)), part2(part1.size());
-  // the branches innermost: this chunk of grad stays in the second-level cache
-  parallel_for(s.groups * K * s.branches, threads, [&](int64_t i) {
-    const int64_t g = i / s.branches / K, k = i / s.branches % K, b = i % s.branches;
+  const auto sum = [&](int64_t b, int64_t g, int64_t k) {
     const T *y = branches[b] + s.row(g, k * kChunk), *u = grad + s.row(g, k * kChunk);
     const int64_t rows = s.chunk_rows(k), at = s.at(b, g, k);
     const Norm<T> n = norm.at(b, g);
     T *s1 = part1.data() + at, *s2 = part2.data() + at;
     vectorised([=]() CHASE_FAST_FLAT { sums(y, u, rows, C, n, s1, s2); });
-  });
+  };
 
   std::vector<T> factor(s.at(s.branches, 0)), shift(factor.size()), tilt(factor.size());
-  parallel_for(s.branches, threads, [&](int64_t b) {
+  const auto join = [&](int64_t b) {
     const bool identity = kinds[b] == IDENTITY, batch = training && !identity;
     double dot = 0;
     for (int64_t c = 0; c < C; ++c) {
@@ -270,18 +248,38 @@ void backward(const Shape& s, const T* grad, const std::vector<TensorView>& view
       grad_beta[p] = identity ? T(0) : T(w[b] * all1);
     }
     grad_w[b] = T(dot);
-  });
+  };
 
-  parallel_for(s.groups * K * s.branches, threads, [&](int64_t i) {
-    const int64_t g = i / s.branches / K, k = i / s.branches % K, b = i % s.branches;
+  const auto write = [&](int64_t b, int64_t g, int64_t k) {
     if (grad_views[b].numel() == 0) return;
     const int64_t at = s.row(g, k * kChunk), rows = s.chunk_rows(k), table = s.at(b, g);
     const T *y = branches[b] + at, *u = grad + at;
     const T *f = factor.data() + table, *sh = shift.data() + table, *ti = tilt.data() + table;
     const Norm<T> n = norm.at(b, g);
     T* dy = grad_views[b].ptr<T>() + at;
+    if (kinds[b] == IDENTITY) return vectorised([=]() CHASE_FAST_FLAT { scaled(u, rows, C, f[0], dy); });
     vectorised([=]() CHASE_FAST_FLAT { input_grad(y, u, rows, C, n, f, sh, ti, dy); });
-  });
+  };
+
+  const auto chunks_of = [&](int64_t b, const auto& f) {
+    for (int64_t i = 0; i < s.groups * K; ++i) f(b, i / K, i % K);
+  };
+  if (s.branches >= 4 * threads && s.groups * s.rows * C <= kWhole) {
+    parallel_for(s.branches, threads, [&](int64_t b) {
+      chunks_of(b, sum);
+      join(b);
+      chunks_of(b, write);
+    });
+    return;
+  }
+  // the branches innermost: this chunk of grad stays in the second-level cache
+  const auto all = [&](const auto& f) {
+    parallel_for(s.groups * K * s.branches, threads,
+                 [&](int64_t i) { f(i % s.branches, i / s.branches / K, i / s.branches % K); });
+  };
+  all(sum);
+  parallel_for(s.branches, threads, join);
+  all(write);
 }
 
 void check_map(const TensorView& t, const TensorView& like, const char* what) {

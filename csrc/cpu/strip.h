@@ -1,6 +1,7 @@
 // Work on NHWC maps by strips of channels: a strip of kStrip vectors of one image is copied into planes, one vector of
 // channels per pixel with a border around the map, so that no loop over a plane has a condition. A plane of the cell's
-// maps about fits the first-level cache. Used by depthwise_stack.cpp and pool.cpp.
+// maps about fits the first-level cache. Used by separable_stack.cpp and
+// pool.cpp.
 #pragma once
 
 #include <algorithm>
@@ -37,6 +38,8 @@ struct Vectors {
   static constexpr int bytes = Bytes;
   static constexpr int64_t L = Bytes / sizeof(T);
   typedef T V __attribute__((vector_size(Bytes)));
+
+  static int64_t vectors(int64_t C) { return (C + L - 1) / L; }
 
   static int64_t strips(int64_t C) { return (C + kStrip * L - 1) / (kStrip * L); }
 

@@ -15,12 +15,12 @@ void test_batch_norm(Random& random);
 void test_conv3x3(Random& random);
 void test_crop(Random& random);
 void test_depthwise(Random& random);
-void test_depthwise_stack(Random& random);
 void test_jpeg(Random& random);
 void test_kl_loss(Random& random);
 void test_node_sum(Random& random);
 void test_pool(Random& random);
 void test_prroi_pool(Random& random);
+void test_separable_stack(Random& random);
 void test_target_filter(Random& random);
 
 namespace {
@@ -35,12 +35,12 @@ constexpr Test TESTS[] = {
     {"conv3x3", test_conv3x3},
     {"crop", test_crop},
     {"depthwise", test_depthwise},
-    {"depthwise_stack", test_depthwise_stack},
     {"jpeg", test_jpeg},
     {"kl_loss", test_kl_loss},
     {"node_sum", test_node_sum},
     {"pool", test_pool},
     {"prroi_pool", test_prroi_pool},
+    {"separable_stack", test_separable_stack},
     {"target_filter", test_target_filter},
 };
 

@@ -1,10 +1,9 @@
-"""The `cpu` backend: C++ stages (csrc/cpu/depthwise_stack.cpp, batch_norm.cpp, pool.cpp) with torch's matrix
-products between them.
+"""The `cpu` backend: C++ stages (csrc/cpu/separable_stack.cpp, batch_norm.cpp, pool.cpp).
 
 Memory, in maps of N C H W elements: the forward keeps its outputs and, when a gradient will be asked for,
 the E inputs of the inner batch norm of every sep_conv. Depthwise outputs are computed again in the backward
-(a tenth of a product's time), and only for weight gradients. Scratch of a call is two maps, or two times
-BLOCK elements where a map is smaller.
+(a tenth of a product's time), and only for weight gradients; they never leave a core's caches. Scratch of a
+call is a map, or BLOCK elements where a map is smaller.
 """
 
 from collections.abc import Iterator, Sequence
@@ -52,11 +51,6 @@ class Scratch:
         return maps[:count]
 
 
-def _rows(t: Tensor) -> Tensor:
-    """[N H W, C] of a channels_last map."""
-    return t.permute(0, 2, 3, 1).reshape(-1, t.shape[1])
-
-
 def _blocks(edges: int, x: Tensor) -> Iterator[slice]:
     size = max(1, min(edges, BLOCK // max(x.numel(), 1)))
     return (slice(e, min(e + size, edges)) for e in range(0, edges, size))
@@ -71,32 +65,19 @@ class Separable:
     """DW then PW of a block of edges: weights [E, C, k, k], [E, C, C]; norm: tables before DW or none."""
 
     def __init__(
-        self,
-        scratch: Scratch,
-        depthwise: Tensor,
-        pointwise: Tensor,
-        dilation: int,
-        slope: float,
-        norm: Sequence = (),
+        self, depthwise: Tensor, pointwise: Tensor, dilation: int, slope: float, norm: Sequence[Tensor] = ()
     ):
-        self.scratch = scratch
-        self.depthwise, self.pointwise = depthwise.contiguous(), pointwise.contiguous()
-        self.dilation, self.slope, self.norm = dilation, slope, list(norm)
+        self.norm = list(norm)
+        self.arguments = (depthwise.contiguous(), pointwise.contiguous(), self.norm, dilation, slope)
 
-    def between(self, xs: list[Tensor]) -> list[Tensor]:
-        """Outputs of the depthwise convolution."""
-        made = self.scratch.take("between", len(self.depthwise))
-        _call("depthwise_stack", xs, self.depthwise, self.norm, self.dilation, self.slope, made)
-        return made
-
-    def forward(self, xs: list[Tensor], outs: list[Tensor]) -> None:
-        weights = self.pointwise.transpose(1, 2).contiguous()  # [E, in, out]: the product's faster layout
-        for y, weight, out in zip(self.between(xs), weights, outs):
-            torch.mm(_rows(y), weight, out=_rows(out))
+    def forward(self, xs: list[Tensor], outs: list[Tensor], moments: Sequence[Tensor] = ()) -> None:
+        """`moments`: mean and variance [E, G, C] of the outputs, written where given."""
+        _call("separable_stack", xs, *self.arguments, outs, list(moments))
 
     def backward(
         self,
         grads: list[Tensor],
+        through: list[Tensor],
         xs: list[Tensor],
         to_xs: list[Tensor],
         to_depthwise: Tensor | None,
@@ -104,29 +85,11 @@ class Separable:
         sums: Tensor | None = None,
         add: bool = False,
     ) -> None:
-        """Writes what is given (an empty list, None: not wanted); `sums`: see csrc/cpu/depthwise_stack.h."""
-        if to_pointwise is not None:
-            for y, grad, to in zip(self.between(xs), grads, to_pointwise):
-                torch.mm(_rows(grad).t(), _rows(y), out=to)
-        if not to_xs and to_depthwise is None:
-            return
-        inner = self.scratch.take("between", len(grads))
-        for grad, weight, to in zip(grads, self.pointwise, inner):
-            torch.mm(_rows(grad), weight, out=_rows(to))
-        nothing = self.depthwise.new_empty(0)
-        _call(
-            "depthwise_stack_backward",
-            inner,
-            xs,
-            self.depthwise,
-            self.norm,
-            self.dilation,
-            self.slope,
-            add,
-            to_xs,
-            nothing if to_depthwise is None else to_depthwise,
-            nothing if sums is None else sums,
-        )
+        """Writes what is given (an empty list, None: not wanted); `through`, `sums`: see
+        csrc/cpu/separable_stack.h."""
+        nothing = self.arguments[0].new_empty(0)
+        targets = (nothing if t is None else t for t in (to_depthwise, to_pointwise, sums))
+        _call("separable_stack_backward", grads, through, xs, *self.arguments, add, to_xs, *targets)
 
 
 def forward(
@@ -161,13 +124,12 @@ def forward(
         for block in _blocks(edges, x):
             count = len(d[block])
             ys = scratch.take("inner", count) if sep and not save else [_map(x) for _ in range(count)]
-            Separable(scratch, d[block], p[block], 1 if sep else 2, outer).forward([x], ys)
+            moments = (m[block], v[block]) if sep and training else ()
+            Separable(d[block], p[block], 1 if sep else 2, outer).forward([x], ys, moments)
             if sep:
-                if training:
-                    _call("batch_norm_statistics", ys, m[block], v[block])
                 norm = (m[block], _scale(g[block], v[block], eps), b[block])
                 outs = [_map(x) for _ in range(count)]
-                Separable(scratch, d2[block], p2[block], 1, inner, norm).forward(ys, outs)
+                Separable(d2[block], p2[block], 1, inner, norm).forward(ys, outs)
                 if save:
                     saved += ys
                 ys = outs
@@ -233,17 +195,14 @@ def backward(
             continue
         for block in _blocks(edges, x):
             outs = [_channels_last(grad if grad.numel() else torch.zeros_like(x)) for grad in incoming[block]]
+            through: list[Tensor] = []
             if sep:
-                outs = _second_stage(
+                norm = (m[block], _scale(g[block], v[block], eps), b[block].contiguous())
+                outs, through = _second_stage(
                     outs,
                     ys[block],
-                    Separable(
-                        scratch,
-                        *(t[block] for t in second),
-                        1,
-                        inner,
-                        (m[block], _scale(g[block], v[block], eps), b[block].contiguous()),
-                    ),
+                    Separable(*(t[block] for t in second), 1, inner, norm),
+                    scratch,
                     v[block],
                     [t[block] if t.numel() else None for t in (*to_second, *to_affine)],
                     to_x is not None or any(t.numel() for t in to_first),
@@ -251,8 +210,9 @@ def backward(
                     eps,
                 )
             if outs:
-                Separable(scratch, *(t[block] for t in first), 1 if sep else 2, outer).backward(
+                Separable(*(t[block] for t in first), 1 if sep else 2, outer).backward(
                     outs,
+                    through,
                     [x],
                     [] if to_x is None else [to_x],
                     *(t[block] if t.numel() else None for t in to_first),
@@ -266,30 +226,23 @@ def backward(
     return to_x, *lists
 
 
-def _second_stage(grads, ys, stage: Separable, var, targets, down: bool, training, eps) -> list[Tensor]:
-    """Backward through PW2, DW2, activation and inner batch norm: gradients of its inputs (where `down`)."""
+def _second_stage(
+    grads, ys, stage: Separable, scratch: Scratch, var, targets, down: bool, training, eps
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Backward through PW2, DW2 and the activation: where `down`, the gradients behind the inner batch norm
+    and what leads them through it."""
     to_depthwise, to_pointwise, to_gamma, to_beta = targets
     normed = down or to_gamma is not None or to_beta is not None
-    to_ys = stage.scratch.take("inner", len(ys)) if normed else []
+    to_ys = scratch.take("inner", len(ys)) if normed else []
     mean, scale, _ = stage.norm
     sums = torch.empty((2, *mean.shape), dtype=mean.dtype) if normed else None
-    stage.backward(grads, ys, to_ys, to_depthwise, to_pointwise, sums)
+    stage.backward(grads, [], ys, to_ys, to_depthwise, to_pointwise, sums)
     if not normed:
-        return []
+        return [], []
     to_gamma, to_beta = (
         torch.empty(scale.shape[::2], dtype=scale.dtype) if t is None else t for t in (to_gamma, to_beta)
     )
-    _call(
-        "batch_norm_backward",
-        sums,
-        ys,
-        mean,
-        var,
-        scale,
-        training,
-        eps,
-        to_ys if down else [],
-        to_gamma,
-        to_beta,
-    )
-    return to_ys if down else []
+    shift, tilt = torch.empty_like(scale), torch.empty_like(scale)
+    rows = ys[0].numel() // (scale.shape[1] * scale.shape[2])
+    _call("batch_norm_backward", sums, var, rows, training, eps, shift, tilt, to_gamma, to_beta)
+    return (to_ys, [*ys, mean, scale, shift, tilt]) if down else ([], [])

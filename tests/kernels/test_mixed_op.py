@@ -265,21 +265,20 @@ def test_threads_do_not_change_a_bit():
 
 
 def stages(inputs: dict) -> list[torch.Tensor]:
-    """What the native stages make of these inputs, without torch's products between them."""
+    """What mixed_op makes of these inputs, forward and backward, and each native stage alone."""
+    whole = package.mixed_op(**inputs, backend="cpu")
+    made = [*whole.maps, *whole.mean, *whole.var, *gradients(inputs, cases.DIFFERENTIABLE, "cpu").values()]
     native, x = package.native, inputs["x"]
     maps = [native._channels_last(x.roll(shift)) for shift in (1, 2)]
-    made = []
-    for weights, dilation in zip(inputs["depthwise"], (1, 1, 1, 1, 2, 2)):
+    for d, p, dilation in zip(inputs["depthwise"], inputs["pointwise"], (1, 1, 1, 1, 2, 2)):
+        stage = native.Separable(d, p, dilation, 0.0)
         outs, to_x = [native._map(x) for _ in maps], native._map(x)
-        to_weights, nothing = torch.empty_like(weights), x.new_empty(0)
-        native._call("depthwise_stack", [x], weights, [], dilation, 0.0, outs)
-        arguments = (maps, [x], weights, [], dilation, 0.0, False, [to_x], to_weights, nothing)
-        native._call("depthwise_stack_backward", *arguments)
-        made += [*outs, to_x, to_weights]
-    pools = package.mixed_op(x, cases.POOLS, [], [], [], [], groups=2, backend="cpu").maps
-    statistics = [x.new_empty(2, 2, x.shape[1]) for _ in range(2)]
-    native._call("batch_norm_statistics", maps, *statistics)
-    return [*made, *pools, *statistics]
+        moments = [x.new_empty(2, 2, x.shape[1]) for _ in range(2)]
+        stage.forward([x], outs, moments)
+        to_d, to_p = torch.empty_like(d), torch.empty_like(p)
+        stage.backward(maps, [], [x], [to_x], to_d, to_p)
+        made += [*outs, *moments, to_x, to_d, to_p]
+    return made
 
 
 @pytest.mark.parametrize("isa", ["avx2", "portable"])
