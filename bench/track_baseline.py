@@ -89,15 +89,15 @@ class Published:
 
     Args:
         net: in eval mode with its own BatchNorms; copied.
+        dtype: float64 tells rounding from mistakes.
     """
 
-    def __init__(self, net: TrackerNet, settings: TrackSettings, device: torch.device):
-        net = (
-            copy.deepcopy(net).eval().requires_grad_(False).to(device, memory_format=torch.contiguous_format)
-        )
-        self.net, self.settings, self.device = net, settings, device
+    def __init__(self, net: TrackerNet, settings: TrackSettings, device: torch.device, dtype=torch.float32):
+        net = copy.deepcopy(net).eval().requires_grad_(False)
+        net = net.to(device, dtype, memory_format=torch.contiguous_format)
+        self.net, self.settings, self.device, self.dtype = net, settings, device, dtype
         self.neck = PlainCell(net.neck) if isinstance(net.neck, DerivedNeck) else net.neck
-        self.mean, self.std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (MEAN, STD))
+        self.mean, self.std = (torch.tensor(v, dtype=dtype, device=device).view(3, 1, 1) for v in (MEAN, STD))
 
     def compiled(self) -> "Published":
         """Itself with backbone, neck and box maps by torch.compile; the rest of a frame stays eager."""
@@ -108,7 +108,7 @@ class Published:
 
     def crop(self, frame: np.ndarray, window: Window) -> Tensor:
         """The patch [1, 3, size, size], normalised."""
-        image = torch.from_numpy(frame).to(self.device).permute(2, 0, 1)[None].float()
+        image = torch.from_numpy(frame).to(self.device).permute(2, 0, 1)[None].to(self.dtype)
         (oy, ox), n = window.first, window.every
         image = image[..., oy::n, ox::n]
         height, width = image.shape[2:]
