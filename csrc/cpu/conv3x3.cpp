@@ -24,8 +24,7 @@ constexpr int OUT = 4, IN = 6, POINTS = IN * IN;
 constexpr int64_t GRAIN = 1 << 20;         // multiplications that are worth a thread
 constexpr int64_t COLUMNS = kConvColumns;  // of a panel of weights
 constexpr int64_t ROWS = 4;                // blocks are padded to a multiple of so many tiles
-constexpr int64_t BLOCK_BYTES = 1 << 19;   // of v of a block
-constexpr int64_t FEWEST = 24, MOST = 96;  // tiles of a block
+constexpr int64_t TILES = 24;              // of a block at most: v of 256 channels and m fit a mebibyte
 
 // B' of six values.
 template <class V>
@@ -72,12 +71,10 @@ struct Tile {
       : image(t / (s.rows * s.columns)), y(t / s.columns % s.rows * OUT), x(t % s.columns * OUT) {}
 };
 
-// Tiles of a block: as many as fit the cache, a share of each thread if those are fewer.
-int64_t block_tiles(const Shape& s, int64_t element, int threads) {
-  const int64_t fitting = std::clamp(BLOCK_BYTES / (POINTS * s.inputs * element), FEWEST, MOST);
-  const int64_t blocks = (s.tiles() + fitting - 1) / fitting, even = (blocks + threads - 1) / threads * threads;
-  const int64_t each = (s.tiles() + even - 1) / even;
-  return (each + ROWS - 1) / ROWS * ROWS;
+// Tiles of a block: at most TILES, an even share for every thread.
+int64_t block_tiles(int64_t tiles, int threads) {
+  const int64_t blocks = (tiles + TILES - 1) / TILES, even = (blocks + threads - 1) / threads * threads;
+  return ((tiles + even - 1) / even + ROWS - 1) / ROWS * ROWS;
 }
 
 // What a block holds, [POINTS, vectors, rows], in vectors. A line more per point: else all points share a set of the
@@ -110,6 +107,9 @@ struct Block {
         V in[IN];
 #pragma GCC unroll 6
         for (int i = 0; i < IN; ++i) Vec::load(pixels[i * IN + j] + c, lanes, in[i]);
+        if (j >= IN - OUT)  // what the next tile does not share
+#pragma GCC unroll 6
+          for (int i = 0; i < IN; ++i) __builtin_prefetch(pixels[i * IN + j] + c + OUT * C);
         input_axis(in, half[j]);
       }
       for (int i = 0; i < IN; ++i) {
@@ -163,8 +163,10 @@ struct Block {
       const int64_t at = ((tile.image * s.height + tile.y + i) * s.width + tile.x) * D + first;
       for (int64_t j = 0; j < wide; ++j) {
         V value = values[j] + added;
+        __builtin_prefetch(out + at + (j + OUT) * D, 1);  // of the next tile, as below
         if (residual) {
           V other;
+          __builtin_prefetch(residual + at + (j + OUT) * D);
           Vec::load(residual + at + j * D, lanes, other);
           value += other;
         }
@@ -180,7 +182,7 @@ void convolve(const Shape& s, const T* x, const T* packed, const T* bias, const 
               int threads) {
   const int64_t C = s.inputs, D = s.outputs, count = s.tiles();
   threads = worthwhile_threads(count * POINTS * C * D, GRAIN, threads);
-  const int64_t most = block_tiles(s, sizeof(T), threads);
+  const int64_t most = block_tiles(count, threads);
   const std::vector<T> zeros(C, T(0));
   parallel_for((count + most - 1) / most, threads, [&](int64_t number) {
     with_vectors<T>([&](auto type) CHASE_FAST_FLAT {

@@ -19,7 +19,7 @@ CAN_RUN = {"reference": _dispatch.always, "cpu": _dispatch.native_cpu(torch.floa
 
 
 def pack(weight: Tensor) -> Tensor:
-    """Weights [D, C, 3, 3] as the cpu backend reads them, for `conv3x3(packed=)`: [ceil(D / 32), 36, C, 32]."""
+    """Weights [D, C, 3, 3] as the cpu backend reads them (`packed`): [ceil(D / 32), 36, C, 32]."""
     return native.pack(weight)
 
 
