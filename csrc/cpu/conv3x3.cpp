@@ -71,10 +71,10 @@ struct Tile {
       : image(t / (s.rows * s.columns)), y(t / s.columns % s.rows * OUT), x(t % s.columns * OUT) {}
 };
 
-// Tiles of a block: at most TILES, an even share for every thread.
-int64_t block_tiles(int64_t tiles, int threads) {
-  const int64_t blocks = (tiles + TILES - 1) / TILES, even = (blocks + threads - 1) / threads * threads;
-  return ((tiles + even - 1) / even + ROWS - 1) / ROWS * ROWS;
+// Blocks of at most TILES tiles, the same number for every thread; their sizes differ by ROWS tiles at most.
+int64_t count_blocks(int64_t tiles, int threads) {
+  const int64_t blocks = (tiles + TILES - 1) / TILES;
+  return std::min((blocks + threads - 1) / threads * threads, (tiles + ROWS - 1) / ROWS);
 }
 
 // What a block holds, [POINTS, vectors, rows], in vectors. A line more per point: else all points share a set of the
@@ -182,15 +182,16 @@ void convolve(const Shape& s, const T* x, const T* packed, const T* bias, const 
               int threads) {
   const int64_t C = s.inputs, D = s.outputs, count = s.tiles();
   threads = worthwhile_threads(count * POINTS * C * D, GRAIN, threads);
-  const int64_t most = block_tiles(count, threads);
+  const int64_t groups = (count + ROWS - 1) / ROWS, blocks = count_blocks(count, threads);
   const std::vector<T> zeros(C, T(0));
-  parallel_for((count + most - 1) / most, threads, [&](int64_t number) {
+  parallel_for(blocks, threads, [&](int64_t number) {
     with_vectors<T>([&](auto type) CHASE_FAST_FLAT {
       using Vec = decltype(type);
       using V = typename Vec::V;
       using B = Block<Vec>;
       constexpr int64_t L = Vec::L;
-      const int64_t begin = number * most, tiles = std::min(most, count - begin);
+      const int64_t begin = groups * number / blocks * ROWS;
+      const int64_t tiles = std::min(groups * (number + 1) / blocks * ROWS, count) - begin;
       const int64_t rows = (tiles + ROWS - 1) / ROWS * ROWS;  // those beyond `tiles` are not read
       const int64_t v_step = point_step(Vec::vectors(C), rows), m_step = point_step(B::kVectors, rows);
       V* v = reinterpret_cast<V*>(thread_scratch<0>(POINTS * v_step * sizeof(V)));
