@@ -76,8 +76,7 @@ PYBIND11_MODULE(chase_fast_C, m) {
   m.def("cpu_crop", &cpu::crop, nogil);
   m.def("cpu_jpeg_size", &cpu::jpeg_size, nogil);
   m.def("cpu_jpeg_part", &cpu::jpeg_part, nogil);
-  m.def("cpu_conv3x3_input", &cpu::conv3x3_input, nogil);
-  m.def("cpu_conv3x3_output", &cpu::conv3x3_output, nogil);
+  m.def("cpu_conv3x3", &cpu::conv3x3, nogil);
   m.def("cpu_node_sum", &cpu::node_sum, nogil);
   m.def("cpu_node_sum_backward", &cpu::node_sum_backward, nogil);
   m.def("cpu_prroi_linear_ranges", &cpu::prroi_linear_ranges, nogil);

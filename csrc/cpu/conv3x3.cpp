@@ -1,8 +1,12 @@
-// The two transforms of a 3x3 convolution by Winograd's minimal filtering F(4x4, 3x3); between them stand 36 matrix
-// products, which are the BLAS's. A tile is 6x6 input pixels d that give 4x4 outputs, tiles are 4 pixels apart:
-//   input   B' d B            output   A' m A + bias (+ residual, ReLU)
-// One task per tile, vector lanes along the channels. Pixels outside the map are read from a row of zeros, outputs
-// outside it are not written. No sums over tasks: no bit depends on the number of threads.
+// 3x3 convolution by Winograd's minimal filtering F(4x4, 3x3). A tile is 6x6 input pixels d that give 4x4 outputs,
+// tiles are 4 pixels apart:
+//   input   v = B' d B            [36, channels, tiles]
+//   product m = v packed          36 products over the input channels
+//   output  A' m A + bias (+ residual, ReLU)
+// One task per block of tiles: v of a block stays in the second-level cache; m is made for one panel of outputs at a
+// time and read at once. A thread's weights stream through its caches once per block. Pixels outside the map are read
+// from a line of zeros, outputs outside it are not written. Every product is summed in the order of its channels, so no
+// bit depends on the number of threads or on the blocks.
 #include "cpu/conv3x3.h"
 
 #include <algorithm>
@@ -10,200 +14,231 @@
 
 #include "cpu/isa.h"
 #include "cpu/parallel.h"
+#include "cpu/products.h"
+#include "cpu/strip.h"
 
 namespace chase_fast::cpu {
 namespace {
 
 constexpr int OUT = 4, IN = 6, POINTS = IN * IN;
-constexpr int64_t GRAIN = 1 << 14;  // values of a transform that are worth a thread
+constexpr int64_t GRAIN = 1 << 20;         // multiplications that are worth a thread
+constexpr int64_t COLUMNS = kConvColumns;  // of a panel of weights
+constexpr int64_t ROWS = 4;                // blocks are padded to a multiple of so many tiles
+constexpr int64_t TILES = 24;              // of a block at most: v of 256 channels and m fit a mebibyte
 
-template <class T>
-constexpr int lanes() {
-  return 64 / sizeof(T);
+// B' of six values.
+template <class V>
+inline CHASE_FAST_FLAT void input_axis(const V* in, V* out) {
+  const V a = in[0], b = in[1], c = in[2], d = in[3], e = in[4], f = in[5];
+  const V even = e - 4 * c, odd = d - 4 * b, even2 = e - c, odd2 = 2 * (d - b);
+  out[0] = 4 * a - 5 * c + e;
+  out[1] = even + odd;
+  out[2] = even - odd;
+  out[3] = even2 + odd2;
+  out[4] = even2 - odd2;
+  out[5] = 4 * b - 5 * d + f;
 }
 
-// B' on six vectors `step` rows apart, in place.
-template <class T, int L>
-inline CHASE_FAST_FLAT void input_axis(T (*d)[L], int step) {
-#pragma omp simd
-  for (int v = 0; v < L; ++v) {
-    const T a = d[0][v], b = d[step][v], c = d[2 * step][v], e = d[3 * step][v], f = d[4 * step][v], g = d[5 * step][v];
-    const T even = f - 4 * c, odd = e - 4 * b, even2 = f - c, odd2 = 2 * (e - b);
-    d[0][v] = 4 * a - 5 * c + f;
-    d[step][v] = even + odd;
-    d[2 * step][v] = even - odd;
-    d[3 * step][v] = even2 + odd2;
-    d[4 * step][v] = even2 - odd2;
-    d[5 * step][v] = 4 * b - 5 * e + g;
-  }
+// A' of six values: four.
+template <class V>
+inline CHASE_FAST_FLAT void output_axis(const V* in, V* out) {
+  const V sum = in[1] + in[2], difference = in[1] - in[2], sum2 = in[3] + in[4], difference2 = in[3] - in[4];
+  out[0] = in[0] + sum + sum2;
+  out[1] = difference + 2 * difference2;
+  out[2] = sum + 4 * sum2;
+  out[3] = difference + 8 * difference2 + in[5];
 }
 
-// A' on six vectors `step` rows apart: the first four become the result.
-template <class T, int L>
-inline CHASE_FAST_FLAT void output_axis(T (*m)[L], int step) {
-#pragma omp simd
-  for (int v = 0; v < L; ++v) {
-    const T a = m[0][v], b = m[step][v], c = m[2 * step][v], e = m[3 * step][v], f = m[4 * step][v], g = m[5 * step][v];
-    const T sum = b + c, difference = b - c, sum2 = e + f, difference2 = e - f;
-    m[0][v] = a + sum + sum2;
-    m[step][v] = difference + 2 * difference2;
-    m[2 * step][v] = sum + 4 * sum2;
-    m[3 * step][v] = difference + 8 * difference2 + g;
-  }
-}
+struct Shape {
+  int64_t images, inputs, outputs, height, width, rows, columns;
 
-struct Grid {
-  int64_t images, height, width, rows, columns;
-
-  Grid(const TensorView& map)
-      : images(map.size(0)),
-        height(map.size(2)),
-        width(map.size(3)),
+  Shape(const TensorView& x, const TensorView& out)
+      : images(x.size(0)),
+        inputs(x.size(1)),
+        outputs(out.size(1)),
+        height(x.size(2)),
+        width(x.size(3)),
         rows((height + OUT - 1) / OUT),
         columns((width + OUT - 1) / OUT) {}
 
   int64_t tiles() const { return images * rows * columns; }
 };
 
-template <class T>
-void input(const Grid& s, int64_t C, const T* x, T* tiles, int threads) {
-  constexpr int L = lanes<T>();
-  const std::vector<T> zeros(C, T(0));
-  const int64_t count = s.tiles();
-  parallel_for(count, worthwhile_threads(count * C * POINTS, GRAIN, threads), [&](int64_t t) {
-    const int64_t image = t / (s.rows * s.columns), row = t / s.columns % s.rows, column = t % s.columns;
+struct Tile {
+  int64_t image, y, x;  // of its first output
+
+  Tile(const Shape& s, int64_t t)
+      : image(t / (s.rows * s.columns)), y(t / s.columns % s.rows * OUT), x(t % s.columns * OUT) {}
+};
+
+// Blocks of at most TILES tiles, the same number for every thread; their sizes differ by ROWS tiles at most.
+int64_t count_blocks(int64_t tiles, int threads) {
+  const int64_t blocks = (tiles + TILES - 1) / TILES;
+  return std::min((blocks + threads - 1) / threads * threads, (tiles + ROWS - 1) / ROWS);
+}
+
+// What a block holds, [POINTS, vectors, rows], in vectors. A line more per point: else all points share a set of the
+// first-level cache.
+constexpr int64_t point_step(int64_t vectors, int64_t rows) { return vectors * rows + 1; }
+
+template <class Vec>
+struct Block {
+  using T = typename Vec::T;
+  using V = typename Vec::V;
+  using P = Products<Vec>;
+  static constexpr int64_t L = Vec::L, kVectors = COLUMNS / L;  // of a panel
+
+  // v of one tile; v points at its row.
+  static inline CHASE_FAST_FLAT void input(const Shape& s, const T* x, const T* zeros, int64_t number, int64_t rows,
+                                           V* v) {
+    const Tile tile(s, number);
+    const int64_t C = s.inputs, step = point_step(Vec::vectors(C), rows);
     const T* pixels[POINTS];
     for (int i = 0; i < IN; ++i)
       for (int j = 0; j < IN; ++j) {
-        const int64_t y = OUT * row + i - 1, z = OUT * column + j - 1;
+        const int64_t y = tile.y + i - 1, z = tile.x + j - 1;
         const bool inside = y >= 0 && y < s.height && z >= 0 && z < s.width;
-        pixels[i * IN + j] = inside ? x + ((image * s.height + y) * s.width + z) * C : zeros.data();
+        pixels[i * IN + j] = inside ? x + ((tile.image * s.height + y) * s.width + z) * C : zeros;
       }
-    const T* const* from = pixels;
-    T* to = tiles + t * C;
-    const int64_t stride = count * C;
-    vectorised([=]() CHASE_FAST_FLAT {
-      T d[POINTS][L];
-      for (int64_t c = 0; c < C; c += L) {
-        const int n = static_cast<int>(std::min<int64_t>(L, C - c));
-        for (int k = 0; k < POINTS; ++k) {
-          if (n == L) {
-#pragma omp simd
-            for (int v = 0; v < L; ++v) d[k][v] = from[k][c + v];
-          } else {
-            for (int v = 0; v < L; ++v) d[k][v] = v < n ? from[k][c + v] : T(0);
-          }
-        }
-        for (int j = 0; j < IN; ++j) input_axis<T, L>(d + j, IN);
-        for (int i = 0; i < IN; ++i) input_axis<T, L>(d + i * IN, 1);
-        for (int k = 0; k < POINTS; ++k) {
-          T* at = to + k * stride + c;
-          if (n == L) {
-#pragma omp simd
-            for (int v = 0; v < L; ++v) at[v] = d[k][v];
-          } else {
-            for (int v = 0; v < n; ++v) at[v] = d[k][v];
-          }
-        }
+    for (int64_t c = 0; c < C; c += L, v += rows) {
+      const int64_t lanes = std::min(L, C - c);
+      V half[IN][IN];  // half[j][i]: columns are done
+      for (int j = 0; j < IN; ++j) {
+        V in[IN];
+#pragma GCC unroll 6
+        for (int i = 0; i < IN; ++i) Vec::load(pixels[i * IN + j] + c, lanes, in[i]);
+        if (j >= IN - OUT)  // what the next tile does not share
+#pragma GCC unroll 6
+          for (int i = 0; i < IN; ++i) __builtin_prefetch(pixels[i * IN + j] + c + OUT * C);
+        input_axis(in, half[j]);
       }
-    });
-  });
-}
+      for (int i = 0; i < IN; ++i) {
+        V in[IN], out[IN];
+#pragma GCC unroll 6
+        for (int j = 0; j < IN; ++j) in[j] = half[j][i];
+        input_axis(in, out);
+#pragma GCC unroll 6
+        for (int j = 0; j < IN; ++j) v[(i * IN + j) * step] = out[j];
+      }
+    }
+  }
+
+  template <int M, int N, class F>
+  static inline CHASE_FAST_FLAT void rows_of(const Rows<T>& a, int64_t rows, int64_t K, const V* b, int64_t first,
+                                             const F& store, int64_t& p) {
+    for (; p + M <= rows; p += M) P::template block<M, N, L, kVectors>(a, p, K, b, first, store);
+  }
+
+  // m [vectors of the panel, rows] of one point; b [K, kVectors].
+  template <int N>
+  static inline CHASE_FAST_FLAT void product(const Rows<T>& a, int64_t rows, int64_t K, const V* b, int64_t first,
+                                             V* m) {
+    const auto store = [=](int64_t p, int64_t v, const V& value) CHASE_FAST_FLAT { m[v * rows + p] = value; };
+    int64_t p = 0;
+    rows_of<P::kRows, N>(a, rows, K, b + first, first, store, p);
+    if (P::kRows > 8) rows_of<8, N>(a, rows, K, b + first, first, store, p);
+    rows_of<4, N>(a, rows, K, b + first, first, store, p);
+    if (P::kRows % 4) rows_of<2, N>(a, rows, K, b + first, first, store, p);
+  }
+
+  // One tile's outputs first ... first + lanes; m points at its row of the vector.
+  static inline CHASE_FAST_FLAT void output(const Shape& s, const V* m, int64_t step, int64_t number, int64_t first,
+                                            int64_t lanes, const T* bias, const T* residual, bool relu, T* out) {
+    const Tile tile(s, number);
+    const int64_t D = s.outputs, high = std::min<int64_t>(OUT, s.height - tile.y);
+    const int64_t wide = std::min<int64_t>(OUT, s.width - tile.x);
+    V half[IN][OUT], added;  // half[j][i]: columns are done
+    for (int j = 0; j < IN; ++j) {
+      V in[IN];
+#pragma GCC unroll 6
+      for (int i = 0; i < IN; ++i) in[i] = m[(i * IN + j) * step];
+      output_axis(in, half[j]);
+    }
+    Vec::load(bias + first, lanes, added);
+    for (int i = 0; i < high; ++i) {
+      V in[IN], values[OUT];
+#pragma GCC unroll 6
+      for (int j = 0; j < IN; ++j) in[j] = half[j][i];
+      output_axis(in, values);
+      const int64_t at = ((tile.image * s.height + tile.y + i) * s.width + tile.x) * D + first;
+      for (int64_t j = 0; j < wide; ++j) {
+        V value = values[j] + added;
+        __builtin_prefetch(out + at + (j + OUT) * D, 1);  // of the next tile, as below
+        if (residual) {
+          V other;
+          __builtin_prefetch(residual + at + (j + OUT) * D);
+          Vec::load(residual + at + j * D, lanes, other);
+          value += other;
+        }
+        if (relu) value = value < 0 ? V{} : value;  // NaN stays
+        Vec::store(value, lanes, out + at + j * D);
+      }
+    }
+  }
+};
 
 template <class T>
-void output(const Grid& s, int64_t D, const T* tiles, const T* bias, const T* residual, bool relu, T* out,
-            int threads) {
-  constexpr int L = lanes<T>();
-  const int64_t count = s.tiles();
-  parallel_for(count, worthwhile_threads(count * D * POINTS, GRAIN, threads), [&](int64_t t) {
-    const int64_t image = t / (s.rows * s.columns), row = t / s.columns % s.rows, column = t % s.columns;
-    const int high = static_cast<int>(std::min<int64_t>(OUT, s.height - OUT * row));
-    const int wide = static_cast<int>(std::min<int64_t>(OUT, s.width - OUT * column));
-    const int64_t corner = ((image * s.height + OUT * row) * s.width + OUT * column) * D, line = s.width * D;
-    const T* from = tiles + t * D;
-    const int64_t stride = count * D;
-    vectorised([=]() CHASE_FAST_FLAT {
-      T m[POINTS][L], b[L];
-      for (int64_t c = 0; c < D; c += L) {
-        const int n = static_cast<int>(std::min<int64_t>(L, D - c));
-        for (int v = 0; v < L; ++v) b[v] = v < n ? bias[c + v] : T(0);
-        for (int k = 0; k < POINTS; ++k) {
-          const T* at = from + k * stride + c;
-          if (n == L) {
-#pragma omp simd
-            for (int v = 0; v < L; ++v) m[k][v] = at[v];
-          } else {
-            for (int v = 0; v < L; ++v) m[k][v] = v < n ? at[v] : T(0);
-          }
+void convolve(const Shape& s, const T* x, const T* packed, const T* bias, const T* residual, bool relu, T* out,
+              int threads) {
+  const int64_t C = s.inputs, D = s.outputs, count = s.tiles();
+  threads = worthwhile_threads(count * POINTS * C * D, GRAIN, threads);
+  const int64_t groups = (count + ROWS - 1) / ROWS, blocks = count_blocks(count, threads);
+  const std::vector<T> zeros(C, T(0));
+  parallel_for(blocks, threads, [&](int64_t number) {
+    with_vectors<T>([&](auto type) CHASE_FAST_FLAT {
+      using Vec = decltype(type);
+      using V = typename Vec::V;
+      using B = Block<Vec>;
+      constexpr int64_t L = Vec::L;
+      const int64_t begin = groups * number / blocks * ROWS;
+      const int64_t tiles = std::min(groups * (number + 1) / blocks * ROWS, count) - begin;
+      const int64_t rows = (tiles + ROWS - 1) / ROWS * ROWS;  // those beyond `tiles` are not read
+      const int64_t v_step = point_step(Vec::vectors(C), rows), m_step = point_step(B::kVectors, rows);
+      V* v = reinterpret_cast<V*>(thread_scratch<0>(POINTS * v_step * sizeof(V)));
+      V* m = reinterpret_cast<V*>(thread_scratch<1>(POINTS * m_step * sizeof(V)));
+      for (int64_t t = 0; t < tiles; ++t) B::input(s, x, zeros.data(), begin + t, rows, v + t);
+      const T* weights = packed;
+      for (int64_t first = 0; first < D; first += COLUMNS) {
+        const int64_t valid = std::min(COLUMNS, D - first), vectors = Vec::vectors(valid);
+        for (int k = 0; k < POINTS; ++k, weights += C * COLUMNS) {
+          const Rows<T> a{reinterpret_cast<const T*>(v + k * v_step), L, rows * L};
+          const V* b = reinterpret_cast<const V*>(weights);
+          int64_t j = 0;
+          for (; j + kPanel <= vectors; j += kPanel) B::template product<kPanel>(a, rows, C, b, j, m + k * m_step);
+          if (j < vectors) B::template product<1>(a, rows, C, b, j, m + k * m_step);
         }
-        for (int j = 0; j < IN; ++j) output_axis<T, L>(m + j, IN);
-        for (int i = 0; i < OUT; ++i) output_axis<T, L>(m + i * IN, 1);
-        for (int i = 0; i < high; ++i)
-          for (int j = 0; j < wide; ++j) {
-            T* value = m[i * IN + j];
-            const int64_t place = corner + i * line + j * D + c;
-#pragma omp simd
-            for (int v = 0; v < L; ++v) value[v] += b[v];
-            if (residual)
-              for (int v = 0; v < n; ++v) value[v] += residual[place + v];
-            if (relu) {
-#pragma omp simd
-              for (int v = 0; v < L; ++v) value[v] = value[v] < T(0) ? T(0) : value[v];  // NaN stays
-            }
-            if (n == L) {
-#pragma omp simd
-              for (int v = 0; v < L; ++v) out[place + v] = value[v];
-            } else {
-              for (int v = 0; v < n; ++v) out[place + v] = value[v];
-            }
-          }
+        for (int64_t t = 0; t < tiles; ++t)
+          for (int64_t j = 0; j < vectors; ++j)
+            B::output(s, m + j * rows + t, m_step, begin + t, first + j * L, std::min(L, valid - j * L), bias, residual,
+                      relu, out);
       }
     });
   });
-}
-
-Grid check_map(const TensorView& map, const TensorView& tiles, const char* what) {
-  check(map.dtype == DType::F32 || map.dtype == DType::F64, "conv3x3: float32 or float64");
-  check(map.channels_last(), std::string(what) + " must be [N, C, H, W] and channels-last");
-  check_dtype(tiles, map.dtype, what);
-  check(tiles.contiguous(), "conv3x3: tiles must be contiguous");
-  const Grid grid(map);
-  check_shape(tiles, {POINTS, grid.tiles(), map.size(1)}, "conv3x3: tiles");
-  return grid;
-}
-
-template <class F>
-void by_dtype(const TensorView& t, const F& call) {
-  t.dtype == DType::F32 ? call(float{}) : call(double{});
 }
 
 }  // namespace
 
-void conv3x3_input(const TensorView& x, const TensorView& tiles, int threads) {
-  const Grid grid = check_map(x, tiles, "conv3x3: x");
-  by_dtype(x, [&](auto zero) {
-    using T = decltype(zero);
-    input<T>(grid, x.size(1), x.ptr<T>(), tiles.ptr<T>(), threads);
-  });
-}
-
-void conv3x3_output(const TensorView& tiles, const TensorView& bias, const TensorView& residual, const TensorView& out,
-                    bool relu, int threads) {
-  const Grid grid = check_map(out, tiles, "conv3x3: out");
+void conv3x3(const TensorView& x, const TensorView& packed, const TensorView& bias, const TensorView& residual,
+             const TensorView& out, bool relu, int threads) {
+  check(x.dtype == DType::F32 || x.dtype == DType::F64, "conv3x3: float32 or float64");
+  check(x.channels_last(), "conv3x3: x must be [N, C, H, W] and channels-last");
+  check(out.channels_last(), "conv3x3: out must be [N, D, H, W] and channels-last");
+  check_dtype(out, x.dtype, "conv3x3: out");
+  check_shape(out, {x.size(0), out.size(1), x.size(2), x.size(3)}, "conv3x3: out");
+  const Shape s(x, out);
+  const int64_t panels = (s.outputs + COLUMNS - 1) / COLUMNS;
+  check_table(packed, x, {panels, POINTS, s.inputs, COLUMNS}, "conv3x3: packed");
+  check(reinterpret_cast<std::uintptr_t>(packed.data) % 64 == 0, "conv3x3: packed must begin on a cache line");
+  check_table(bias, x, {s.outputs}, "conv3x3: bias");
   const bool add = residual.numel() > 0;
-  check_shape(bias, {out.size(1)}, "conv3x3: bias");
-  check_dtype(bias, out.dtype, "conv3x3: bias");
-  check(bias.contiguous(), "conv3x3: bias must be contiguous");
-  if (add) {
-    check_shape(residual, out.sizes, "conv3x3: residual");
-    check_dtype(residual, out.dtype, "conv3x3: residual");
-    check(residual.channels_last(), "conv3x3: residual must be channels-last");
-  }
-  by_dtype(out, [&](auto zero) {
+  if (add) check_map(residual, out, "conv3x3: residual");
+  if (out.numel() == 0) return;
+  const auto call = [&](auto zero) {
     using T = decltype(zero);
-    output<T>(grid, out.size(1), tiles.ptr<T>(), bias.ptr<T>(), add ? residual.ptr<T>() : nullptr, relu, out.ptr<T>(),
-              threads);
-  });
+    convolve<T>(s, x.ptr<T>(), packed.ptr<T>(), bias.ptr<T>(), add ? residual.ptr<T>() : nullptr, relu, out.ptr<T>(),
+                threads);
+  };
+  x.dtype == DType::F32 ? call(float{}) : call(double{});
 }
 
 }  // namespace chase_fast::cpu

@@ -4,11 +4,11 @@
 
 namespace chase_fast::cpu {
 
-// x [N, C, H, W] channels-last -> tiles [36, N * rows * columns, C], rows = ceil(H / 4), columns = ceil(W / 4).
-void conv3x3_input(const TensorView& x, const TensorView& tiles, int threads);
+constexpr int64_t kConvColumns = 32;  // outputs of a panel of packed weights
 
-// tiles [36, N * rows * columns, D] -> out [N, D, H, W] channels-last; bias [D]; residual as out, or empty.
-void conv3x3_output(const TensorView& tiles, const TensorView& bias, const TensorView& residual, const TensorView& out,
-                    bool relu, int threads);
+// x [N, C, H, W] channels-last -> out [N, D, H, W] channels-last; bias [D]; residual as out, or empty.
+// packed [ceil(D / 32), 36, C, 32], 64-byte aligned: G w G' per point, panels of outputs, zeros beyond D.
+void conv3x3(const TensorView& x, const TensorView& packed, const TensorView& bias, const TensorView& residual,
+             const TensorView& out, bool relu, int threads);
 
 }  // namespace chase_fast::cpu

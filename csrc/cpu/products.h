@@ -63,8 +63,9 @@ struct Products {
   static constexpr int64_t kLine = 64 / sizeof(T);
   static constexpr int kRows = Vec::bytes == 64 ? 12 : 6;  // of a block: it fills the registers
 
-  // store(p + i, first vector + j, sum) for M rows from p on and N vectors of columns. Row: constant a.row, or 0.
-  template <int M, int N, int64_t Row, class F>
+  // store(p + i, first vector + j, sum) for M rows from p on and N vectors of columns. Row: constant a.row, or 0; Step:
+  // vectors of a row of b.
+  template <int M, int N, int64_t Row, int64_t Step = N, class F>
   static inline CHASE_FAST_FLAT void block(const Rows<T>& a, int64_t p, int64_t K, const V* b, int64_t first,
                                            const F& store) {
     constexpr int kThird = (M + 2) / 3;
@@ -74,7 +75,7 @@ struct Products {
       const T* from[kThird];  // every third row: the two between are reached by one register
       for (int i = 0; i < kThird; ++i) from[i] = a.data + k / L * a.block + (p + 3 * i) * row;
       const int64_t lanes = std::min(L, K - k);
-      for (int64_t l = 0; l < lanes; ++l, b += N) {
+      for (int64_t l = 0; l < lanes; ++l, b += Step) {
         // the rows of the next block, a line a step: where rows are far from the caches they are read here first
         if (!Row) __builtin_prefetch(a.data + (p + M) * row + (k + l) * kLine);
 #pragma GCC unroll 16

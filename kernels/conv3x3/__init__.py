@@ -13,15 +13,13 @@ from torch import Tensor
 
 from .. import _dispatch
 from .._autograd import recompute
-from . import reference
+from . import native, reference
 
 CAN_RUN = {"reference": _dispatch.always, "cpu": _dispatch.native_cpu(torch.float32, torch.float64)}
 
 
 def pack(weight: Tensor) -> Tensor:
-    """Weights [D, C, 3, 3] as the cpu backend reads them, for `conv3x3(packed=)`: [36, C, D]."""
-    from . import native
-
+    """Weights [D, C, 3, 3] as the cpu backend reads them (`packed`): [ceil(D / 32), 36, C, 32]."""
     return native.pack(weight)
 
 
@@ -71,7 +69,7 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, pac
     wanted = (x.shape[0], outputs, *x.shape[2:])
     if residual is not None and tuple(residual.shape) != wanted:
         raise ValueError(f"conv3x3: residual {list(residual.shape)} must be {list(wanted)}")
-    if packed is not None and tuple(packed.shape) != (36, x.shape[1], outputs):
+    if packed is not None and tuple(packed.shape) != native.packed_shape(outputs, x.shape[1]):
         raise ValueError(f"conv3x3: packed {list(packed.shape)} must be pack(weight)")
     if any(t is not None and t.dtype != x.dtype for t in (weight, bias, residual, packed)):
         raise ValueError(f"conv3x3: all tensors must be {x.dtype}, the type of x")
@@ -89,8 +87,6 @@ def _conv3x3(
 ) -> Tensor:
     if backend == "reference":
         return reference.conv3x3(x, weight, bias, residual, relu)
-    from . import native
-
     return native.forward(x, native.pack(weight) if packed is None else packed, bias, residual, relu)
 
 

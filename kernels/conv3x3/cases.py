@@ -1,4 +1,5 @@
-"""Shapes of `conv3x3` used by its tests and its bench. Paper sizes: a tracked frame of PrDiMP-18 and -50."""
+"""Shapes of `conv3x3` used by its tests and its bench. Paper sizes: a tracked frame of PrDiMP-18 and -50;
+a batch of the demo's search."""
 
 from dataclasses import dataclass
 
@@ -30,6 +31,11 @@ PAPER = (
     Case("boxes_layer2_50", 1, 512, 256, 44, 44, True),
     Case("classifier_50", 1, 1024, 512, 22, 22, False),
     Case("first_frame_18", 13, 128, 128, 36, 36, True),
+    Case("layer1_50", 1, 64, 64, 88, 88, True),
+    Case("layer3_50", 1, 256, 256, 22, 22, True),
+    Case("demo_layer1", 32, 64, 64, 32, 32, True),
+    Case("demo_layer2", 32, 128, 128, 16, 16, True),
+    Case("demo_layer3", 32, 256, 256, 8, 8, True),
 )
 DIFFERENTIABLE = ("x", "weight", "bias", "residual")
 

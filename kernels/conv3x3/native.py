@@ -1,14 +1,10 @@
-"""Winograd F(4x4, 3x3): transforms of csrc/cpu/conv3x3.cpp, and one batch of matrix products between them."""
-
-import threading
+"""Winograd F(4x4, 3x3) of csrc/cpu/conv3x3.cpp, and the weights as it reads them."""
 
 import torch
 from torch import Tensor
 
 from .._dispatch import native, view
 
-_OUT = 4  # pixels per tile and axis
-_CHUNK = 4 << 20  # values of a transformed map at a time: what fits a cache beside the weights
 _G = (
     (1 / 4, 0, 0),
     (-1 / 6, -1 / 6, -1 / 6),
@@ -17,50 +13,38 @@ _G = (
     (1 / 24, -1 / 12, 1 / 6),
     (0, 0, 1),
 )
+_COLUMNS = 32  # outputs of a panel
+
+
+def packed_shape(outputs: int, inputs: int) -> tuple[int, int, int, int]:
+    return -(-outputs // _COLUMNS), len(_G) ** 2, inputs, _COLUMNS
 
 
 def pack(weight: Tensor) -> Tensor:
-    """G w G', [D, C, 3, 3] -> [36, C, D]; computed in float64."""
+    """G w G' in panels of outputs, [D, C, 3, 3] -> [ceil(D / 32), 36, C, 32]; computed in float64."""
+    outputs, inputs = weight.shape[:2]
+    panels, points, *_ = shape = packed_shape(outputs, inputs)
     g = torch.tensor(_G, dtype=torch.float64, device=weight.device)
-    packed = torch.einsum("ia,dcab,jb->ijcd", g, weight.double(), g).flatten(0, 1)
-    return packed.to(weight.dtype).contiguous()
-
-
-_kept = threading.local()
-
-
-def _scratch(name: str, shape: tuple[int, int, int], like: Tensor) -> Tensor:
-    """Uninitialised, kept by this thread between calls: fresh memory costs a page fault per 4 KiB. At most
-    _CHUNK values are kept."""
-    count = shape[0] * shape[1] * shape[2]
-    buffer = getattr(_kept, name, None)
-    if buffer is None or buffer.dtype != like.dtype or buffer.numel() < count:
-        with torch.inference_mode(False):  # else later calls outside that mode could not write into it
-            buffer = torch.empty(count, dtype=like.dtype)
-        if count <= _CHUNK:
-            setattr(_kept, name, buffer)
-    return buffer[:count].view(shape)
+    wide = weight.new_zeros(panels * _COLUMNS, inputs, 3, 3, dtype=torch.float64)
+    wide[:outputs] = weight
+    packed = torch.einsum("ia,dcab,jb->ijcd", g, wide, g).reshape(points, inputs, panels, _COLUMNS)
+    return packed.permute(2, 0, 1, 3).to(weight.dtype).contiguous().view(shape)
 
 
 def forward(x: Tensor, packed: Tensor, bias: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
     x = x.contiguous(memory_format=torch.channels_last)
-    images, channels, height, width = x.shape
-    points, _, outputs = packed.shape
+    images, _, height, width = x.shape
+    bias = bias.contiguous()
     out = torch.empty(
-        (images, outputs, height, width), dtype=x.dtype, memory_format=torch.channels_last, device=x.device
+        (images, bias.shape[0], height, width),
+        dtype=x.dtype,
+        memory_format=torch.channels_last,
+        device=x.device,
     )
-    if residual is not None:
-        residual = residual.contiguous(memory_format=torch.channels_last)
-    bias, threads = bias.contiguous(), torch.get_num_threads()
-    tiles = -(-height // _OUT) * -(-width // _OUT)
-    step = max(1, _CHUNK // (points * tiles * max(channels, outputs)))  # images at a time
-    for i in range(0, images, step):
-        part, into = x[i : i + step], out[i : i + step]
-        rows = tiles * part.shape[0]
-        transformed = _scratch("input", (points, rows, channels), x)
-        native().cpu_conv3x3_input(view(part), view(transformed), threads)
-        product = _scratch("output", (points, rows, outputs), x)
-        torch.bmm(transformed, packed, out=product)
-        added = bias[:0] if residual is None else residual[i : i + step]
-        native().cpu_conv3x3_output(view(product), view(bias), view(added), view(into), relu, threads)
+    added = bias[:0] if residual is None else residual.contiguous(memory_format=torch.channels_last)
+    if packed.data_ptr() % 64 or not packed.is_contiguous():
+        packed = packed.clone(memory_format=torch.contiguous_format)
+    native().cpu_conv3x3(
+        view(x), view(packed), view(bias), view(added), view(out), relu, torch.get_num_threads()
+    )
     return out
