@@ -1,7 +1,7 @@
 // The one way a loop is spread over threads: parallel_for(n, threads, f) calls f(0) ... f(n - 1), a consecutive run of
 // them per thread, the same run every time. With CHASE_FAST_STD_THREADS (ThreadSanitizer, which does not understand
-// libgomp) std::thread drives it, else OpenMP. With CHASE_FAST_ALL_THREADS (sanitizers) small work is spread too. f must
-// not throw.
+// libgomp) std::thread drives it, else OpenMP. With CHASE_FAST_ALL_THREADS (sanitizers) small work is spread too. f
+// must not throw.
 #pragma once
 
 #include <algorithm>
