@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+from . import pack
+
 
 @dataclass(frozen=True)
 class Case:
@@ -56,3 +58,8 @@ def inputs(case: Case, device="cpu", dtype=torch.float32, seed: int = 0) -> dict
         "residual": residual.contiguous(memory_format=torch.channels_last),
         "relu": case.relu,
     }
+
+
+def once(inputs: dict) -> dict:
+    """What the cpu backend reads of fixed weights, made once by a caller."""
+    return {"packed": pack(inputs["weight"])}
