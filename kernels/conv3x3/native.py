@@ -5,7 +5,7 @@ import threading
 import torch
 from torch import Tensor
 
-from .._dispatch import native, view
+from .._dispatch import native
 
 _OUT = 4  # pixels per tile and axis
 _CHUNK = 4 << 20  # values of a transformed map at a time: what fits a cache beside the weights
@@ -58,9 +58,9 @@ def forward(x: Tensor, packed: Tensor, bias: Tensor, residual: Tensor | None, re
         part, into = x[i : i + step], out[i : i + step]
         rows = tiles * part.shape[0]
         transformed = _scratch("input", (points, rows, channels), x)
-        native().cpu_conv3x3_input(view(part), view(transformed), threads)
+        native().cpu_conv3x3_input(part, transformed, threads)
         product = _scratch("output", (points, rows, outputs), x)
         torch.bmm(transformed, packed, out=product)
         added = bias[:0] if residual is None else residual[i : i + step]
-        native().cpu_conv3x3_output(view(product), view(bias), view(added), view(into), relu, threads)
+        native().cpu_conv3x3_output(product, bias, added, into, relu, threads)
     return out

@@ -11,22 +11,14 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from .._dispatch import native, view
+from .._dispatch import native
 
 BLOCK = 1 << 21  # elements of the edges that pass the stages together: what the caches hold
 
 
 def _call(name: str, *arguments) -> None:
-    """Runs `cpu_NAME` of the native module; tensors become views, None an empty list."""
-
-    def views(value):
-        if isinstance(value, Tensor):
-            return view(value)
-        if isinstance(value, list):
-            return [view(t) for t in value]
-        return value
-
-    getattr(native(), f"cpu_{name}")(*map(views, arguments), torch.get_num_threads())
+    """Runs `cpu_NAME` of the native module."""
+    getattr(native(), f"cpu_{name}")(*arguments, torch.get_num_threads())
 
 
 def _channels_last(t: Tensor) -> Tensor:
