@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from .. import _dispatch
-from .._autograd import not_differentiable, recompute
+from .._autograd import differentiable, not_differentiable, recompute
 from . import native, reference
 
 CAN_RUN = {
@@ -107,7 +107,7 @@ def mixed_op(
     else:
         tensors = (x, *(t for tensors in arguments[:4] for t in tensors))
         save = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-        flat = _mixed_op(x, ",".join(ops), *arguments, *options, save, backend)
+        flat = _differentiable(x, ",".join(ops), *arguments, *options, save, backend)
     maps, norms = _counts(ops, len(depthwise[0]) if depthwise else 1)
     return Branches(flat[:maps], flat[maps : maps + norms], flat[maps + norms : maps + 2 * norms])
 
@@ -302,4 +302,4 @@ def _backward(ctx, grads):
     return to_x if wanted[0] else None, None, *given, *statistics, *(None,) * 7
 
 
-_mixed_op.register_autograd(_backward, setup_context=_setup_context)
+_differentiable = differentiable(_mixed_op, _backward, _setup_context)
