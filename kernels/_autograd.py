@@ -93,16 +93,16 @@ def differentiable(
 
     class Flat(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, inputs, *_):
+        def forward(ctx, inputs, layout, *_):
             output = op(*inputs)
             setup_context(ctx, inputs, output)
-            ctx.layout, ctx.listed = _layout(inputs), isinstance(output, list)
+            ctx.layout, ctx.listed = layout, isinstance(output, list)
             return tuple(output)
 
         @staticmethod
         def backward(ctx, *grads):
             flat = ctx.needs_input_grad
-            flags = iter(flat[1:])
+            flags = iter(flat[2:])
             ctx.needs_input_grad = tuple(
                 [next(flags) for _ in range(n)] if n is not None else tensor and next(flags)
                 for tensor, n in ctx.layout
@@ -111,12 +111,13 @@ def differentiable(
                 found = backward(ctx, list(grads)) if ctx.listed else backward(ctx, *grads)
             finally:
                 ctx.needs_input_grad = flat
-            return None, *_flatten(found, ctx.layout)
+            return None, None, *_flatten(found, ctx.layout)
 
     def call(*inputs):
         if torch.compiler.is_compiling() or not torch.is_grad_enabled():
             return op(*inputs)
-        return list(Flat.apply(inputs, *_flatten(inputs, _layout(inputs))))
+        layout = _layout(inputs)
+        return list(Flat.apply(inputs, layout, *_flatten(inputs, layout)))
 
     return call
 

@@ -106,7 +106,7 @@ def forward(
             variances.append(v)
             continue
         d, p = next(stages)
-        edges, sep = len(d), op.startswith("sep_conv")
+        edges, sep = d.shape[0], op.startswith("sep_conv")
         if sep:
             d2, p2 = next(stages)
             g, b = (t.contiguous() for t in next(affines))
@@ -117,7 +117,7 @@ def forward(
             means.append(m)
             variances.append(v)
         for part in _blocks(edges, x):
-            count = len(part(d))
+            count = part(d).shape[0]
             ys = scratch.take("inner", count) if sep and not save else [_map(x) for _ in range(count)]
             moments = (part(m), part(v)) if sep and training else ()
             Separable(part(d), part(p), 1 if sep else 2, outer).forward([x], ys, moments)
@@ -174,7 +174,7 @@ def backward(
             continue
         sep = op.startswith("sep_conv")
         first, to_first = next(stages), next(to_stages)
-        edges = len(first[0])
+        edges = first[0].shape[0]
         incoming = [next(grads) for _ in range(edges)]
         targets = [*to_first]
         if sep:
