@@ -2,8 +2,12 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <optional>
+#include <string>
+#include <vector>
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
@@ -29,6 +33,48 @@
 
 namespace py = pybind11;
 using namespace chase_fast;
+
+// A torch.Tensor is taken as a TensorView, by its Python interface. The call holds the tensor while it runs.
+namespace pybind11::detail {
+template <>
+struct type_caster<TensorView> {
+  PYBIND11_TYPE_CASTER(TensorView, const_name("torch.Tensor"));
+
+  bool load(handle tensor, bool) {
+    static const std::array<PyObject*, 6> dtypes = [] {  // in the order of DType; torch keeps them for ever
+      const module_ torch = module_::import("torch");
+      return std::array{torch.attr("float32").ptr(), torch.attr("float64").ptr(), torch.attr("bfloat16").ptr(),
+                        torch.attr("uint8").ptr(),   torch.attr("int32").ptr(),   torch.attr("int64").ptr()};
+    }();
+    static const object &data_ptr = interned("data_ptr"), &dtype = interned("dtype"), &shape = interned("shape"),
+                        &stride = interned("stride");
+    const auto call = [&](const object& method) {
+      PyObject* result = PyObject_CallMethodNoArgs(tensor.ptr(), method.ptr());
+      if (!result) throw error_already_set();
+      return reinterpret_steal<object>(result);
+    };
+    if (!hasattr(tensor, data_ptr)) return false;
+    const object type = tensor.attr(dtype);
+    const auto found = std::find(dtypes.begin(), dtypes.end(), type.ptr());
+    if (found == dtypes.end()) throw type_error("no native kernel takes " + std::string(str(type)));
+    value = TensorView(call(data_ptr).cast<std::uintptr_t>(), static_cast<int>(found - dtypes.begin()),
+                       numbers(tensor.attr(shape)), numbers(call(stride)));
+    return true;
+  }
+
+ private:
+  // made once and kept: a destructor at exit would come after the interpreter
+  static const object& interned(const char* text) {
+    return *new object(reinterpret_steal<object>(PyUnicode_InternFromString(text)));
+  }
+
+  static std::vector<int64_t> numbers(const tuple& from) {
+    std::vector<int64_t> to(from.size());
+    for (size_t i = 0; i < to.size(); ++i) to[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(from.ptr(), i));
+    return to;
+  }
+};
+}  // namespace pybind11::detail
 
 static py::dict build_info() {
   py::dict info;
@@ -58,10 +104,6 @@ PYBIND11_MODULE(chase_fast_C, m) {
   keep_freed_memory();
   m.attr("__version__") = CHASE_FAST_VERSION;
   m.def("build_info", &build_info, "What this binary was built with and what this processor can run.");
-
-  py::class_<TensorView>(m, "TensorView")
-      .def(py::init<std::uintptr_t, int, std::vector<int64_t>, std::vector<int64_t>>(), py::arg("pointer"),
-           py::arg("dtype"), py::arg("sizes"), py::arg("strides"));
 
   const auto nogil = py::call_guard<py::gil_scoped_release>();
   m.def("cpu_kl_loss", &cpu::kl_loss, nogil);

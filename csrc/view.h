@@ -22,6 +22,7 @@ struct TensorView {
   std::vector<int64_t> sizes;
   std::vector<int64_t> strides;  // in elements
 
+  TensorView() = default;
   TensorView(std::uintptr_t pointer, int type, std::vector<int64_t> shape, std::vector<int64_t> stride)
       : data(reinterpret_cast<void*>(pointer)),
         dtype(static_cast<DType>(type)),

@@ -75,3 +75,62 @@ def not_differentiable(op: Any) -> None:
         )
 
     op.register_autograd(backward)
+
+
+def differentiable(
+    op: Any, backward: Callable[..., Any], setup_context: Callable[..., None]
+) -> Callable[..., Any]:
+    """Registers the gradient of an op with lists of tensors; returns the function by which to call it.
+
+    torch walks such lists as general trees in every call, which costs more than the kernels on small maps.
+    Outside torch.compile the function goes by a node of its own that lays the tensors out one after another.
+
+    Args:
+        op: result of `torch.library.custom_op`; returns a list or a tuple of tensors.
+        backward, setup_context: as `register_autograd` takes them.
+    """
+    op.register_autograd(backward, setup_context=setup_context)
+
+    class Flat(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, inputs, layout, *_):
+            output = op(*inputs)
+            setup_context(ctx, inputs, output)
+            ctx.layout, ctx.listed = layout, isinstance(output, list)
+            return tuple(output)
+
+        @staticmethod
+        def backward(ctx, *grads):
+            flat = ctx.needs_input_grad
+            flags = iter(flat[2:])
+            ctx.needs_input_grad = tuple(
+                [next(flags) for _ in range(n)] if n is not None else tensor and next(flags)
+                for tensor, n in ctx.layout
+            )
+            try:
+                found = backward(ctx, list(grads)) if ctx.listed else backward(ctx, *grads)
+            finally:
+                ctx.needs_input_grad = flat
+            return None, None, *_flatten(found, ctx.layout)
+
+    def call(*inputs):
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            return op(*inputs)
+        layout = _layout(inputs)
+        return list(Flat.apply(inputs, layout, *_flatten(inputs, layout)))
+
+    return call
+
+
+def _layout(values: Sequence[Nested]) -> list[tuple[bool, int | None]]:
+    """Per value whether there are tensors in it, and for a list of tensors their number."""
+    lists = (isinstance(v, (list, tuple)) and (not v or isinstance(v[0], Tensor)) for v in values)
+    return [(True, len(v)) if many else (isinstance(v, Tensor), None) for v, many in zip(values, lists)]
+
+
+def _flatten(values: Sequence[Nested], layout: Sequence[tuple[bool, int | None]]) -> list[Tensor | None]:
+    flat: list[Tensor | None] = []
+    for value, (tensor, count) in zip(values, layout, strict=True):
+        if tensor:
+            flat += [value] if count is None else value
+    return flat

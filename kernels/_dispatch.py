@@ -22,19 +22,13 @@ ORDER = {"cuda": ("cuda", "triton", "reference"), "cpu": ("cpu", "reference")}
 CanRun = Callable[[torch.device, torch.dtype], str | None]
 
 log = logging.getLogger("chase_fast.kernels")
-_DTYPES = {
-    torch.float32: 0,
-    torch.float64: 1,
-    torch.bfloat16: 2,
-    torch.uint8: 3,
-    torch.int32: 4,
-    torch.int64: 5,
-}
 
 
 @functools.cache
 def native():
     """The native module `chase_fast_C` (torch is already imported: one OpenMP runtime serves both).
+
+    Its functions take tensors as pointer, dtype, sizes and strides, and write into what they are given.
 
     Raises:
         ImportError: it is not built, or was built for another version of the Python sources.
@@ -49,11 +43,6 @@ def native():
             f"chase_fast_C is version {module.__version__}, the sources are {__version__}; {fix}"
         )
     return module
-
-
-def view(t: torch.Tensor):
-    """Native view of a tensor (pointer, dtype, sizes, strides); the tensor must outlive the call."""
-    return native().TensorView(t.data_ptr(), _DTYPES[t.dtype], tuple(t.shape), tuple(t.stride()))
 
 
 def always(device: torch.device, dtype: torch.dtype) -> None:

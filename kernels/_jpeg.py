@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from ._dispatch import native, view
+from ._dispatch import native
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
@@ -25,4 +25,4 @@ def jpeg_part(data: bytes, x0: int, y0: int, x1: int, y1: int) -> np.ndarray | N
         ValueError: the rectangle is empty or leaves the image.
     """
     out = torch.empty((y1 - y0, x1 - x0, 3), dtype=torch.uint8)
-    return out.numpy() if native().cpu_jpeg_part(data, x0, y0, view(out)) else None
+    return out.numpy() if native().cpu_jpeg_part(data, x0, y0, out) else None

@@ -62,4 +62,4 @@ class NormState(nn.Module):
         for m, v in zip(mean.unbind(-2), unbiased.unbind(-2)):
             self.running_mean.lerp_(m, MOMENTUM)
             self.running_var.lerp_(v, MOMENTUM)
-        self.updates += mean.shape[-2]
+        self.updates.add_(mean.shape[-2])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,11 @@ class SkipMasks:
 
     keep: Tensor
     scale: float | Tensor
+
+    @cached_property
+    def factors(self) -> Tensor:
+        """Scale or 0 in float32, made once for all passes: a product with bool copies it every time."""
+        return self.keep.to(torch.float32) * self.scale
 
 
 class StackedConv(nn.Module):
@@ -240,10 +246,11 @@ class SearchCell(nn.Module):
         edges = [first_edge(node) + source for node in range(self._first_node(source), len(self.nodes))]
         if masks is None:
             return [x] * len(edges)
-        keep = [masks.keep[e] for e in edges]
         if isinstance(masks.scale, Tensor):
-            return skip_drop(x, keep, masks.scale)
-        return [x * k * masks.scale for k in keep]
+            return skip_drop(x, [masks.keep[e] for e in edges], masks.scale)
+        if x.dtype == torch.float32:
+            return [x * masks.factors[e] for e in edges]
+        return [x * masks.keep[e] * masks.scale for e in edges]
 
     def counter_masks(
         self, seeds: Tensor, rate: Tensor, frames: int, h: int, w: int, groups: int = 1

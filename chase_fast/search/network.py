@@ -272,7 +272,8 @@ class SearchNetwork(nn.Module):
         """
         if seed is not None:
             torch.manual_seed(seed)
-        self.neck.train(training)
+        if self.neck.training != training:  # sets the flag of every module
+            self.neck.train(training)
         mixing = mixing_weights(self.alpha, self.config.mixing)
         outputs = []
         for k, (frames, groups) in enumerate(data.calls):

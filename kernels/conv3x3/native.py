@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .._dispatch import native, view
+from .._dispatch import native
 
 _G = (
     (1 / 4, 0, 0),
@@ -44,7 +44,5 @@ def forward(x: Tensor, packed: Tensor, bias: Tensor, residual: Tensor | None, re
     added = bias[:0] if residual is None else residual.contiguous(memory_format=torch.channels_last)
     if packed.data_ptr() % 64 or not packed.is_contiguous():
         packed = packed.clone(memory_format=torch.contiguous_format)
-    native().cpu_conv3x3(
-        view(x), view(packed), view(bias), view(added), view(out), relu, torch.get_num_threads()
-    )
+    native().cpu_conv3x3(x, packed, bias, added, out, relu, torch.get_num_threads())
     return out

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .._dispatch import native, view
+from .._dispatch import native
 
 
 def crop_into(
@@ -18,7 +18,7 @@ def crop_into(
     """Writes the crop into `out` [size, size, 3], contiguous; frame as in the contract, on the CPU."""
     if frame.stride(2) != 1 or frame.stride(1) != 3:
         frame = frame.contiguous()
-    native().cpu_crop(view(frame), list(window), gain, list(mean), list(std), view(out))
+    native().cpu_crop(frame, list(window), gain, list(mean), list(std), out)
 
 
 def crop(

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from .._dispatch import native, view
+from .._dispatch import native
 
 
 def flat(scores: Tensor, density: Tensor) -> tuple[Tensor, Tensor]:
@@ -19,7 +19,7 @@ def forward(scores: Tensor, density: Tensor, grid_scale: float) -> tuple[Tensor,
     """Loss and log of the sum of exp, both [...]."""
     s, p = flat(scores, density)
     loss, normaliser = s.new_empty(s.shape[:2]), s.new_empty(s.shape[:2])
-    arguments = view(s), view(p), grid_scale, view(loss), view(normaliser)
+    arguments = s, p, grid_scale, loss, normaliser
     native().cpu_kl_loss(*arguments, torch.get_num_threads())
     return loss.view(scores.shape[:-2]), normaliser.view(scores.shape[:-2])
 
@@ -38,8 +38,8 @@ def backward(
     grad = grad.contiguous().view(s.shape[:2])
     grad_scores = s.new_empty(s.shape if want_scores else 0)
     grad_density = p.new_empty(p.shape if want_density else 0)
-    arguments = view(grad), view(s), view(p), view(normaliser.view(grad.shape)), grid_scale
-    native().cpu_kl_loss_backward(*arguments, view(grad_scores), view(grad_density), torch.get_num_threads())
+    arguments = grad, s, p, normaliser.view(grad.shape), grid_scale
+    native().cpu_kl_loss_backward(*arguments, grad_scores, grad_density, torch.get_num_threads())
     return (
         grad_scores.view(scores.shape) if want_scores else grad_scores,
         grad_density.view(density.shape) if want_density else grad_density,

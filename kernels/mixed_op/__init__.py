@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from .. import _dispatch
-from .._autograd import not_differentiable, recompute
+from .._autograd import differentiable, not_differentiable, recompute
 from . import native, reference
 
 CAN_RUN = {
@@ -107,8 +107,8 @@ def mixed_op(
     else:
         tensors = (x, *(t for tensors in arguments[:4] for t in tensors))
         save = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-        flat = _mixed_op(x, ",".join(ops), *arguments, *options, save, backend)
-    maps, norms = _counts(ops, len(depthwise[0]) if depthwise else 1)
+        flat = _differentiable(x, ",".join(ops), *arguments, *options, save, backend)
+    maps, norms = _counts(ops, depthwise[0].shape[0] if depthwise else 1)
     return Branches(flat[:maps], flat[maps : maps + norms], flat[maps + norms : maps + 2 * norms])
 
 
@@ -187,7 +187,7 @@ def _mixed_op(
     inputs = (x, names, depthwise, pointwise, gamma, beta, mean, var, flavour, groups, training, eps, slope)
     if backend == "reference":
         flat = reference.mixed_op(*inputs)
-        maps, _ = _counts(names, len(depthwise[0]) if depthwise else 1)
+        maps, _ = _counts(names, depthwise[0].shape[0] if depthwise else 1)
         return [y.contiguous(memory_format=torch.channels_last) for y in flat[:maps]] + flat[maps:]
     return _implementation(backend).forward(*inputs, save)
 
@@ -210,7 +210,7 @@ def _(
     x, ops, depthwise, pointwise, gamma, beta, mean, var, flavour, groups, training, eps, slope, save, backend
 ):
     names = ops.split(",")
-    edges = len(depthwise[0]) if depthwise else 1
+    edges = depthwise[0].shape[0] if depthwise else 1
     maps, _ = _counts(names, edges)
     rows = [1 if op in POOLS else edges for op in names if _has_norm(op)]
     dtype = _table_dtype(x)
@@ -266,7 +266,7 @@ def _setup_context(ctx, inputs, output):
     x, ops, *lists = inputs[:8]
     ctx.ops = ops.split(",")
     ctx.options, ctx.backend = inputs[8:-2], inputs[-1]
-    maps, norms = _counts(ctx.ops, len(lists[0][0]) if lists[0] else 1)
+    maps, norms = _counts(ctx.ops, lists[0][0].shape[0] if lists[0] else 1)
     ctx.maps = maps
     ctx.given = [len(tensors) for tensors in lists[4:]]  # running statistics
     ctx.mark_non_differentiable(*output[maps:])
@@ -276,7 +276,7 @@ def _setup_context(ctx, inputs, output):
         for op in ctx.ops:
             if op in POOLS:
                 pools.append(output[at])
-            at += 1 if op in POOLS else len(lists[0][0])
+            at += 1 if op in POOLS else lists[0][0].shape[0]
         lists[4:] = output[maps : maps + norms], output[maps + norms : maps + 2 * norms]
         lists += [pools, output[maps + 2 * norms :]]
     ctx.sizes = [len(tensors) for tensors in lists]
@@ -302,4 +302,4 @@ def _backward(ctx, grads):
     return to_x if wanted[0] else None, None, *given, *statistics, *(None,) * 7
 
 
-_mixed_op.register_autograd(_backward, setup_context=_setup_context)
+_differentiable = differentiable(_mixed_op, _backward, _setup_context)

@@ -6,27 +6,20 @@ the E inputs of the inner batch norm of every sep_conv. Depthwise outputs are co
 call is a map, or BLOCK elements where a map is smaller.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 
 import torch
 from torch import Tensor
 
-from .._dispatch import native, view
+from .._dispatch import native
 
 BLOCK = 1 << 21  # elements of the edges that pass the stages together: what the caches hold
 
 
 def _call(name: str, *arguments) -> None:
-    """Runs `cpu_NAME` of the native module; tensors become views, None an empty list."""
-
-    def views(value):
-        if isinstance(value, Tensor):
-            return view(value)
-        if isinstance(value, list):
-            return [view(t) for t in value]
-        return value
-
-    getattr(native(), f"cpu_{name}")(*map(views, arguments), torch.get_num_threads())
+    """Runs `cpu_NAME` of the native module."""
+    getattr(native(), f"cpu_{name}")(*arguments, torch.get_num_threads())
 
 
 def _channels_last(t: Tensor) -> Tensor:
@@ -35,8 +28,7 @@ def _channels_last(t: Tensor) -> Tensor:
 
 def _map(like: Tensor) -> Tensor:
     """A new map [N, C, H, W] in channels_last memory."""
-    n, c, h, w = like.shape
-    return torch.empty((n, h, w, c), dtype=like.dtype).permute(0, 3, 1, 2)
+    return torch.empty(like.shape, dtype=like.dtype, memory_format=torch.channels_last)
 
 
 class Scratch:
@@ -51,9 +43,12 @@ class Scratch:
         return maps[:count]
 
 
-def _blocks(edges: int, x: Tensor) -> Iterator[slice]:
+def _blocks(edges: int, x: Tensor) -> Iterator[Callable]:
+    """Per block of edges the function that takes its part of a stack or list of all edges."""
     size = max(1, min(edges, BLOCK // max(x.numel(), 1)))
-    return (slice(e, min(e + size, edges)) for e in range(0, edges, size))
+    if size == edges:  # a view for every stack would cost more than a small map
+        return iter([lambda stack: stack])
+    return (itemgetter(slice(e, e + size)) for e in range(0, edges, size))
 
 
 def _scale(gamma: Tensor, var: Tensor, eps: float) -> Tensor:
@@ -111,7 +106,7 @@ def forward(
             variances.append(v)
             continue
         d, p = next(stages)
-        edges, sep = len(d), op.startswith("sep_conv")
+        edges, sep = d.shape[0], op.startswith("sep_conv")
         if sep:
             d2, p2 = next(stages)
             g, b = (t.contiguous() for t in next(affines))
@@ -121,15 +116,15 @@ def forward(
                     table.copy_(given.unsqueeze(1).expand_as(table))
             means.append(m)
             variances.append(v)
-        for block in _blocks(edges, x):
-            count = len(d[block])
+        for part in _blocks(edges, x):
+            count = part(d).shape[0]
             ys = scratch.take("inner", count) if sep and not save else [_map(x) for _ in range(count)]
-            moments = (m[block], v[block]) if sep and training else ()
-            Separable(d[block], p[block], 1 if sep else 2, outer).forward([x], ys, moments)
+            moments = (part(m), part(v)) if sep and training else ()
+            Separable(part(d), part(p), 1 if sep else 2, outer).forward([x], ys, moments)
             if sep:
-                norm = (m[block], _scale(g[block], v[block], eps), b[block])
+                norm = (part(m), _scale(part(g), part(v), eps), part(b))
                 outs = [_map(x) for _ in range(count)]
-                Separable(d2[block], p2[block], 1, inner, norm).forward(ys, outs)
+                Separable(part(d2), part(p2), 1, inner, norm).forward(ys, outs)
                 if save:
                     saved += ys
                 ys = outs
@@ -179,7 +174,7 @@ def backward(
             continue
         sep = op.startswith("sep_conv")
         first, to_first = next(stages), next(to_stages)
-        edges = len(first[0])
+        edges = first[0].shape[0]
         incoming = [next(grads) for _ in range(edges)]
         targets = [*to_first]
         if sep:
@@ -193,29 +188,29 @@ def backward(
             continue
         if to_x is None and not any(t.numel() for t in targets):
             continue
-        for block in _blocks(edges, x):
-            outs = [_channels_last(grad if grad.numel() else torch.zeros_like(x)) for grad in incoming[block]]
+        for part in _blocks(edges, x):
+            outs = [_channels_last(grad if grad.numel() else torch.zeros_like(x)) for grad in part(incoming)]
             through: list[Tensor] = []
             if sep:
-                norm = (m[block], _scale(g[block], v[block], eps), b[block].contiguous())
+                norm = (part(m), _scale(part(g), part(v), eps), part(b).contiguous())
                 outs, through = _second_stage(
                     outs,
-                    ys[block],
-                    Separable(*(t[block] for t in second), 1, inner, norm),
+                    part(ys),
+                    Separable(*(part(t) for t in second), 1, inner, norm),
                     scratch,
-                    v[block],
-                    [t[block] if t.numel() else None for t in (*to_second, *to_affine)],
+                    part(v),
+                    [part(t) if t.numel() else None for t in (*to_second, *to_affine)],
                     to_x is not None or any(t.numel() for t in to_first),
                     training,
                     eps,
                 )
             if outs:
-                Separable(*(t[block] for t in first), 1 if sep else 2, outer).backward(
+                Separable(*(part(t) for t in first), 1 if sep else 2, outer).backward(
                     outs,
                     through,
                     [x],
                     [] if to_x is None else [to_x],
-                    *(t[block] if t.numel() else None for t in to_first),
+                    *(part(t) if t.numel() else None for t in to_first),
                     add=add,
                 )
             add = add or to_x is not None

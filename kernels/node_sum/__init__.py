@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from .. import _dispatch
-from .._autograd import not_differentiable, recompute
+from .._autograd import differentiable, not_differentiable, recompute
 from . import reference
 from .reference import IDENTITY, NORM, NORM_LRELU
 
@@ -76,7 +76,9 @@ def node_sum(
     _check(branches, weights, gamma, beta, mean, var, kinds, groups)
     backend = _dispatch.resolve("node_sum", CAN_RUN, branches[0], backend)
     inputs = (branches, weights, gamma, beta, mean, var, kinds, groups, training, float(eps), float(slope))
-    return reference.node_sum(*inputs) if backend == "reference" else _node_sum(*inputs, backend)
+    if backend == "reference":
+        return reference.node_sum(*inputs)
+    return tuple(_differentiable(*inputs, backend))
 
 
 def _check(branches, weights, gamma, beta, mean, var, kinds, groups) -> None:
@@ -205,4 +207,4 @@ def _backward(ctx, grad, *_):
     return gradients, *[g if need else None for g, need in zip(rest, tables)], *(None,) * 8
 
 
-_node_sum.register_autograd(_backward, setup_context=_setup_context)
+_differentiable = differentiable(_node_sum, _backward, _setup_context)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .._dispatch import native, view
+from .._dispatch import native
 
 CHUNK = 256  # kNodeSumChunk of csrc/cuda/node_sum.h
 
@@ -12,22 +12,13 @@ def channels_last(t: Tensor) -> Tensor:
     return t.contiguous(memory_format=torch.channels_last)
 
 
-def _views(value):
-    if isinstance(value, Tensor):
-        return view(value)
-    if isinstance(value, list) and isinstance(value[0], Tensor):
-        return [view(t) for t in value]
-    return value
-
-
 def _call(name: str, on: Tensor, *arguments) -> None:
-    """Runs the function `cpu_NAME` or `cuda_NAME` of the native module; tensors become views."""
-    views = [_views(a) for a in arguments]
+    """Runs the function `cpu_NAME` or `cuda_NAME` of the native module."""
     if on.device.type == "cuda":
         with torch.cuda.device(on.device):
-            getattr(native(), f"cuda_{name}")(*views, torch.cuda.current_stream().cuda_stream)
+            getattr(native(), f"cuda_{name}")(*arguments, torch.cuda.current_stream().cuda_stream)
     else:
-        getattr(native(), f"cpu_{name}")(*views, torch.get_num_threads())
+        getattr(native(), f"cpu_{name}")(*arguments, torch.get_num_threads())
 
 
 def _partial_sums(y: Tensor, like: Tensor, branches: int, groups: int) -> list[Tensor]:

@@ -38,8 +38,8 @@ class PooledLinear:
         """rois [R, 5] as in `prroi_pool`, image 0 (not read) -> [R, D]."""
         self._cover(rois)
         out = torch.empty((rois.shape[0], self._weight.shape[2]), dtype=rois.dtype)
-        native, view = _dispatch.native(), _dispatch.view
-        arguments = view(self._table), self._ranges, view(rois), self._scale, view(out)
+        native = _dispatch.native()
+        arguments = self._table, self._ranges, rois, self._scale, out
         native.cpu_prroi_linear(*arguments, torch.get_num_threads())
         return out
 
@@ -47,18 +47,16 @@ class PooledLinear:
         """Gradient of sum(grad * values(rois)) to the boxes, [R, 5]; grad [R, D]."""
         self._cover(rois)
         out = torch.empty(rois.shape, dtype=rois.dtype)
-        native, view = _dispatch.native(), _dispatch.view
+        native = _dispatch.native()
         grad = grad.contiguous()
-        arguments = view(self._table), self._ranges, view(rois), self._scale, view(grad), view(out)
+        arguments = self._table, self._ranges, rois, self._scale, grad, out
         native.cpu_prroi_linear_backward_rois(*arguments, torch.get_num_threads())
         return out
 
     def _cover(self, rois: Tensor) -> None:
         """Builds the table if these boxes need cells that it does not have."""
         size = self._map.shape[:2]
-        needed = _dispatch.native().cpu_prroi_linear_ranges(
-            _dispatch.view(rois), self._bins, self._scale, *size
-        )
+        needed = _dispatch.native().cpu_prroi_linear_ranges(rois, self._bins, self._scale, *size)
         if self._ranges and _inside(needed, self._ranges):
             return
         n = 2 * self._bins

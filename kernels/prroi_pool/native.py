@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .._dispatch import native, view
+from .._dispatch import native
 
 
 def by_image(rois: Tensor, images: int) -> tuple[Tensor, Tensor]:
@@ -21,12 +21,12 @@ def forward(features: Tensor, rois: Tensor, rows: int, columns: int, scale: floa
     features, rois = features.contiguous(memory_format=torch.channels_last), rois.contiguous()
     size = (rois.shape[0], features.shape[1], rows, columns)
     out = torch.empty(size, dtype=features.dtype, device=features.device)
-    views = view(features), view(rois), view(out), scale
+    arrays = features, rois, out, scale
     if features.is_cuda:
         with torch.cuda.device(features.device):
-            native().cuda_prroi_pool(*views, torch.cuda.current_stream().cuda_stream)
+            native().cuda_prroi_pool(*arrays, torch.cuda.current_stream().cuda_stream)
     else:
-        native().cpu_prroi_pool(*views, torch.get_num_threads())
+        native().cpu_prroi_pool(*arrays, torch.get_num_threads())
     return out
 
 
@@ -36,11 +36,11 @@ def backward_features(grad: Tensor, shape: torch.Size, rois: Tensor, scale: floa
     if grad.is_cuda:
         with torch.cuda.device(grad.device):
             order, first = by_image(rois, shape[0])
-            views = view(grad), view(rois), view(order), view(first), view(out), scale
-            native().cuda_prroi_pool_backward_features(*views, torch.cuda.current_stream().cuda_stream)
+            arrays = grad, rois, order, first, out, scale
+            native().cuda_prroi_pool_backward_features(*arrays, torch.cuda.current_stream().cuda_stream)
     else:
-        views = view(grad), view(rois), view(out), scale
-        native().cpu_prroi_pool_backward_features(*views, torch.get_num_threads())
+        arrays = grad, rois, out, scale
+        native().cpu_prroi_pool_backward_features(*arrays, torch.get_num_threads())
     return out
 
 
@@ -52,9 +52,9 @@ def backward_rois(grad: Tensor, features: Tensor, rois: Tensor, out: Tensor, sca
         with torch.cuda.device(grad.device):
             bins = out.shape[2] * out.shape[3]
             partial = torch.empty((rois.shape[0], bins, 4), dtype=rois.dtype, device=rois.device)
-            views = view(grad), view(features), view(rois), view(out), view(partial), view(grad_rois), scale
-            native().cuda_prroi_pool_backward_rois(*views, torch.cuda.current_stream().cuda_stream)
+            arrays = grad, features, rois, out, partial, grad_rois, scale
+            native().cuda_prroi_pool_backward_rois(*arrays, torch.cuda.current_stream().cuda_stream)
     else:
-        views = view(grad), view(features), view(rois), view(out), view(grad_rois), scale
-        native().cpu_prroi_pool_backward_rois(*views, torch.get_num_threads())
+        arrays = grad, features, rois, out, grad_rois, scale
+        native().cpu_prroi_pool_backward_rois(*arrays, torch.get_num_threads())
     return grad_rois

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._dispatch import native, view
+from .._dispatch import native
 from ..node_sum import native as node
 from ..node_sum.reference import NORM, NORM_LRELU
 
@@ -77,12 +77,12 @@ def forward(
     x, depthwise, pointwise = channels_last(x), depthwise.contiguous(), pointwise.contiguous()
     between = _new_map(x, x.shape[1], stride)
     native().cpu_depthwise(
-        view(x),
-        view(depthwise),
+        x,
+        depthwise,
         stride,
         dilation,
         _activation_slope(flavour),
-        view(between),
+        between,
         torch.get_num_threads(),
     )
     if not training and not keep:
@@ -138,14 +138,14 @@ def backward(
         grad_x = _empty(x)
     grad_depthwise = torch.empty(depthwise.shape, dtype=x.dtype) if to_depthwise else _empty(x)
     native().cpu_depthwise_backward(
-        view(grad_between),
-        view(x),
-        view(depthwise),
+        grad_between,
+        x,
+        depthwise,
         stride,
         dilation,
         _activation_slope(flavour),
-        view(grad_x),
-        view(grad_depthwise),
+        grad_x,
+        grad_depthwise,
         torch.get_num_threads(),
     )
     return grad_x, grad_depthwise, grad_pointwise, *rest

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .._dispatch import native, view
+from .._dispatch import native
 
 
 def _images(features: Tensor) -> Tensor:
@@ -23,14 +23,8 @@ def _map_size(features: Tensor, k: int) -> tuple[int, int]:
 
 
 def _call(name: str, *arguments) -> None:
-    """Runs the function `cpu_target_filter_NAME` of the native module; tensors become views."""
-
-    def convert(value):
-        if isinstance(value, Tensor):
-            return view(value)
-        return [view(t) for t in value] if isinstance(value, list) else value
-
-    getattr(native(), f"cpu_target_filter_{name}")(*map(convert, arguments), torch.get_num_threads())
+    """Runs the function `cpu_target_filter_NAME` of the native module."""
+    getattr(native(), f"cpu_target_filter_{name}")(*arguments, torch.get_num_threads())
 
 
 def apply(features: Tensor, filters: Tensor) -> Tensor:

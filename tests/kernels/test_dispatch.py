@@ -64,11 +64,22 @@ def test_stale_native_module_is_refused(monkeypatch):
 
 
 def test_native_checks_shapes():
-    native, v = _dispatch.native(), _dispatch.view
+    native = _dispatch.native()
     with pytest.raises(ValueError, match=r"expected shape \[2, 3, 1, 1\], got \[2, 4, 1, 1\]"):
-        native.cpu_prroi_pool(
-            v(torch.zeros(1, 3, 1, 1)), v(torch.zeros(2, 5)), v(torch.zeros(2, 4, 1, 1)), 1.0, 1
-        )
+        native.cpu_prroi_pool(torch.zeros(1, 3, 1, 1), torch.zeros(2, 5), torch.zeros(2, 4, 1, 1), 1.0, 1)
+
+
+@pytest.mark.parametrize("wrong", [None, 1.0, "text"])
+def test_native_functions_take_tensors_only(wrong):
+    x = torch.zeros(1, 3, 1, 1)
+    with pytest.raises(TypeError, match="incompatible function arguments"):
+        _dispatch.native().cpu_prroi_pool(x, wrong, x, 1.0, 1)
+
+
+def test_native_functions_refuse_other_dtypes():
+    x = torch.zeros(1, 3, 1, 1)
+    with pytest.raises(TypeError, match=r"no native kernel takes torch\.float16"):
+        _dispatch.native().cpu_prroi_pool(x, x.half(), x, 1.0, 1)
 
 
 def function(xs, y, power):

@@ -101,8 +101,6 @@ def test_a_native_call_without_the_cells_it_needs_raises():
     features, weight, _ = make(torch.float32, 3)
     layer = linear.PooledLinear(features, weight, 1 / 8)
     layer.values(torch.tensor(BOXES[:1]))
-    view, rois, out = linear._dispatch.view, torch.tensor(BOXES[1:2]), torch.empty(1, 33)
+    rois, out = torch.tensor(BOXES[1:2]), torch.empty(1, 33)
     with pytest.raises(ValueError, match="not in the table"):
-        linear._dispatch.native().cpu_prroi_linear(
-            view(layer._table), layer._ranges, view(rois), 1 / 8, view(out), 1
-        )
+        linear._dispatch.native().cpu_prroi_linear(layer._table, layer._ranges, rois, 1 / 8, out, 1)
