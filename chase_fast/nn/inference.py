@@ -40,7 +40,7 @@ class Convolution(nn.Module):
         self.register_buffer("bias", bias)
         packs = _is_plain3x3(conv) and CAN_RUN["cpu"](weight.device, weight.dtype) is None
         self.register_buffer("packed", pack(weight) if packs else None)
-        self._blocked: Tensor | None = None  # the weight in oneDNN's layout, made in the first call
+        self._blocked: dict[tuple, Tensor] = {}  # the weight in oneDNN's layout
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         geometry = self.stride, self.padding, self.dilation, self.groups
@@ -60,9 +60,15 @@ class Convolution(nn.Module):
         turn NaN into 0, and a damaged network would go unnoticed: torch's keeps NaN."""
         geometry = list(self.padding), list(self.stride), list(self.dilation), self.groups
         ops = torch.ops.mkldnn
-        if self._blocked is None:
-            self._blocked = ops._reorder_convolution_weight(self.weight, *geometry, list(x.shape))
-        arguments = self._blocked, self.bias, *geometry
+        key = (
+            *x.shape,
+            torch.get_num_threads(),
+        )  # in the layout of another one it is laid out anew in every call
+        if key not in self._blocked:
+            while len(self._blocked) >= _LAYOUTS:
+                del self._blocked[next(iter(self._blocked))]
+            self._blocked[key] = ops._reorder_convolution_weight(self.weight, *geometry, list(x.shape))
+        arguments = self._blocked[key], self.bias, *geometry
         if residual is None:
             y = ops._convolution_pointwise(x, *arguments, "none", [], "")
         else:
@@ -70,6 +76,7 @@ class Convolution(nn.Module):
         return y.relu_() if self.relu else y
 
 
+_LAYOUTS = 3  # kept: the first frame, a frame, a batch of targets
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 
 
