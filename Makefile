@@ -24,7 +24,7 @@ sanitize:
 sanitize-short:
 	$(MAKE) sanitize ROUNDS=4
 bench:
-	for op in node_sum prroi_pool; do $(PYTHON) bench/ops.py --op $$op $(ARGS); done
+	for op in mixed_op node_sum sep_conv target_filter kl_loss prroi_pool conv3x3; do $(PYTHON) bench/ops.py --op $$op $(ARGS); done
 lint:
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
