@@ -1,7 +1,6 @@
 """Run folders: config.json, JSON-lines tables, checkpoints. Every file is written whole to a temporary name,
 synced and renamed, so a reader (or a killed run) sees the old file or the new one, never half of one."""
 
-import errno
 import hashlib
 import importlib.metadata
 import io
@@ -17,6 +16,7 @@ from typing import Any
 
 from chase_fast._version import __version__
 from chase_fast.errors import ChaseError
+from chase_fast.files import TEMPORARY, cannot_write, write_atomic
 
 CONFIG, CHECKPOINT, HISTORY, ALPHAS, PERF = (
     "config.json",
@@ -25,8 +25,7 @@ CONFIG, CHECKPOINT, HISTORY, ALPHAS, PERF = (
     "alphas.jsonl",
     "perf.jsonl",
 )
-_TEMPORARY = ".tmp-"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_KEPT = "the previous checkpoint is unharmed, free space and run again with --resume"
 _PACKAGES = (
     "torch",
     "torchvision",
@@ -69,36 +68,6 @@ def git_commit() -> str | None:
         return None
 
 
-def _cannot_write(path: Path, error: OSError) -> ChaseError:
-    if error.errno in _FULL:
-        return ChaseError(
-            f"disk full while writing {path}: the previous checkpoint is unharmed, free space and run "
-            "again with --resume"
-        )
-    return ChaseError(f"cannot write {path}: {error.strerror or error}")
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Replaces the file at once; on any error the old one stays and no temporary is left.
-
-    Raises:
-        ChaseError: disk full, or the folder cannot be written.
-    """
-    temporary = path.with_name(f"{_TEMPORARY}{path.name}")
-    try:
-        try:
-            with open(temporary, "wb") as f:
-                f.write(data)
-                f.flush()
-                os.fsync(f.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as e:
-        raise _cannot_write(path, e) from e
-
-
 class RunFolder:
     """One run on disk. Paths inside it: `folder / name`."""
 
@@ -116,7 +85,7 @@ class RunFolder:
             ChaseError: it holds something already, or cannot be made.
         """
         try:
-            if path.exists() and any(not entry.name.startswith(_TEMPORARY) for entry in path.iterdir()):
+            if path.exists() and any(not entry.name.startswith(TEMPORARY) for entry in path.iterdir()):
                 raise ChaseError(
                     f"{path} exists and is not empty: choose another --out, or continue it with --resume"
                 )
@@ -136,7 +105,7 @@ class RunFolder:
         """
         if not path.is_dir():
             raise ChaseError(f"--resume: there is no run folder {path}; leave out --resume to start one")
-        for leftover in path.glob(f"{_TEMPORARY}*"):
+        for leftover in path.glob(f"{TEMPORARY}*"):
             leftover.unlink()
         folder = cls(path)
         if not (folder / CONFIG).is_file():
@@ -148,13 +117,13 @@ class RunFolder:
     def discard_unstarted(self) -> None:
         """Removes a new folder again if nothing but its description was written (the run never began)."""
         written = {entry.name for entry in self.path.iterdir()}
-        if all(name == CONFIG or name.startswith((_TEMPORARY, "events.out.")) for name in written):
+        if all(name == CONFIG or name.startswith((TEMPORARY, "events.out.")) for name in written):
             for name in written:
                 (self / name).unlink()
             self.path.rmdir()
 
     def write_bytes(self, name: str, data: bytes) -> None:
-        write_atomic(self / name, data)
+        write_atomic(self / name, data, _KEPT)
 
     def write_json(self, name: str, value: Any) -> None:
         self.write_bytes(name, (json.dumps(value, indent=1) + "\n").encode())
@@ -227,7 +196,7 @@ class EventFile:
             with open(self.path, "ab") as f:
                 RecordWriter(f).write(event.SerializeToString())
         except OSError as e:
-            raise _cannot_write(self.path, e) from e
+            raise cannot_write(self.path, e, _KEPT) from e
 
     def add(self, step: int, row: Mapping[str, Any]) -> None:
         """Every number of a row as a scalar at this step; other values are left out."""

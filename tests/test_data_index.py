@@ -205,16 +205,6 @@ def test_unwritable_cache_is_said_once(data, tmp_path, monkeypatch, caplog):
     assert len([r for r in caplog.records if "is not kept" in r.message]) == 1
 
 
-def test_cache_folder(monkeypatch):
-    monkeypatch.delenv("CHASE_FAST_CACHE")
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert str(index.cache_folder()) == "/x/chase_fast"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "/home/someone")
-    assert str(index.cache_folder()) == "/home/someone/.cache/chase_fast"
-
-
 def test_frame_names():
     for names in (
         ["0.jpg", "1.jpg"],

@@ -47,8 +47,8 @@ class Arguments:
 def run(arguments: Arguments) -> None:
     from chase_fast.cells import load_cell
     from chase_fast.checkpoint import load_tracker, pack_tracker
+    from chase_fast.files import write_atomic
     from chase_fast.published import pack_pytracking
-    from chase_fast.runs import write_atomic
 
     source, target = arguments.source, arguments.target
     if not target.name.endswith((SAFETENSORS, *PUBLIC)):

@@ -15,8 +15,6 @@ import io
 import json
 import logging
 import os
-import sys
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +26,8 @@ import numpy as np
 from chase_fast.data.readers.layout import Seen, Stamp, stamp
 from chase_fast.data.sequences import Problem
 from chase_fast.data.tables import TABLES, Table
+from chase_fast.errors import ChaseError
+from chase_fast.files import cache_folder, user_path, write_atomic
 
 VERSION = 1  # counts changes of what readers find and of this file's format
 FRESH_S = 2.0  # a file younger than this may change again within its time stamp's resolution: not kept
@@ -47,24 +47,11 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-def cache_folder() -> Path:
-    """$CHASE_FAST_CACHE, else chase_fast in the user's cache folder."""
-    if given := os.environ.get("CHASE_FAST_CACHE"):
-        return Path(given).expanduser()
-    if sys.platform == "win32":
-        home = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
-        home = "~/Library/Caches"
-    else:
-        home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home).expanduser() / "chase_fast"
-
-
 def index_file(kind: str, path: str, split: str | None) -> Path:
     """Where the index of a dataset lies."""
-    root = os.path.abspath(os.path.expanduser(path))
-    if split and os.path.isfile(os.path.expanduser(split)):
-        split = os.path.abspath(os.path.expanduser(split))
+    root = os.path.abspath(user_path(path))
+    if split and os.path.isfile(user_path(split)):
+        split = os.path.abspath(user_path(split))
     digest = hashlib.sha256(json.dumps([VERSION, kind, root, split]).encode()).hexdigest()
     return cache_folder() / "index" / f"{kind}-{digest[:24]}.npz"
 
@@ -129,13 +116,6 @@ def save(file: Path, found: Found, seen: Seen, started: float) -> None:
     )
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=file.parent, prefix=".index-")
-        try:
-            with os.fdopen(handle, "wb") as out:
-                out.write(buffer.getbuffer())
-            os.replace(name, file)
-        except BaseException:
-            os.unlink(name)
-            raise
-    except OSError as e:
-        _say_once(file.parent, f"the index of the dataset is not kept: {file.parent}: {e.strerror}")
+        write_atomic(file, buffer.getvalue())
+    except (OSError, ChaseError) as e:
+        _say_once(file.parent, f"the index of the dataset is not kept: {getattr(e, 'strerror', None) or e}")

@@ -24,6 +24,7 @@ from chase_fast.data.reach import Limits
 from chase_fast.data.readers.layout import lines
 from chase_fast.data.sequences import BrokenFrame, Problem
 from chase_fast.errors import ChaseError
+from chase_fast.files import user_path
 from chase_fast.kernels._jpeg import jpeg_part, jpeg_size
 from chase_fast.kernels.crop import Window
 
@@ -262,7 +263,7 @@ def read_about(folder: Path, spec: str) -> dict[str, Any]:
 
 def _choose(names: list[str], split: str, folder: Path, spec: str) -> np.ndarray:
     """Numbers of the sequences that a list file names."""
-    file = next((p for p in (Path(split).expanduser(), folder / split) if p.is_file()), None)
+    file = next((p for p in (user_path(split), folder / split) if p.is_file()), None)
     if file is None:
         raise ChaseError(f"{spec}: the split of packed data is a list file of sequence names, not {split!r}")
     number = {name: k for k, name in enumerate(names)}
@@ -280,7 +281,7 @@ def open_packed(path: str, split: str | None, spec: str) -> PackedSequences:
     Raises:
         ChaseError: DIR is missing, incomplete, damaged or of another version.
     """
-    folder = Path(path).expanduser().absolute()
+    folder = user_path(path).absolute()
     about = read_about(folder, spec)
     again = f"finish it with the same command: {about['command']}"
     try:

@@ -18,7 +18,7 @@ from chase_fast.errors import ChaseError
 from chase_fast.evaluate.pack_check import GOT10K_TEST, KINDS, check_boxes, check_times, validate
 from chase_fast.evaluate.results import read_results
 from chase_fast.evaluate.results_text import format_table
-from chase_fast.runs import write_atomic
+from chase_fast.files import write_atomic
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same results give the same archive
 

@@ -14,7 +14,7 @@ from chase_fast.evaluate.plots import Curve, colour, css, curve_chart, strip, sw
 from chase_fast.evaluate.protocols import PROTOCOLS
 from chase_fast.evaluate.scoring import Board, overlaps
 from chase_fast.evaluate.tables import number
-from chase_fast.runs import write_atomic
+from chase_fast.files import write_atomic
 
 HERE = Path(__file__).parent
 PAGE = "evaluation.html"

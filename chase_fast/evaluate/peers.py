@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -10,6 +9,7 @@ import numpy as np
 
 from chase_fast.errors import ChaseError
 from chase_fast.evaluate.trackers import digest
+from chase_fast.files import user_path
 
 USAGE = "mil or nano:BACKBONE.onnx:HEAD.onnx"
 
@@ -71,6 +71,6 @@ def parse_peer(text: str) -> tuple[str, OpenCV]:
     kind, *files = text.split(":")
     if (kind, len(files)) not in (("mil", 0), ("nano", 2)):
         raise ChaseError(f"--opencv {text}: known are {USAGE}")
-    if missing := [f for f in files if not Path(f).expanduser().is_file()]:
+    if missing := [f for f in files if not user_path(f).is_file()]:
         raise ChaseError(f"--opencv {text}: there is no file {missing[0]}")
-    return f"opencv-{kind}", OpenCV(kind, tuple(str(Path(f).expanduser()) for f in files))
+    return f"opencv-{kind}", OpenCV(kind, tuple(str(user_path(f)) for f in files))

@@ -16,7 +16,7 @@ import numpy as np
 
 from chase_fast.errors import ChaseError
 from chase_fast.evaluate.results_text import format_table, read_table
-from chase_fast.runs import write_atomic
+from chase_fast.files import write_atomic
 
 LAYOUTS = ("got10k", "flat", "pytracking")
 

@@ -17,7 +17,8 @@ from chase_fast.errors import ChaseError
 from chase_fast.evaluate.results import is_complete, write_sequence
 from chase_fast.evaluate.runner import track_beside, track_here
 from chase_fast.evaluate.trackers import Entrant
-from chase_fast.runs import versions, write_atomic
+from chase_fast.files import user_path, write_atomic
+from chase_fast.runs import versions
 
 ABOUT = "tracker.json"
 MOST_WORKERS = 8  # by default: each holds its own network
@@ -62,7 +63,7 @@ class RunOnDisk:
     def __init__(self, out: Path, name: str, data: EvaluationSet, entrant: Entrant, seed: int, main: bool):
         self.folder, self.layout = out / "results" / name, layout_of(data.kind)
         self.name, self.entrant, self.seed = name, entrant, seed
-        root = str(Path(data.spec.split(":")[1]).expanduser().resolve())
+        root = str(user_path(data.spec.split(":")[1]).resolve())
         about = {"dataset": f"{data.kind}:{root}", "seed": seed, **entrant.identity()}
         self.about: dict[str, Any] = about
         path = self.folder / ABOUT

@@ -13,7 +13,8 @@ from rich.table import Table
 
 from chase_fast.evaluate.protocols import PROTOCOLS, Scores
 from chase_fast.evaluate.scoring import Board
-from chase_fast.runs import git_commit, versions, write_atomic
+from chase_fast.files import write_atomic
+from chase_fast.runs import git_commit, versions
 
 COUNTS = ("frames_scored",)  # metrics that count something; the others are fractions of 1
 

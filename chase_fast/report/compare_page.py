@@ -8,6 +8,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from chase_fast.errors import ChaseError
+from chase_fast.files import write_atomic
 from chase_fast.report import compare_tables
 from chase_fast.report.charts import Marks, Series, chart
 from chase_fast.report.compare import Entry, Group, groups, open_entries
@@ -19,7 +20,6 @@ from chase_fast.report.tables import Table
 from chase_fast.report.train_page import cells
 from chase_fast.report.train_views import TITLES
 from chase_fast.report.views import legend
-from chase_fast.runs import write_atomic
 
 PAGE = "report_comparison.html"
 WIDE = (1120, 380)  # px

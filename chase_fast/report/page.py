@@ -5,6 +5,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from chase_fast.errors import ChaseError
+from chase_fast.files import write_atomic
 from chase_fast.report import palette, views
 from chase_fast.report.charts import Marks, Series, chart, label
 from chase_fast.report.drawing import draw_cell
@@ -13,7 +14,6 @@ from chase_fast.report.read import Run, read_run
 from chase_fast.report.read_train import read_train_run
 from chase_fast.report.render import render
 from chase_fast.report.train_page import train_page, train_seeds_page
-from chase_fast.runs import write_atomic
 
 REPORT = "report.html"
 WIDE = (1120, 360)  # px, view box of the loss chart

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from chase_fast.errors import ChaseError
-from chase_fast.runs import write_atomic
+from chase_fast.files import write_atomic
 from chase_fast.track.frames import Box
 from chase_fast.track.source import Frame
 

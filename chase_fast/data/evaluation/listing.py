@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chase_fast.errors import ChaseError
+from chase_fast.files import user_path
 
 
 def open_root(path: str, spec: str) -> Path:
-    root = Path(path).expanduser()
+    root = user_path(path)
     if not root.is_dir():
         raise ChaseError(f"{spec}: there is no folder {root}")
     return root
@@ -36,7 +37,7 @@ def stems(folder: Path, spec: str) -> list[str]:
 
 def list_file(root: Path, split: str) -> Path | None:
     """A list file is looked for as given, then under root."""
-    return next((p for p in (Path(split).expanduser(), root / split) if p.is_file()), None)
+    return next((p for p in (user_path(split), root / split) if p.is_file()), None)
 
 
 def chosen(known: Sequence[str], root: Path, split: str | None, spec: str, splits: str = "") -> list[str]:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from chase_fast.data.pack.plan import Options, full_source
 from chase_fast.data.reach import Limits
 from chase_fast.errors import ChaseError
+from chase_fast.files import user_path
 
 PROG = "python -m chase_fast.data.pack"
 DESCRIPTION = """Pack a dataset: write once what the random crops of search and training can show of a frame.
@@ -125,7 +126,7 @@ def run(arguments: Arguments, words: Sequence[str]) -> None:
     try:
         pack(
             options,
-            arguments.out.expanduser().absolute(),
+            user_path(arguments.out).absolute(),
             arguments.workers or os.cpu_count() or 1,
             f"{PROG} {shlex.join(words)}",
             arguments.shard_frames,

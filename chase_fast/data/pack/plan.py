@@ -14,6 +14,7 @@ from chase_fast.data.reach import Limits
 from chase_fast.data.sequences import Sequence
 from chase_fast.data.sources import Source, open_sources, parse_spec
 from chase_fast.errors import ChaseError
+from chase_fast.files import user_path
 
 KEEP = 24  # frames of a sequence that `every` leaves at least: a sample wants more than 12 of 3 + 3 frames
 
@@ -82,10 +83,10 @@ def full_source(text: str) -> str:
         raise ChaseError(f"{text}: it is packed already; name what it was packed from")
     if spec.kind == "synthetic":
         return f"synthetic:{spec.split}"
-    path = os.path.abspath(os.path.expanduser(spec.path))
+    path = os.path.abspath(user_path(spec.path))
     split = spec.split
-    if split and os.path.isfile(os.path.expanduser(split)):
-        split = os.path.abspath(os.path.expanduser(split))
+    if split and os.path.isfile(user_path(split)):
+        split = os.path.abspath(user_path(split))
     return f"{spec.kind}:{path}" + (f":{split}" if split else "")
 
 

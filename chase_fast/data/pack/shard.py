@@ -1,6 +1,5 @@
 """One shard: its frames read, cut into levels, written with a checksum; whole or not at all."""
 
-import errno
 import hashlib
 import io
 import json
@@ -18,10 +17,9 @@ from chase_fast.data.packed import ENTRY, shard_file
 from chase_fast.data.reach import Level, levels
 from chase_fast.data.sequences import BrokenFrame, Problem
 from chase_fast.data.sources import Source
-from chase_fast.errors import ChaseError
+from chase_fast.files import cannot_write, temporary, write_atomic
 
-TEMPORARY = ".tmp-"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+KEPT = "finished shards are kept; free space and run the same command again"
 
 
 def pixels_of(frame: np.ndarray, level: Level) -> np.ndarray:
@@ -57,37 +55,6 @@ def pack_frame(frame: np.ndarray, box: np.ndarray, options: Options) -> tuple[np
     return entry, parts
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
-
-
-def _cannot_write(folder: Path, error: OSError) -> ChaseError:
-    if error.errno in _FULL:
-        return ChaseError(
-            f"disk full while writing {folder}: finished shards are kept; free space and run the same command"
-            " again"
-        )
-    return ChaseError(f"cannot write {folder}: {error.strerror or error}")
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Replaces a file at once.
-
-    Raises:
-        ChaseError: disk full, or the folder cannot be written.
-    """
-    temporary = _temporary(path)
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as e:
-        temporary.unlink(missing_ok=True)
-        raise _cannot_write(path.parent, e) from None
-
-
 def record_file(folder: Path, number: int) -> Path:
     return shard_file(folder, number).with_suffix(".npz")
 
@@ -113,9 +80,9 @@ def make_shard(folder: Path, number: int, frames: np.ndarray, source: Source, ta
     """
     entries, problems, digest, size = [], [], hashlib.sha256(), 0
     path = shard_file(folder, number)
-    temporary, last, frame = _temporary(path), None, None
+    unfinished, last, frame = temporary(path), None, None
     try:
-        with open(temporary, "wb") as file:
+        with open(unfinished, "wb") as file:
             for flat in frames.tolist():
                 k, i = table.place(flat)
                 sequence = source.sequences[k]
@@ -141,11 +108,11 @@ def make_shard(folder: Path, number: int, frames: np.ndarray, source: Source, ta
                     size += len(part)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(unfinished, path)
     except OSError as e:
-        raise _cannot_write(folder, e) from None
+        raise cannot_write(folder, e, KEPT) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
     about = {"bytes": size, "digest": digest.hexdigest(), "problems": [asdict(p) for p in problems]}
     buffer = io.BytesIO()
     np.savez(
@@ -153,7 +120,7 @@ def make_shard(folder: Path, number: int, frames: np.ndarray, source: Source, ta
         about=np.frombuffer(json.dumps(about).encode(), np.uint8),
         entries=(np.concatenate(entries) if entries else np.zeros(0, ENTRY)).view(np.uint8),
     )
-    write_whole(record_file(folder, number), buffer.getvalue())
+    write_atomic(record_file(folder, number), buffer.getvalue(), KEPT)
 
 
 def problems_of(record: dict) -> list[Problem]:

@@ -22,19 +22,19 @@ import numpy as np
 from chase_fast._version import __version__
 from chase_fast.data.pack.plan import Options, Table, annotations, open_source, settings, tabulate
 from chase_fast.data.pack.shard import (
-    TEMPORARY,
+    KEPT,
     make_shard,
     pack_frame,
     problems_of,
     read_record,
     record_file,
-    write_whole,
 )
 from chase_fast.data.packed import ABOUT, FORMAT, INDEX, read_about, shard_file
 from chase_fast.data.sequences import BrokenFrame, Problem
 from chase_fast.data.sources import Source
 from chase_fast.data.tables import compact
 from chase_fast.errors import ChaseError
+from chase_fast.files import TEMPORARY, write_atomic
 
 SHARD_BYTES = 512 * 2**20
 SAMPLED = 24  # frames packed to estimate the size
@@ -134,7 +134,7 @@ def prepare(folder: Path, wanted: dict[str, Any], command: str, shard_frames: in
     versions = {"chase_fast": __version__, "opencv": cv2.__version__}
     about = {"format_version": FORMAT, **wanted, "shard_frames": shard_frames, "command": command}
     about["versions"] = versions
-    write_whole(folder / ABOUT, (json.dumps(about, indent=2) + "\n").encode())
+    write_atomic(folder / ABOUT, (json.dumps(about, indent=2) + "\n").encode(), KEPT)
     return about
 
 
@@ -226,7 +226,7 @@ def write_index(folder: Path, table: Table, shards: int) -> list[Problem]:
         entries=entries.view(np.uint8),
         shard_bytes=np.array([r["bytes"] for r in records], np.int64),
     )
-    write_whole(folder / INDEX, buffer.getvalue())
+    write_atomic(folder / INDEX, buffer.getvalue(), KEPT)
     return [p for r in records for p in problems_of(r)]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from chase_fast.errors import ChaseError
+from chase_fast.files import user_path
 
 Stamp = tuple[int, int]
 _MISSING: Stamp = (-1, -1)
@@ -56,7 +57,7 @@ def content(folder: Path) -> str:
 
 def open_root(path: str, spec: str, seen: Seen) -> Path:
     """The dataset's folder; raises ChaseError where there is none."""
-    root = Path(path).expanduser()
+    root = user_path(path)
     if not root.is_dir():
         raise ChaseError(f"{spec}: there is no folder {root}")
     seen.add(root)
@@ -65,7 +66,7 @@ def open_root(path: str, spec: str, seen: Seen) -> Path:
 
 def list_file(root: Path, split: str, seen: Seen) -> Path | None:
     """A list file is looked for as given, then under root."""
-    found = next((p for p in (Path(split).expanduser(), root / split) if p.is_file()), None)
+    found = next((p for p in (user_path(split), root / split) if p.is_file()), None)
     if found:
         seen.add(found)
     return found

@@ -1,0 +1,76 @@
+"""Files and folders of users: paths with ~, whole files written at once, the cache folder."""
+
+import errno
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from chase_fast.errors import ChaseError
+
+TEMPORARY = ".tmp-"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def user_path(text: str | Path) -> Path:
+    """A path with a leading ~ or ~NAME replaced by that home folder.
+
+    Raises:
+        ChaseError: nobody knows that home folder (no such user; a container without HOME).
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ChaseError(f"{text}: the home folder is not known here; write the whole path") from None
+
+
+def cache_folder() -> Path:
+    """$CHASE_FAST_CACHE, else chase_fast in the user's cache folder, else (no home) in a temporary one."""
+    if given := os.environ.get("CHASE_FAST_CACHE"):
+        return user_path(given)
+    if sys.platform == "win32":
+        home = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        home = "~/Library/Caches"
+    else:
+        home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        return Path(home).expanduser() / "chase_fast"
+    except RuntimeError:
+        user = os.getuid() if hasattr(os, "getuid") else "user"
+        return Path(tempfile.gettempdir()) / f"chase_fast-{user}"
+
+
+def cannot_write(path: Path, error: OSError, kept: str = "") -> ChaseError:
+    """The error of a file that cannot be written. kept: what is safe and how to go on, for a full disk."""
+    if error.errno in _FULL:
+        return ChaseError(f"disk full while writing {path}: {kept or 'free some space and run again'}")
+    return ChaseError(f"cannot write {path}: {error.strerror or error}")
+
+
+def temporary(path: Path) -> Path:
+    """Where this process writes a file before it is renamed to `path`."""
+    return path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+
+
+def write_atomic(path: Path, data: bytes, kept: str = "") -> None:
+    """Replaces the file at once; on any error the old one stays and no temporary is left.
+
+    kept: see `cannot_write`.
+
+    Raises:
+        ChaseError: disk full, or the folder cannot be written.
+    """
+    unfinished = temporary(path)
+    try:
+        try:
+            with open(unfinished, "wb") as f:
+                f.write(data)
+                f.flush()
+                os.fsync(f.fileno())
+            os.replace(unfinished, path)
+        except OSError:
+            unfinished.unlink(missing_ok=True)
+            raise
+    except OSError as e:
+        raise cannot_write(path, e, kept) from e
