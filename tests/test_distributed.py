@@ -21,6 +21,7 @@ from chase_fast.search import __main__ as cli
 from chase_fast.search import loop
 from chase_fast.search.network import SearchNetwork
 from chase_fast.train import __main__ as train_cli
+from tests.flags import changed
 from tests.tolerances import RANKS, RANKS_FLOAT32
 
 TINY = (
@@ -38,11 +39,11 @@ SEARCHES = {  # name -> recipe and flags
 
 
 def train(out: Path, *flags: str) -> int:
-    return train_cli.main(["demo", *TRAIN, *flags, "--out", str(out)])
+    return train_cli.main(["demo", *changed(TRAIN, *flags), "--out", str(out)])
 
 
 def search(out: Path, recipe: str, *flags: str) -> int:
-    return cli.main([recipe, *TINY, *flags, "--out", str(out)])
+    return cli.main([recipe, *changed(TINY, *flags), "--out", str(out)])
 
 
 TRAIN = (

@@ -8,13 +8,16 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OPS = sorted(p.parent.name for p in (ROOT / "kernels").glob("*/__init__.py"))
 _LOOP = {"nn", "data", "kernels", "runs", "recipes", "report", "distributed", "progress", "device", "graphs"}
+_WORDS = {"commandline", "benchmarks"}
 # part of chase_fast -> the parts it may import, beside itself, errors, files, fields and _version
 MAY = {
     "fields": set(),
+    "commandline": set(),
+    "benchmarks": set(),
     "files": set(),
     "kernels": set(),
     "nn": {"kernels"},
-    "data": {"kernels"},
+    "data": {"kernels"} | _WORDS,
     "runs": set(),
     "progress": set(),
     "device": set(),
@@ -25,13 +28,13 @@ MAY = {
     "published": {"nn"},
     "checkpoint": {"nn", "published"},
     "recipes": {"nn"},  # only nn.space, which needs no torch
-    "report": {"nn", "runs", "cells"},
-    "search": _LOOP | {"stored"},
-    "train": _LOOP | {"stored", "checkpoint", "cells"},
-    "convert": {"checkpoint", "published", "nn", "runs", "cells"},
-    "track": {"nn", "data", "kernels", "checkpoint", "runs", "progress", "device", "graphs"},
+    "report": {"nn", "runs", "cells", "commandline"},
+    "search": _LOOP | {"stored", "commandline"},
+    "train": _LOOP | {"stored", "checkpoint", "cells", "commandline"},
+    "convert": {"checkpoint", "published", "nn", "runs", "cells", "commandline"},
+    "track": {"nn", "data", "kernels", "checkpoint", "runs", "progress", "device", "graphs", "commandline"},
     # of report only svg
-    "evaluate": {"track", "data", "runs", "distributed", "device", "checkpoint", "report"},
+    "evaluate": {"track", "data", "runs", "distributed", "device", "checkpoint", "report"} | _WORDS,
 }
 
 

@@ -21,6 +21,7 @@ from chase_fast.search import loop, schedule
 from chase_fast.search.bilevel import FlatParameters, first_order, second_order
 from chase_fast.search.diagnostics import cell_counts, dominant_eigenvalue
 from chase_fast.search.network import SearchNetwork
+from tests.flags import changed
 
 TINY = (
     "--epochs 3 --iterations 2 --warmup-epochs 1 --holdout-batches 1 --calibration-batches 1 --patience 0",
@@ -42,7 +43,7 @@ def same_threads():
 
 
 def search(out, *flags, recipe="demo") -> int:
-    return cli.main([recipe, *TINY, "--out", str(out), "--quiet", *flags])
+    return cli.main([recipe, *changed(TINY, "--out", str(out), "--quiet", *flags)])
 
 
 def rows(out, name="history.jsonl") -> list[dict]:
@@ -153,7 +154,7 @@ def test_killed_at_any_write_and_resumed_ends_the_same(finished, tmp_path, monke
         attempts, writes = attempts + 1, 0
         flags = ["--resume"] if (out / "config.json").exists() else []
         try:
-            assert cli.main(["demo", *TINY, "--out", str(out), "--quiet", *flags]) == 0
+            assert cli.main(["demo", *changed(TINY, "--out", str(out), "--quiet", *flags)]) == 0
             break
         except Killed:
             continue

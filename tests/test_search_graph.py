@@ -16,6 +16,7 @@ from chase_fast.search.adam import Adam
 from chase_fast.search.data import ahead
 from chase_fast.search.network import SearchNetwork
 from chase_fast.search.step import SearchStep, why_eager
+from tests.flags import changed
 
 CPU = torch.device("cpu")
 
@@ -297,7 +298,7 @@ def test_first_lines_and_resume(tmp_path, capsys, monkeypatch):
 
     out = tmp_path / "run"
     flags = ["--iterations", "1", "--epochs", "2", "--precision", "bf16"]
-    assert cli.main(["demo", *TINY, *flags, "--out", str(out)]) == 0
+    assert cli.main(["demo", *changed(TINY, *flags), "--out", str(out)]) == 0
     assert "cpu, bf16, eager (CUDA graphs need a CUDA device)" in capsys.readouterr().out
     monkeypatch.setattr(loop, "write_report", lambda path: None)
     assert cli.main(["--out", str(out), "--resume", "--quiet", "--no-graphs"]) == 0

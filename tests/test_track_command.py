@@ -20,6 +20,7 @@ from chase_fast.track.__main__ import main
 from chase_fast.track.source import from_bgr, open_source
 from chase_fast.track.writer import fitted
 from tests import moving
+from tests.flags import changed
 
 FRAMES, BOXES = moving.video(6)
 BOX = "120,90,40,50"
@@ -61,7 +62,7 @@ def track(checkpoint, tmp_path):
     def run(source, *flags, box=(BOX,), out=tmp_path / "out"):
         boxes = [part for b in box for part in ("--box", b)]
         argv = [str(source), *boxes, "--checkpoint", str(checkpoint), "--out", str(out), "--device", "cpu"]
-        return main([*argv, *flags])
+        return main(changed(argv, *flags))
 
     return run
 

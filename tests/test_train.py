@@ -15,6 +15,7 @@ from chase_fast.runs import RunFolder
 from chase_fast.train import __main__ as cli
 from chase_fast.train import loop
 from chase_fast.train.step import TrainStep
+from tests.flags import changed
 
 SMALL = "--image-size 64 --train-frames 1 --test-frames 1 --batch 2 --channels 4 --threads 1"
 SHORT = "--epochs 2 --iterations 2 --val-batches 1 --calibration-batches 1"
@@ -40,7 +41,7 @@ def same_threads():
 
 
 def train(out, *flags, recipe="demo") -> int:
-    return cli.main([recipe, *TINY, "--out", str(out), "--quiet", *flags])
+    return cli.main([recipe, *changed(TINY, "--out", str(out), "--quiet", *flags)])
 
 
 def rows(out, name="history.jsonl") -> list[dict]:
@@ -142,7 +143,8 @@ sys.exit(cli.main(sys.argv[1:]))
 
 def test_killed_and_resumed_ends_the_same(finished, tmp_path):
     out = tmp_path / "run"
-    command = [sys.executable, "-c", KILLER, "demo", *TINY, *RESUMED, "--out", str(out), "--quiet"]
+    flags = changed(TINY, *RESUMED, "--out", str(out), "--quiet")
+    command = [sys.executable, "-c", KILLER, "demo", *flags]
     killed = subprocess.run(command, capture_output=True, text=True)
     assert killed.returncode == -9, killed.stderr
     assert RunFolder(out).load_checkpoint()["iteration"] == 1
@@ -170,7 +172,7 @@ def test_killed_at_writes_and_resumed_ends_the_same(finished, tmp_path, monkeypa
         attempts, writes = attempts + 1, 0
         flags = ["--resume"] if (out / "config.json").exists() else []
         try:
-            assert cli.main(["demo", *TINY, *RESUMED, "--out", str(out), "--quiet", *flags]) == 0
+            assert cli.main(["demo", *changed(TINY, *RESUMED), "--out", str(out), "--quiet", *flags]) == 0
             break
         except Killed:
             continue

@@ -23,6 +23,7 @@ from chase_fast.train import loop
 from chase_fast.train.graph_step import GraphStep, make_step
 from chase_fast.train.network import Losses
 from chase_fast.train.step import TrainStep
+from tests.flags import changed
 from tests.test_train import RESUMED, TINY, rows
 from tests.test_train_parts import batch_of, config_of
 from tests.tolerances import KERNEL, TRAIN_BF16, TRAIN_STEP, assert_close
@@ -250,7 +251,7 @@ def graphs(monkeypatch, unchecked):
 
 
 def train(out) -> int:
-    return cli.main(["demo", *TINY, *RESUMED, "--out", str(out), "--quiet"])
+    return cli.main(["demo", *changed(TINY, *RESUMED), "--out", str(out), "--quiet"])
 
 
 def test_interrupted_run_is_resumed_with_and_without_graphs(graphs, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from chase_fast.commandline import parse
 from chase_fast.errors import ChaseError
 
 PROG = "python -m chase_fast.convert"
@@ -76,7 +77,7 @@ def run(arguments: Arguments) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line. Returns the exit code: 2, after one line on standard error, for a user error."""
     try:
-        run(tyro.cli(Arguments, prog=PROG, description=DESCRIPTION, args=argv))
+        run(parse(Arguments, argv, PROG, DESCRIPTION))
     except ChaseError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import tyro
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from chase_fast.commandline import parse
 from chase_fast.doctor import collect
 from chase_fast.errors import ChaseError
 
+PROG = "python -m chase_fast.doctor"
 DESCRIPTION = """Say what is installed, what can run here, and what is wrong.
 
 Without flags: versions, devices, what native code was built, and for every op which backend runs it (and why
@@ -107,13 +108,7 @@ def check_data(specs: Sequence[str], as_json: bool) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = tyro.cli(
-        Doctor,
-        prog="python -m chase_fast.doctor",
-        description=DESCRIPTION,
-        args=None if argv is None else list(argv),
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    arguments = parse(Doctor, argv, PROG, DESCRIPTION)
     if arguments.data:
         return check_data(arguments.data, arguments.json)
     facts = collect()

@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Sequence
 
-import tyro
 from rich.console import Console
 
+from chase_fast.commandline import parse as parse_words
 from chase_fast.errors import ChaseError
 from chase_fast.evaluate.options import Evaluate
 
@@ -13,9 +13,8 @@ PROG = "python -m chase_fast.evaluate"
 
 
 def description() -> str:
-    from chase_fast.data.evaluation import KINDS
-    from chase_fast.evaluate.protocols import PROTOCOLS
-    from chase_fast.evaluate.scoring import DEFAULT_PROTOCOLS
+    from chase_fast.benchmarks import KINDS
+    from chase_fast.evaluate.protocols import DEFAULT_PROTOCOLS, PROTOCOLS
 
     kinds = "\n".join(
         f"  {text}; scored by {', '.join(DEFAULT_PROTOCOLS[kind])}" for kind, text in KINDS.items()
@@ -37,20 +36,14 @@ def description() -> str:
 
 
 def parse(argv: Sequence[str] | None) -> Evaluate:
-    return tyro.cli(
-        Evaluate,
-        args=None if argv is None else list(argv),
-        prog=PROG,
-        description=description(),
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    return parse_words(Evaluate, argv, PROG, description())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line. Returns the exit code: 2, after one line on standard error, for a user error."""
-    options = parse(argv)
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
     try:
+        options = parse(argv)
         from chase_fast.evaluate.contest import hold
 
         return hold(options, console)

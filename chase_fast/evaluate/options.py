@@ -2,33 +2,36 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
 
 
 @dataclass(frozen=True)
 class Evaluate:
     """What to evaluate."""
 
-    data: str
-    """The benchmark, KIND:PATH[:SPLIT]; the kinds are listed above."""
+    data: Annotated[str, tyro.conf.arg(metavar="KIND:PATH[:SPLIT]")]
+    """The benchmark; the kinds are listed above."""
     out: Path = Path("runs/evaluation")
     """Folder for result files, scores.json, scores.csv and evaluation.html. The same command again continues
     there: finished sequences are kept."""
-    checkpoint: tuple[str, ...] = ()
-    """Trackers to run: [NAME=]FILE, made by the train or convert command. The name defaults to the file's."""
-    results: tuple[str, ...] = ()
-    """Result files of other trackers to score beside them: [NAME=]DIR, any public layout."""
-    opencv: tuple[str, ...] = ()
-    """OpenCV's trackers to run in the same way: mil, or nano:BACKBONE.onnx:HEAD.onnx."""
-    protocol: tuple[str, ...] = ()
-    """Whose rules to score by, one or several; default: those of the benchmark."""
-    preset: str = "accurate"
-    """Online procedure of the checkpoints: accurate, balanced or fast."""
+    checkpoint: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=]FILE ...")] = ()
+    """Trackers to run, made by the train or convert command. The name defaults to the file's."""
+    results: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=]DIR ...")] = ()
+    """Result files of other trackers to score beside them, in any public layout."""
+    opencv: Annotated[tuple[str, ...], tyro.conf.arg(metavar="mil|nano:BACKBONE.onnx:HEAD.onnx ...")] = ()
+    """OpenCV's trackers to run in the same way."""
+    protocol: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
+    """Whose rules to score by, one or several of those listed above. Default: those of the benchmark."""
+    preset: Literal["accurate", "balanced", "fast"] = "accurate"
+    """Online procedure of the checkpoints."""
     seed: int = 0
     """With the name of a sequence it decides everything random in tracking it."""
-    device: str = "auto"
-    """auto, cpu or cuda[:N] for the checkpoints."""
-    precision: str = "fp32"
-    """fp32, or bf16 for the convolutions of the checkpoints."""
+    device: Annotated[str, tyro.conf.arg(metavar="{auto,cpu,cuda,cuda:N}")] = "auto"
+    """What the checkpoints run on."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: for the convolutions of the checkpoints."""
     no_graphs: bool = False
     """On a GPU launch every kernel by itself instead of a CUDA graph per frame."""
     workers: int | None = None
@@ -36,11 +39,11 @@ class Evaluate:
     The boxes do not depend on it, the measured speed does: use 1 to measure speed."""
     threads: int | None = None
     """CPU threads of each process; default: the cores shared evenly. Last digits can depend on it."""
-    unknown: str = "toolkit"
+    unknown: Literal["toolkit", "zero", "remove"] = "toolkit"
     """Frames without a known box (NaN): as the protocol's toolkit treats them (some refuse), zero (a frame of
     no size) or remove."""
-    pack: str | None = None
-    """Also make a submission OUT/NAME_KIND.zip of every tracker: got10k, trackingnet, lasot or visdrone."""
+    pack: Literal["got10k", "trackingnet", "lasot", "visdrone"] | None = None
+    """Also make a submission OUT/NAME_KIND.zip of every tracker."""
     pictures: int = 40
     """Pictures of bad frames on the page, the worst first; 0: none."""
     quiet: bool = False

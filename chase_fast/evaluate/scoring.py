@@ -6,20 +6,9 @@ import numpy as np
 
 from chase_fast.data.evaluation import EvaluationSequence, EvaluationSet
 from chase_fast.errors import ChaseError
-from chase_fast.evaluate.protocols import PROTOCOLS, Scores, Truth, score
+from chase_fast.evaluate.protocols import DEFAULT_PROTOCOLS, PROTOCOLS, Scores, Truth, score
 from chase_fast.evaluate.protocols.curves import overlap
 from chase_fast.evaluate.speed import Speed, speed
-
-DEFAULT_PROTOCOLS = {
-    "got10k": ("got10k",),
-    "trackingnet": ("trackingnet",),
-    "lasot": ("lasot-official",),
-    "uav123": ("uav123-got10k", "uav123-pytracking"),
-    "otb": ("otb",),
-    "visdrone": ("visdrone",),
-    "vot": ("otb",),
-    "folder": ("got10k",),
-}
 
 
 @dataclass(frozen=True)

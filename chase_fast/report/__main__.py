@@ -7,8 +7,10 @@ from typing import Annotated
 
 import tyro
 
+from chase_fast.commandline import parse
 from chase_fast.errors import ChaseError
 
+PROG = "python -m chase_fast.report"
 DESCRIPTION = """Write the report of a run again, set several runs side by side, or draw a cell.
 
 One RUN: its report.html, one page that needs no network: cell, losses, diagnostics, time, memory,
@@ -31,7 +33,7 @@ Examples:
 class Report:
     """What to write."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")] = ()
     """Run folders (the --out of a search or a training, also of several seeds); they may be in progress."""
     out: Path | None = None
     """Where to write the comparison page. Default: report_comparison.html where all run folders lie."""
@@ -83,7 +85,7 @@ def run(arguments: Report) -> None:
 
 def main(args: list[str] | None = None) -> int:
     try:
-        run(tyro.cli(Report, prog="python -m chase_fast.report", description=DESCRIPTION, args=args))
+        run(parse(Report, args, PROG, DESCRIPTION))
     except ChaseError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import tyro
-
+from chase_fast.commandline import parse as parse_words
+from chase_fast.commandline import take_word
 from chase_fast.distributed import Ranks
 from chase_fast.errors import ChaseError
 from chase_fast.recipes import SEARCH, SearchConfig, search_recipe
@@ -60,9 +60,9 @@ def description() -> str:
     recipes = "\n".join(f"  {name}: {' '.join((f.__doc__ or '').split())}" for name, f in SEARCH.items())
     three = " ".join(f"--{name} got10k:/data/GOT-10k:{name}.txt" for name in ("train", "val", "holdout"))
     return (
-        "Search a tracking cell. The first word names a recipe (demo if left out), "
+        "Search a tracking cell. A word without a flag names a recipe (demo if left out), "
         "flags change its values.\n\n"
-        f"{recipes}\n\n"
+        f"Recipes:\n{recipes}\n\n"
         "Examples:\n"
         f"  {PROG}\n"
         f"  {PROG} demo --out runs/mine --epochs 20 --channels 32\n"
@@ -74,14 +74,7 @@ def description() -> str:
 
 def parse(argv: Sequence[str], default: SearchConfig) -> Arguments:
     """Flags over a default configuration. A wrong flag ends the process with exit code 2."""
-    return tyro.cli(
-        Arguments,
-        args=list(argv),
-        default=Arguments(default, Options()),
-        prog=f"{PROG} [RECIPE]",
-        description=description(),
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
-    )
+    return parse_words(Arguments, argv, PROG, description(), Arguments(default, Options()), "[RECIPE]")
 
 
 def resolve(argv: Sequence[str], world: int = 1) -> tuple[SearchConfig, Options, RunFolder, dict[str, Any]]:
@@ -94,9 +87,8 @@ def resolve(argv: Sequence[str], world: int = 1) -> tuple[SearchConfig, Options,
         ChaseError: unknown recipe, senseless values, unusable folder, a flag that a resumed run cannot
             change.
     """
-    named = bool(argv) and not argv[0].startswith("-")
-    flags = argv[1:] if named else argv
-    default = search_recipe(argv[0] if named else "demo")
+    recipe, flags = take_word(Arguments, argv, PROG)
+    default = search_recipe(recipe or "demo")
     arguments = parse(flags, default)
     options = arguments.options
     if not options.resume or (
@@ -114,9 +106,9 @@ def resolve(argv: Sequence[str], world: int = 1) -> tuple[SearchConfig, Options,
     folder, about = RunFolder.open(options.out)
     stored, seeds = stored_config(SearchConfig, "search", folder, about)
     arguments = parse(flags, stored)
-    if named and argv[0] != stored.recipe:
+    if recipe not in (None, stored.recipe):
         raise ChaseError(
-            f"{options.out} is a run of recipe {stored.recipe}, not {argv[0]}; leave out the name to resume"
+            f"{options.out} is a run of recipe {stored.recipe}, not {recipe}; leave out the name to resume"
         )
     check_unchanged(stored, arguments.config, FREE_ON_RESUME, folder)
     if arguments.options.seeds not in ((), seeds):

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from chase_fast.commandline import parse as parse_words
 from chase_fast.errors import ChaseError
 
 PROG = "python -m chase_fast.track"
@@ -75,13 +76,7 @@ unusable source, or one that breaks off: what was tracked until then is kept."""
 
 
 def parse(argv: Sequence[str] | None) -> Track:
-    return tyro.cli(
-        Track,
-        args=None if argv is None else list(argv),
-        prog=PROG,
-        description=DESCRIPTION,
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    return parse_words(Track, argv, PROG, DESCRIPTION)
 
 
 def given_box(text: str) -> tuple[float, ...]:

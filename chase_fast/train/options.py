@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import tyro
-
+from chase_fast.commandline import parse as parse_words
+from chase_fast.commandline import take_word
 from chase_fast.distributed import Ranks
 from chase_fast.errors import ChaseError
 from chase_fast.recipes import TRAIN, TrainConfig, train_recipe
@@ -77,8 +77,9 @@ def description() -> str:
     recipes = "\n".join(f"  {name}: {' '.join((f.__doc__ or '').split())}" for name, f in TRAIN.items())
     two = "--train got10k:/data/GOT-10k:train --val got10k:/data/GOT-10k:val"
     return (
-        "Train a tracker. The first word names a recipe (demo if left out), flags change its values.\n\n"
-        f"{recipes}\n\n"
+        "Train a tracker. A word without a flag names a recipe (demo if left out), flags change its "
+        "values.\n\n"
+        f"Recipes:\n{recipes}\n\n"
         "Examples:\n"
         f"  {PROG}\n"
         f"  {PROG} small {two} --cell runs/demo/cell.json\n"
@@ -90,14 +91,7 @@ def description() -> str:
 
 def parse(argv: Sequence[str], default: TrainConfig) -> Arguments:
     """Flags over a default configuration. A wrong flag ends the process with exit code 2."""
-    return tyro.cli(
-        Arguments,
-        args=list(argv),
-        default=Arguments(default, Options()),
-        prog=f"{PROG} [RECIPE]",
-        description=description(),
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
-    )
+    return parse_words(Arguments, argv, PROG, description(), Arguments(default, Options()), "[RECIPE]")
 
 
 def understand(argv: Sequence[str], world: int = 1) -> Job:
@@ -110,8 +104,7 @@ def understand(argv: Sequence[str], world: int = 1) -> Job:
         ChaseError: unknown recipe, senseless values, an unusable cell, a flag that a resumed run cannot
             change.
     """
-    named = bool(argv) and not argv[0].startswith("-")
-    recipe, flags = (argv[0], argv[1:]) if named else (None, argv)
+    recipe, flags = take_word(Arguments, argv, PROG)
     default = train_recipe(recipe or "demo")
     options = parse(flags, default).options
     new = not options.resume or (

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+from chase_fast.benchmarks import KINDS
 from chase_fast.data.evaluation.got10k import folder, got10k, trackingnet
 from chase_fast.data.evaluation.lasot import lasot
 from chase_fast.data.evaluation.otb import otb
@@ -20,16 +21,6 @@ LAYOUTS = {
     "visdrone": visdrone,
     "vot": vot,
     "folder": folder,
-}
-KINDS = {
-    "got10k": "got10k:ROOT:SPLIT (train, val, test or a list file)",
-    "trackingnet": "trackingnet:ROOT[:TEST]",
-    "lasot": "lasot:ROOT[:SPLIT] (test, all or a list file)",
-    "uav123": "uav123:ROOT[:SPLIT] (UAV123, UAV20L or a list file)",
-    "otb": "otb:ROOT[:LIST]",
-    "visdrone": "visdrone:ROOT[:SPLIT] (a subfolder or a list file)",
-    "vot": "vot:ROOT[:LIST]",
-    "folder": "folder:PATH[:SPLIT] (sequences with frames and groundtruth.txt)",
 }
 THREADS = 8
 

@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from chase_fast.commandline import parse
 from chase_fast.data.pack.plan import Options, full_source
 from chase_fast.data.reach import Limits
 from chase_fast.errors import ChaseError
@@ -140,11 +141,8 @@ def run(arguments: Arguments, words: Sequence[str]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line. Returns the exit code: 2, after one line on standard error, for a user error."""
     words = list(sys.argv[1:] if argv is None else argv)
-    arguments = tyro.cli(
-        Arguments, prog=PROG, description=DESCRIPTION, args=words, config=(tyro.conf.FlagCreatePairsOff,)
-    )
     try:
-        run(arguments, words)
+        run(parse(Arguments, words, PROG, DESCRIPTION), words)
     except ChaseError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2
