@@ -13,8 +13,10 @@ MAY = {
     "fields": set(),
     "files": set(),
     "kernels": set(),
+    "process": set(),
+    "command": {"process", "kernels"},  # of kernels only _choice, which needs no torch
     "nn": {"kernels"},
-    "data": {"kernels"},
+    "data": {"kernels", "process", "command"},  # command: data.pack
     "runs": set(),
     "progress": set(),
     "device": set(),
@@ -25,13 +27,24 @@ MAY = {
     "published": {"nn"},
     "checkpoint": {"nn", "published"},
     "recipes": {"nn"},  # only nn.space, which needs no torch
-    "report": {"nn", "runs", "cells"},
-    "search": _LOOP | {"stored"},
-    "train": _LOOP | {"stored", "checkpoint", "cells"},
-    "convert": {"checkpoint", "published", "nn", "runs", "cells"},
-    "track": {"nn", "data", "kernels", "checkpoint", "runs", "progress", "device", "graphs"},
+    "report": {"nn", "runs", "cells", "command"},
+    "search": _LOOP | {"stored", "command"},
+    "train": _LOOP | {"stored", "checkpoint", "cells", "command"},
+    "convert": {"checkpoint", "published", "nn", "runs", "cells", "command"},
+    "doctor": {"kernels", "data", "command"},
+    "track": {"command", "nn", "data", "kernels", "checkpoint", "runs", "progress", "device", "graphs"},
     # of report only svg
-    "evaluate": {"track", "data", "runs", "distributed", "device", "checkpoint", "report"},
+    "evaluate": {
+        "command",
+        "process",
+        "track",
+        "data",
+        "runs",
+        "distributed",
+        "device",
+        "checkpoint",
+        "report",
+    },
 }
 
 

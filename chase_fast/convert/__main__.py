@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from chase_fast.command import run_command
 from chase_fast.errors import ChaseError
 
 PROG = "python -m chase_fast.convert"
@@ -74,13 +75,8 @@ def run(arguments: Arguments) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line. Returns the exit code: 2, after one line on standard error, for a user error."""
-    try:
-        run(tyro.cli(Arguments, prog=PROG, description=DESCRIPTION, args=argv))
-    except ChaseError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
-    return 0
+    """Runs the command line; returns the exit code (see `run_command`)."""
+    return run_command(lambda: run(tyro.cli(Arguments, prog=PROG, description=DESCRIPTION, args=argv)))
 
 
 if __name__ == "__main__":

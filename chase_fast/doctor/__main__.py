@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from chase_fast.command import run_command
 from chase_fast.doctor import collect
 from chase_fast.errors import ChaseError
 
@@ -106,7 +107,7 @@ def check_data(specs: Sequence[str], as_json: bool) -> int:
     return 0 if all(f["ok"] for f in found) else 2
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def run(argv: Sequence[str] | None) -> int:
     arguments = tyro.cli(
         Doctor,
         prog="python -m chase_fast.doctor",
@@ -120,9 +121,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.json:
         print(json.dumps(facts, indent=2))
     else:
-        console = Console()
-        print_facts(facts, console)
+        print_facts(facts, Console())
     return 2 if facts["broken"] or "missing" in facts["native"] else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code (see `run_command`)."""
+    return run_command(lambda: run(argv))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from chase_fast.command import run_command
 from chase_fast.errors import ChaseError
 
 DESCRIPTION = """Write the report of a run again, set several runs side by side, or draw a cell.
@@ -82,12 +83,9 @@ def run(arguments: Report) -> None:
 
 
 def main(args: list[str] | None = None) -> int:
-    try:
-        run(tyro.cli(Report, prog="python -m chase_fast.report", description=DESCRIPTION, args=args))
-    except ChaseError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
-    return 0
+    """Runs the command line; returns the exit code (see `run_command`)."""
+    prog = "python -m chase_fast.report"
+    return run_command(lambda: run(tyro.cli(Report, prog=prog, description=DESCRIPTION, args=args)))
 
 
 if __name__ == "__main__":

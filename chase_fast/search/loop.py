@@ -20,6 +20,7 @@ from chase_fast.data import Batch
 from chase_fast.device import device_name, resolve_device
 from chase_fast.distributed import Ranks
 from chase_fast.errors import ChaseError
+from chase_fast.kernels._dispatch import using
 from chase_fast.nn.genotype import Genotype
 from chase_fast.recipes import SearchConfig
 from chase_fast.report import write_report
@@ -27,7 +28,7 @@ from chase_fast.runs import ALPHAS, CHECKPOINT, HISTORY, PERF, EventFile, RunFol
 from chase_fast.search import BEST, CELL
 from chase_fast.search.data import SearchData, ahead
 from chase_fast.search.derive import derive, mixing_entropy
-from chase_fast.search.diagnostics import cell_counts, dominant_eigenvalue, reference_backend
+from chase_fast.search.diagnostics import cell_counts, dominant_eigenvalue
 from chase_fast.search.network import Prepared, SearchNetwork
 from chase_fast.search.progress import SearchProgress
 from chase_fast.search.schedule import (
@@ -233,7 +234,7 @@ class Search:
         network = self.network
         data = network.prepare(next(self._data.batches("val", epoch)))
         weights = (*network.neck_weights.parameters, *network.classifier_weights.parameters)
-        with reference_backend():
+        with using("reference"):
             return dominant_eigenvalue(
                 lambda _: network.loss(data, None, seed=0), network.alpha, weights, reduce=self.ranks.mean_
             )
