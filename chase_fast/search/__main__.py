@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from chase_fast.command import exit_code, run_command, stopping
+from chase_fast.device import computing
 from chase_fast.distributed import Ranks, join, shutdown
 from chase_fast.errors import ChaseError
 from chase_fast.progress import duration
@@ -34,19 +35,19 @@ def search_once(
 
     from chase_fast.search.loop import Search
 
-    provenance = {
-        "recipe": config.recipe,
-        "flavour": config.flavour,
-        "channels": config.channels,
-        "seed": config.seed,
-        "versions": about["versions"],
-        "commit": about["commit"],
-    }
-    provenance["threads"] = config.threads or torch.get_num_threads()
-    search = Search(config, folder, provenance, progress, ranks, device)
-
-    with stopping(search, progress.say, alone=ranks.world == 1):
-        cell = search.run()
+    with computing(config.threads, device):
+        provenance = {
+            "recipe": config.recipe,
+            "flavour": config.flavour,
+            "channels": config.channels,
+            "seed": config.seed,
+            "versions": about["versions"],
+            "commit": about["commit"],
+            "threads": torch.get_num_threads(),
+        }
+        search = Search(config, folder, provenance, progress, ranks, device)
+        with stopping(search, progress.say, alone=ranks.world == 1):
+            cell = search.run()
     if ranks.main:
         progress.say(summary(search, cell))
 

@@ -77,11 +77,6 @@ class Search:
         self.alphas: list[dict[str, Any]] = []
         self.perf: list[dict[str, Any]] = []
         self.device = device or resolve_device(config.device)
-        if config.threads:
-            torch.set_num_threads(config.threads)
-        if self.device.type == "cuda":  # see bilevel: the finite difference needs full fp32
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-            torch.backends.cudnn.deterministic = True
         self._data = SearchData(self.config, progress, self.ranks.part, self.device)
         state = folder.load_checkpoint()
         groups = self.config.batch_groups // self.ranks.world

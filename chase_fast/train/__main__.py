@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from chase_fast.command import exit_code, run_command, stopping
+from chase_fast.device import computing
 from chase_fast.distributed import Ranks, join, shutdown
 from chase_fast.errors import ChaseError
 from chase_fast.progress import RunProgress, duration
@@ -28,17 +29,17 @@ def train_once(
     from chase_fast.train.loop import Training
 
     config, about = job.config, job.about
-    provenance = {
-        "recipe": config.recipe,
-        "seed": config.seed,
-        "threads": config.threads or torch.get_num_threads(),
-        "versions": about["versions"],
-        "commit": about["commit"],
-    }
-    training = Training(config, job.spec, folder, provenance, progress, ranks, device)
-
-    with stopping(training, progress.say, alone=ranks.world == 1):
-        training.run()
+    with computing(config.threads, device):
+        provenance = {
+            "recipe": config.recipe,
+            "seed": config.seed,
+            "threads": torch.get_num_threads(),
+            "versions": about["versions"],
+            "commit": about["commit"],
+        }
+        training = Training(config, job.spec, folder, provenance, progress, ranks, device)
+        with stopping(training, progress.say, alone=ranks.world == 1):
+            training.run()
     if ranks.main:
         progress.say(summary(training, folder.read_json(RESULT)))
 
