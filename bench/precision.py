@@ -34,11 +34,11 @@ import torch
 
 from bench.common import machine, save
 from chase_fast.distributed import Ranks
+from chase_fast.kernels._dispatch import using
 from chase_fast.kernels.kl_loss import label_density
 from chase_fast.nn.target_classifier import score_centre
 from chase_fast.recipes import search_recipe
 from chase_fast.search.bilevel import AlphaGradient
-from chase_fast.search.diagnostics import reference_backend
 from chase_fast.search.network import Prepared, SearchNetwork
 from chase_fast.search.step import Part, SearchStep
 from tests.tolerances import SEARCH_PRECISION, error
@@ -96,7 +96,7 @@ def architect(setting: Setting, mode: str, device: torch.device) -> tuple[AlphaG
 
 def measure(setting: Setting, modes: tuple[str, ...], device: torch.device) -> dict[str, dict[str, float]]:
     """Errors of each mode against float64."""
-    with reference_backend():
+    with using("reference"):
         truth, eta = architect(setting, "fp64", device)
     rows = {}
     for mode in modes:

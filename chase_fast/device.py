@@ -1,5 +1,7 @@
-"""Names of devices on the command line."""
+"""Names of devices on the command line, and how a run computes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from chase_fast.errors import ChaseError
@@ -33,3 +35,28 @@ def device_name(device: "torch.device") -> str:
     import torch
 
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+@contextmanager
+def computing(threads: int, device: "torch.device") -> Iterator[None]:
+    """Within: so many CPU threads of torch (0: its choice); on a GPU float32 without TF32, which the finite
+    difference of a search needs, and deterministic cuDNN. Afterwards the process computes as before, with the
+    threads of OpenCV too, which a loader switches off."""
+    import cv2
+    import torch
+
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = torch.get_num_threads(), cv2.getNumThreads(), cudnn.allow_tf32, cudnn.deterministic
+    before_matmul = matmul.allow_tf32
+    if threads:
+        torch.set_num_threads(threads)
+    if device.type == "cuda":
+        matmul.allow_tf32 = cudnn.allow_tf32 = False
+        cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
+        cudnn.allow_tf32, cudnn.deterministic = before[2:]
+        matmul.allow_tf32 = before_matmul

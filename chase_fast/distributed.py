@@ -13,17 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chase_fast.device import resolve_device
-from chase_fast.errors import ChaseError
+from chase_fast.errors import ChaseError, Elsewhere
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
 COUNTERS = ("num_batches_tracked", "updates")  # of nn.BatchNorm2d and of NormState
-
-
-class Elsewhere(ChaseError):
-    """Rank 0 has failed too and says why; this rank ends without a word."""
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,13 @@
 // Every native function on one screen. Python owns all arrays; kernels write into outputs it allocated.
+#include <pybind11/gil_safe_call_once.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <optional>
 #include <string>
 #include <vector>
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 
 #include "cpu/batch_norm.h"
 #include "cpu/conv3x3.h"
@@ -41,32 +38,40 @@ struct type_caster<TensorView> {
   PYBIND11_TYPE_CASTER(TensorView, const_name("torch.Tensor"));
 
   bool load(handle tensor, bool) {
-    static const std::array<PyObject*, 6> dtypes = [] {  // in the order of DType; torch keeps them for ever
-      const module_ torch = module_::import("torch");
-      return std::array{torch.attr("float32").ptr(), torch.attr("float64").ptr(), torch.attr("bfloat16").ptr(),
-                        torch.attr("uint8").ptr(),   torch.attr("int32").ptr(),   torch.attr("int64").ptr()};
-    }();
-    static const object &data_ptr = interned("data_ptr"), &dtype = interned("dtype"), &shape = interned("shape"),
-                        &stride = interned("stride");
+    const Known& known = Known::get();
     const auto call = [&](const object& method) {
       PyObject* result = PyObject_CallMethodNoArgs(tensor.ptr(), method.ptr());
       if (!result) throw error_already_set();
       return reinterpret_steal<object>(result);
     };
-    if (!hasattr(tensor, data_ptr)) return false;
-    const object type = tensor.attr(dtype);
-    const auto found = std::find(dtypes.begin(), dtypes.end(), type.ptr());
-    if (found == dtypes.end()) throw type_error("no native kernel takes " + std::string(str(type)));
-    value = TensorView(call(data_ptr).cast<std::uintptr_t>(), static_cast<int>(found - dtypes.begin()),
-                       numbers(tensor.attr(shape)), numbers(call(stride)));
+    if (!hasattr(tensor, known.data_ptr)) return false;
+    const object type = tensor.attr(known.dtype);
+    const auto found = std::find(known.dtypes.begin(), known.dtypes.end(), type.ptr());
+    if (found == known.dtypes.end()) throw type_error("no native kernel takes " + std::string(str(type)));
+    value = TensorView(call(known.data_ptr).cast<std::uintptr_t>(), static_cast<int>(found - known.dtypes.begin()),
+                       numbers(tensor.attr(known.shape)), numbers(call(known.stride)));
     return true;
   }
 
  private:
-  // made once and kept: a destructor at exit would come after the interpreter
-  static const object& interned(const char* text) {
-    return *new object(reinterpret_steal<object>(PyUnicode_InternFromString(text)));
-  }
+  // Python objects that every call needs, made by the first one and kept: a destructor at exit would come after the
+  // interpreter.
+  struct Known {
+    object data_ptr = interned("data_ptr"), dtype = interned("dtype"), shape = interned("shape"),
+           stride = interned("stride");
+    std::array<PyObject*, 6> dtypes = [] {  // in the order of DType; torch keeps them for ever
+      const module_ torch = module_::import("torch");
+      return std::array{torch.attr("float32").ptr(), torch.attr("float64").ptr(), torch.attr("bfloat16").ptr(),
+                        torch.attr("uint8").ptr(),   torch.attr("int32").ptr(),   torch.attr("int64").ptr()};
+    }();
+
+    static const Known& get() {
+      PYBIND11_CONSTINIT static gil_safe_call_once_and_store<Known> storage;
+      return storage.call_once_and_store_result([] { return Known{}; }).get_stored();
+    }
+
+    static object interned(const char* text) { return reinterpret_steal<object>(PyUnicode_InternFromString(text)); }
+  };
 
   static std::vector<int64_t> numbers(const tuple& from) {
     std::vector<int64_t> to(from.size());
@@ -91,17 +96,9 @@ static py::dict build_info() {
   return info;
 }
 
-// A step makes and frees the same maps as the one before. glibc would give such memory back to the kernel and fault it
-// in again page by page (measured 3 to 7 % of a step): up to 256 MiB of freed memory stay with the process.
-static void keep_freed_memory() {
-#ifdef __GLIBC__
-  if (!std::getenv("MALLOC_MMAP_THRESHOLD_")) mallopt(M_MMAP_THRESHOLD, 32 << 20);
-  if (!std::getenv("MALLOC_TRIM_THRESHOLD_")) mallopt(M_TRIM_THRESHOLD, 256 << 20);
-#endif
-}
-
-PYBIND11_MODULE(chase_fast_C, m) {
-  keep_freed_memory();
+// Safe without the GIL: the module's only state is `Known`, made once; kernels share nothing but the output that the
+// caller gives to one call at a time.
+PYBIND11_MODULE(chase_fast_C, m, py::mod_gil_not_used()) {
   m.attr("__version__") = CHASE_FAST_VERSION;
   m.def("build_info", &build_info, "What this binary was built with and what this processor can run.");
 

@@ -2,8 +2,7 @@
 
 Every op passes a `can_run` table {backend: fn(device, dtype) -> None | "why not"}. Order: CUDA tensors cuda,
 triton, reference; CPU tensors cpu, reference (triton on CPU only when forced, under TRITON_INTERPRET=1).
-`backend=` forces one; the environment variable CHASE_FAST_BACKEND does the same for every op, or with
-`OP=NAME,OP=NAME` for some.
+`backend=` forces one; so do `using` and the environment variable CHASE_FAST_BACKEND (_choice.py).
 """
 
 import functools
@@ -17,7 +16,10 @@ import torch
 
 from chase_fast._version import __version__
 
-BACKENDS = ("reference", "cpu", "triton", "cuda")
+from ._choice import BACKENDS, BackendError, choice_of, using
+
+__all__ = ["BACKENDS", "BackendError", "choice_of", "native", "resolve", "using"]
+
 ORDER = {"cuda": ("cuda", "triton", "reference"), "cpu": ("cpu", "reference")}
 CanRun = Callable[[torch.device, torch.dtype], str | None]
 
@@ -107,14 +109,6 @@ def triton(*dtypes: torch.dtype) -> CanRun:
     return can_run
 
 
-def forced(op: str) -> str | None:
-    """Backend that CHASE_FAST_BACKEND asks for: one name for all ops, or `OP=NAME,OP=NAME`."""
-    text = os.environ.get("CHASE_FAST_BACKEND", "")
-    if "=" not in text:
-        return text or None
-    return dict(pair.split("=", 1) for pair in text.split(",")).get(op)
-
-
 @functools.cache
 def _log_once(op: str, backend: str, device: str, dtype: torch.dtype, skipped: str) -> None:
     log.info("%s: %s on %s %s%s", op, backend, device, dtype, f" ({skipped})" if skipped else "")
@@ -130,17 +124,16 @@ def resolve(
             reference, plain torch calls, is taken unless a backend is forced.
 
     Raises:
-        ValueError: unknown backend name.
-        RuntimeError: the forced backend cannot run; the text says why.
+        BackendError: unknown backend name, or the forced backend cannot run; the text says why.
     """
-    wanted = backend or forced(op)
+    wanted = backend or choice_of(op, can_run)
     if wanted is not None:
         if wanted not in BACKENDS:
-            raise ValueError(f"{op}: unknown backend {wanted!r}, choose from {', '.join(BACKENDS)}")
+            raise BackendError(f"{op}: unknown backend {wanted!r}, choose from {', '.join(BACKENDS)}")
         if wanted not in can_run:
-            raise RuntimeError(f"{op}: backend {wanted} is not written yet, it has {', '.join(can_run)}")
+            raise BackendError(f"{op}: there is no backend {wanted}, it has {', '.join(can_run)}")
         if why := can_run[wanted](x.device, x.dtype):
-            raise RuntimeError(f"{op}: backend {wanted} cannot run: {why}")
+            raise BackendError(f"{op}: backend {wanted} cannot run: {why}")
         return wanted
     if x.device.type == "cpu" and x.numel() < least:
         return "reference"
@@ -153,4 +146,4 @@ def resolve(
             _log_once(op, name, str(x.device), x.dtype, "; ".join(skipped))
             return name
         skipped.append(f"{name}: {why}")
-    raise RuntimeError(f"{op}: no backend can run: {'; '.join(skipped)}")
+    raise BackendError(f"{op}: no backend can run: {'; '.join(skipped)}")

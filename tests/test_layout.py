@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 OPS = sorted(p.parent.name for p in (ROOT / "kernels").glob("*/__init__.py"))
 _LOOP = {"nn", "data", "kernels", "runs", "recipes", "report", "distributed", "progress", "device", "graphs"}
 _WORDS = {"commandline", "benchmarks"}
+_COMMAND = {"command", "commandline"}
 # part of chase_fast -> the parts it may import, beside itself, errors, files, fields and _version
 MAY = {
     "fields": set(),
@@ -16,8 +17,10 @@ MAY = {
     "benchmarks": set(),
     "files": set(),
     "kernels": set(),
+    "process": set(),
+    "command": {"process", "kernels"},  # of kernels only _choice, which needs no torch
     "nn": {"kernels"},
-    "data": {"kernels"} | _WORDS,
+    "data": {"kernels", "process", "command"} | _WORDS,  # command: data.pack
     "runs": set(),
     "progress": set(),
     "device": set(),
@@ -28,13 +31,25 @@ MAY = {
     "published": {"nn"},
     "checkpoint": {"nn", "published"},
     "recipes": {"nn"},  # only nn.space, which needs no torch
-    "report": {"nn", "runs", "cells", "commandline"},
-    "search": _LOOP | {"stored", "commandline"},
-    "train": _LOOP | {"stored", "checkpoint", "cells", "commandline"},
-    "convert": {"checkpoint", "published", "nn", "runs", "cells", "commandline"},
-    "track": {"nn", "data", "kernels", "checkpoint", "runs", "progress", "device", "graphs", "commandline"},
+    "report": {"nn", "runs", "cells"} | _COMMAND,
+    "search": _LOOP | {"stored"} | _COMMAND,
+    "train": _LOOP | {"stored", "checkpoint", "cells"} | _COMMAND,
+    "convert": {"checkpoint", "published", "nn", "runs", "cells"} | _COMMAND,
+    "doctor": {"kernels", "data"} | _COMMAND,
+    "track": {"nn", "data", "kernels", "checkpoint", "runs", "progress", "device", "graphs"} | _COMMAND,
     # of report only svg
-    "evaluate": {"track", "data", "runs", "distributed", "device", "checkpoint", "report"} | _WORDS,
+    "evaluate": {
+        "track",
+        "data",
+        "runs",
+        "distributed",
+        "device",
+        "checkpoint",
+        "report",
+        "command",
+        "process",
+    }
+    | _WORDS,
 }
 
 

@@ -31,6 +31,8 @@ def _one(flag: Flag, text: str) -> Any:
     expected, make = KINDS[flag.kind]
     try:
         return make(text)
+    except ChaseError:
+        raise
     except ValueError:
         raise ChaseError(f"{flag.shown} {short(text)[1:-1]}: expected {expected}") from None
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from chase_fast.command import run_command
 from chase_fast.commandline import parse
 from chase_fast.errors import ChaseError
 
@@ -75,13 +76,8 @@ def run(arguments: Arguments) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line. Returns the exit code: 2, after one line on standard error, for a user error."""
-    try:
-        run(parse(Arguments, argv, PROG, DESCRIPTION))
-    except ChaseError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
-    return 0
+    """Runs the command line; returns the exit code (see `run_command`)."""
+    return run_command(lambda: run(parse(Arguments, argv, PROG, DESCRIPTION)))
 
 
 if __name__ == "__main__":

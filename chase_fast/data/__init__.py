@@ -5,8 +5,15 @@ samples = SampleSet(sources, SampleRecipe(), seed=0, size=26000)
 for batch in loader(samples, batch=10, epoch=1): ...
 """
 
-from chase_fast.data.loader import Batch, loader
-from chase_fast.data.sampler import SampleRecipe, SampleSet
-from chase_fast.data.sources import KINDS, Source, open_sources
+try:
+    from chase_fast.data.loader import Batch, loader
+    from chase_fast.data.sampler import SampleRecipe, SampleSet
+    from chase_fast.data.sources import KINDS, Source, open_sources
+except ImportError as e:  # OpenCV's libraries: raised where data is used, so that commands can say what to do
+    _why = e
+
+    def __getattr__(name: str):
+        raise _why
+
 
 __all__ = ["KINDS", "Batch", "SampleRecipe", "SampleSet", "Source", "loader", "open_sources"]

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from chase_fast.data.sampler import Sample, SampleRecipe, SampleSet
 from chase_fast.errors import ChaseError
+from chase_fast.process import tune_process
 
 AHEAD = 2
 
@@ -119,6 +120,10 @@ def _same(item):
     return item
 
 
+def _tuned(worker: int) -> None:
+    tune_process()
+
+
 def _from_processes(data: _Epoch, numbers: range, workers: int, pin: bool) -> Iterator[Batch]:
     # a fork server: forking this process, whose OpenMP threads are running, can hang
     context = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
@@ -133,6 +138,8 @@ def _from_processes(data: _Epoch, numbers: range, workers: int, pin: bool) -> It
         multiprocessing_context=context,
         prefetch_factor=AHEAD,
         pin_memory=pin,
+        worker_init_fn=_tuned,
+        generator=torch.Generator(),  # else the seeds of the workers are drawn from the caller's
     ):
         if isinstance(item, ChaseError):
             raise item

@@ -9,7 +9,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from chase_fast import __version__
+from chase_fast._version import __version__
+from chase_fast.command import why_not_imported
 
 PACKAGES = (
     "torch", "torchvision", "triton", "numpy", "opencv-python", "simplejpeg", "safetensors", "tensorboard",
@@ -51,8 +52,7 @@ def package_versions() -> tuple[dict[str, str], list[str]]:
             module = importlib.import_module(MODULES.get(package, package))
         except Exception as e:  # a package built for another torch fails in many ways
             broken.append(package)
-            reason = (str(e).strip() or type(e).__name__).splitlines()[0]
-            versions[package] = f"{installed(package) or 'missing'}: {reason} ({fix(package)})"
+            versions[package] = f"{installed(package) or 'missing'}: {broken_because(package, e)}"
         else:
             versions[package] = getattr(module, "__version__", None) or installed(package) or "found"
     return versions, broken
@@ -65,11 +65,17 @@ def installed(package: str) -> str | None:
         return None
 
 
-def fix(package: str) -> str:
-    """The command that repairs a package which cannot be imported."""
+def broken_because(package: str, error: Exception) -> str:
+    """Why a package cannot be imported, and what repairs it."""
+    if isinstance(error, ImportError) and installed(package) and (text := why_not_imported(error)):
+        return text
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     if package == "torchvision" and installed(package):
-        return "it does not match torch: pip install --force-reinstall torch torchvision, from the same index"
-    return f"pip install {package}"
+        return (
+            f"{reason} (it does not match torch: pip install --force-reinstall torch torchvision, from the "
+            "same index)"
+        )
+    return f"{reason} (pip install {package})"
 
 
 def devices() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from chase_fast.command import run_command
 from chase_fast.commandline import parse
 from chase_fast.doctor import collect
 from chase_fast.errors import ChaseError
@@ -107,7 +108,7 @@ def check_data(specs: Sequence[str], as_json: bool) -> int:
     return 0 if all(f["ok"] for f in found) else 2
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def run(argv: Sequence[str] | None) -> int:
     arguments = parse(Doctor, argv, PROG, DESCRIPTION)
     if arguments.data:
         return check_data(arguments.data, arguments.json)
@@ -115,9 +116,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.json:
         print(json.dumps(facts, indent=2))
     else:
-        console = Console()
-        print_facts(facts, console)
+        print_facts(facts, Console())
     return 2 if facts["broken"] or "missing" in facts["native"] else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code (see `run_command`)."""
+    return run_command(lambda: run(argv))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from chase_fast.command import run_command
 from chase_fast.commandline import parse as parse_words
-from chase_fast.errors import ChaseError
 from chase_fast.evaluate.options import Evaluate
 
 PROG = "python -m chase_fast.evaluate"
@@ -39,20 +39,20 @@ def parse(argv: Sequence[str] | None) -> Evaluate:
     return parse_words(Evaluate, argv, PROG, description())
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line. Returns the exit code: 2, after one line on standard error, for a user error."""
-    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-    try:
-        options = parse(argv)
-        from chase_fast.evaluate.contest import hold
+def run(argv: Sequence[str] | None) -> int:
+    options = parse(argv)
 
-        return hold(options, console)
-    except ChaseError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; finished sequences are kept, the same command continues after them", file=sys.stderr)
-        return 130
+    from chase_fast.evaluate.contest import hold
+
+    return hold(options, Console(file=sys.stdout, highlight=False, soft_wrap=True))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code (see `run_command`)."""
+    return run_command(
+        lambda: run(argv),
+        stopped="stopped; finished sequences are kept, the same command continues after them",
+    )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import numpy as np
 from chase_fast.data.evaluation import EvaluationSequence
 from chase_fast.errors import ChaseError
 from chase_fast.evaluate.trackers import Entrant
+from chase_fast.process import tune_process
 from chase_fast.runs import stream
 
 REPORT_SECONDS = 0.5  # between two reports of a worker on its frames
@@ -87,6 +88,7 @@ def _reason(sequence: EvaluationSequence, error: Exception) -> str:
 def _serve(pipe: Connection, entrant: Entrant, seed: int, threads: int) -> None:
     """A worker process: sequences come in, (word, value, ...) goes out, until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends it
+    tune_process()
     limit_threads(threads)
     with suppress(EOFError, BrokenPipeError):
         while True:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from chase_fast.errors import ChaseError
+from chase_fast.nn.seeded import seeded
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -61,8 +62,7 @@ def build_backbone(name: str, weights: str | Path = "imagenet", seed: int = 0) -
     if name not in CHANNELS:
         raise ChaseError(f"unknown backbone {name!r}, choose from {', '.join(CHANNELS)}")
     models = _torchvision_models()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         backbone = Backbone(getattr(models, name)(weights=None), CHANNELS[name])
     if str(weights) == "imagenet":
         _load(backbone, _download(models, name), name, "torchvision's ImageNet weights")

@@ -13,6 +13,7 @@ from chase_fast.nn.backbone import CHANNELS, Backbone, build_backbone
 from chase_fast.nn.box_regressor import AtomIoUNet
 from chase_fast.nn.genotype import Genotype
 from chase_fast.nn.neck import DerivedNeck, PlainNeck
+from chase_fast.nn.seeded import seeded
 from chase_fast.nn.target_classifier import TargetClassifier
 
 _PUBLISHED_NECK, _NECK = "classifier.feature_extractor.", "neck."
@@ -108,8 +109,7 @@ class TrackerSpec:
     def build(self, backbone_weights: str | Path = "random", seed: int = 0) -> TrackerNet:
         """A new network, in train mode; `backbone_weights` as in `build_backbone`, `seed` of the rest."""
         backbone = build_backbone(self.backbone, backbone_weights, seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             if self.cell is None:
                 neck = PlainNeck(self.depth)
             else:

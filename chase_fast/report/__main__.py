@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from chase_fast.command import run_command
 from chase_fast.commandline import parse
 from chase_fast.errors import ChaseError
 
@@ -84,12 +85,8 @@ def run(arguments: Report) -> None:
 
 
 def main(args: list[str] | None = None) -> int:
-    try:
-        run(parse(Report, args, PROG, DESCRIPTION))
-    except ChaseError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
-    return 0
+    """Runs the command line; returns the exit code (see `run_command`)."""
+    return run_command(lambda: run(parse(Report, args, PROG, DESCRIPTION)))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """Signs of collapse: weight-free operations in the derived cell, curvature of the validation loss."""
 
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -21,20 +19,6 @@ def cell_counts(genotype: Genotype) -> dict[str, int]:
     }
 
 
-@contextmanager
-def reference_backend() -> Iterator[None]:
-    """Within: every op runs its plain-torch reference, the only backend that can be differentiated twice."""
-    before = os.environ.get("CHASE_FAST_BACKEND")
-    os.environ["CHASE_FAST_BACKEND"] = "reference"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["CHASE_FAST_BACKEND"]
-        else:
-            os.environ["CHASE_FAST_BACKEND"] = before
-
-
 def dominant_eigenvalue(
     loss: Loss,
     alpha: Tensor,
@@ -48,7 +32,7 @@ def dominant_eigenvalue(
     products.
 
     Args:
-        loss: twice differentiable (see `reference_backend`); it is evaluated once.
+        loss: twice differentiable, as ops are with the backend `reference` alone; it is evaluated once.
         weights: tensors kept out of the graph.
         tolerance: relative change of the estimate at which the iteration ends.
         reduce: averages over processes, each with its part of the batch (see `bilevel`).

@@ -20,6 +20,7 @@ from chase_fast.data import Batch
 from chase_fast.device import device_name, resolve_device
 from chase_fast.distributed import Ranks
 from chase_fast.errors import ChaseError
+from chase_fast.kernels._dispatch import using
 from chase_fast.nn.genotype import Genotype
 from chase_fast.recipes import SearchConfig
 from chase_fast.report import write_report
@@ -27,7 +28,7 @@ from chase_fast.runs import ALPHAS, CHECKPOINT, HISTORY, PERF, EventFile, RunFol
 from chase_fast.search import BEST, CELL
 from chase_fast.search.data import SearchData, ahead
 from chase_fast.search.derive import derive, mixing_entropy
-from chase_fast.search.diagnostics import cell_counts, dominant_eigenvalue, reference_backend
+from chase_fast.search.diagnostics import cell_counts, dominant_eigenvalue
 from chase_fast.search.network import Prepared, SearchNetwork
 from chase_fast.search.progress import SearchProgress
 from chase_fast.search.schedule import (
@@ -76,11 +77,6 @@ class Search:
         self.alphas: list[dict[str, Any]] = []
         self.perf: list[dict[str, Any]] = []
         self.device = device or resolve_device(config.device)
-        if config.threads:
-            torch.set_num_threads(config.threads)
-        if self.device.type == "cuda":  # see bilevel: the finite difference needs full fp32
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-            torch.backends.cudnn.deterministic = True
         self._data = SearchData(self.config, progress, self.ranks.part, self.device)
         state = folder.load_checkpoint()
         groups = self.config.batch_groups // self.ranks.world
@@ -233,7 +229,7 @@ class Search:
         network = self.network
         data = network.prepare(next(self._data.batches("val", epoch)))
         weights = (*network.neck_weights.parameters, *network.classifier_weights.parameters)
-        with reference_backend():
+        with using("reference"):
             return dominant_eigenvalue(
                 lambda _: network.loss(data, None, seed=0), network.alpha, weights, reduce=self.ranks.mean_
             )

@@ -5,6 +5,7 @@ The box branch is not part of it: frozen, its gradient to neck and alpha is zero
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,6 +19,8 @@ from chase_fast.nn.losses import dimp_loss, prdimp_loss
 from chase_fast.nn.neck import SearchNeck
 from chase_fast.nn.norm import MOMENTUM
 from chase_fast.nn.search_cell import SkipMasks
+from chase_fast.nn.seeded import seeded
+from chase_fast.nn.space import OPS
 from chase_fast.nn.target_classifier import TargetClassifier
 from chase_fast.recipes import SearchConfig
 from chase_fast.runs import stream
@@ -93,8 +96,7 @@ class SearchNetwork(nn.Module):
         self.backbone = backbone.requires_grad_(False).eval().to(device, self.dtype)
         self.backbone.to(memory_format=torch.channels_last)
         self._frozen: nn.Module | None = None
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream(config.seed, "weights"))
+        with seeded(stream(config.seed, "weights")):
             neck = SearchNeck(backbone.channels, config.channels, config.nodes, config.ops, config.flavour)
             self.classifier = TargetClassifier(
                 neck.out_channels,
@@ -103,7 +105,7 @@ class SearchNetwork(nn.Module):
                 iterations=config.filter_iterations,
             ).to(device, self.dtype)
             self.neck = neck.to(device, self.dtype)
-            torch.manual_seed(stream(config.seed, "alpha"))
+        with seeded(stream(config.seed, "alpha")):
             alpha = config.alpha_init * torch.randn(neck.edges, len(neck.ops), dtype=torch.float64)
         self.alpha = nn.Parameter(alpha.to(device, self.dtype))
         self.neck_weights = FlatParameters(self.neck.parameters())
@@ -266,12 +268,16 @@ class SearchNetwork(nn.Module):
 
         Args:
             masks: from `masks`, or None for no dropout.
-            seed: of torch's global generator, for operations of users that draw from it; None leaves it.
+            seed: of torch's global generator in this pass, for operations of users that draw from it; None
+                leaves it. The caller's state is back afterwards.
             training: batch statistics in BatchNorm; False: running statistics.
             update_statistics: the running statistics take in those of this pass.
         """
-        if seed is not None:
-            torch.manual_seed(seed)
+        draws = seed is not None and any(op not in OPS for op in self.config.ops)
+        with seeded(seed, self.device) if draws else nullcontext():
+            return self._loss(data, masks, training, update_statistics)
+
+    def _loss(self, data: Prepared, masks: list | None, training: bool, update_statistics: bool) -> Tensor:
         if self.neck.training != training:  # sets the flag of every module
             self.neck.train(training)
         mixing = mixing_weights(self.alpha, self.config.mixing)

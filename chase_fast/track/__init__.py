@@ -1,8 +1,19 @@
 """Online tracking with PrDiMP, DiMP and CHASE networks: a box in the first frame, one in every other."""
 
-from chase_fast.track.multi import MultiTracker
-from chase_fast.track.result import Result
-from chase_fast.track.settings import PRESETS, TrackSettings
-from chase_fast.track.tracker import Tracker
+import importlib
 
-__all__ = ["PRESETS", "MultiTracker", "Result", "TrackSettings", "Tracker"]
+_HOME = {
+    "PRESETS": "settings",
+    "MultiTracker": "multi",
+    "Result": "result",
+    "TrackSettings": "settings",
+    "Tracker": "tracker",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str):
+    """Imports what is asked for: the command explains itself without torch and OpenCV."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from chase_fast.command import run_command
 from chase_fast.commandline import parse as parse_words
 from chase_fast.errors import ChaseError
 
@@ -114,15 +115,8 @@ def run(options: Track) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line. Returns the exit code: 2, after one line on standard error, for a user error."""
-    try:
-        return run(parse(argv))
-    except ChaseError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped before anything was tracked", file=sys.stderr)
-        return 130
+    """Runs the command line; returns the exit code (see `run_command`)."""
+    return run_command(lambda: run(parse(argv)), stopped="stopped before anything was tracked")
 
 
 if __name__ == "__main__":

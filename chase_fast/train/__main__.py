@@ -1,12 +1,13 @@
 """Command line of the training: python -m chase_fast.train [RECIPE] [flags]."""
 
 import dataclasses
-import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from chase_fast.distributed import Elsewhere, Ranks, join, shutdown
+from chase_fast.command import exit_code, run_command, stopping
+from chase_fast.device import computing
+from chase_fast.distributed import Ranks, join, shutdown
 from chase_fast.errors import ChaseError
 from chase_fast.progress import RunProgress, duration
 from chase_fast.runs import CHECKPOINT, CONFIG, RunFolder, versions
@@ -28,28 +29,17 @@ def train_once(
     from chase_fast.train.loop import Training
 
     config, about = job.config, job.about
-    provenance = {
-        "recipe": config.recipe,
-        "seed": config.seed,
-        "threads": config.threads or torch.get_num_threads(),
-        "versions": about["versions"],
-        "commit": about["commit"],
-    }
-    training = Training(config, job.spec, folder, provenance, progress, ranks, device)
-
-    def stop(number, frame):
-        alone = ranks.world == 1  # torchrun passes on signals, and may repeat them
-        if training.interrupted and alone:
-            raise KeyboardInterrupt
-        training.interrupted = True
-        progress.say(f"stopping after this iteration ...{' (once more: at once)' if alone else ''}")
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        training.run()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with computing(config.threads, device):
+        provenance = {
+            "recipe": config.recipe,
+            "seed": config.seed,
+            "threads": torch.get_num_threads(),
+            "versions": about["versions"],
+            "commit": about["commit"],
+        }
+        training = Training(config, job.spec, folder, provenance, progress, ranks, device)
+        with stopping(training, progress.say, alone=ranks.world == 1):
+            training.run()
     if ranks.main:
         progress.say(summary(training, folder.read_json(RESULT)))
 
@@ -135,25 +125,19 @@ def run(argv: Sequence[str]) -> int:
         if not options.resume and ranks.main:
             folder.discard_unstarted()
         raise
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as e:
         if ranks.main:
             state = "its last checkpoint" if any(folder.path.rglob(CHECKPOINT)) else "the beginning"
             command = f"{PROG} --out {folder.path} --resume"
             print(f"stopped; continue from {state} with: {command}", file=sys.stderr)
-        return 130
+        return exit_code(e)
     shutdown()
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line. Returns the exit code: 2, after one line on standard error, for a user error."""
-    try:
-        return run(list(sys.argv[1:] if argv is None else argv))
-    except Elsewhere:
-        return 2
-    except ChaseError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
+    """Runs the command line; returns the exit code (see `run_command`)."""
+    return run_command(lambda: run(list(sys.argv[1:] if argv is None else argv)))
 
 
 if __name__ == "__main__":

@@ -65,11 +65,6 @@ class Training:
         self.interrupted = False
         self.history: list[dict[str, Any]] = []
         self.perf: list[dict[str, Any]] = []
-        if config.threads:
-            torch.set_num_threads(config.threads)
-        if device.type == "cuda":  # digits of a resumed run; fp32 means fp32
-            torch.backends.cudnn.deterministic = True
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         self._data = TrainData(config, progress, (ranks.rank, ranks.world), pin=device.type == "cuda")
         state = folder.load_checkpoint()
         self._losses = Losses(config, device)

@@ -49,7 +49,7 @@ def epilogue(
         )
     if residual is not None and residual.shape != y.shape:
         raise ValueError(f"epilogue: residual {list(residual.shape)} must be {list(y.shape)}")
-    if _dispatch.resolve("conv3x3", CAN_RUN, y, backend) == "reference":
+    if _dispatch.resolve("conv3x3_epilogue", CAN_RUN, y, backend) == "reference":
         return reference(y, bias, residual, relu)
     from . import triton_epilogue
 

@@ -77,7 +77,7 @@ def sep_conv(
     tables = (depthwise, pointwise, gamma, beta, *((mean, var) if not training else ()))
     _check(x, depthwise, pointwise, mean, var, flavour, groups, training)
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *tables[:4]))
-    choice = backend or _dispatch.forced("sep_conv")
+    choice = backend or _dispatch.choice_of("sep_conv", CAN_RUN)
     backend = _dispatch.resolve("sep_conv", CAN_RUN, x, backend)
     if choice is None and backend == "cpu" and keep and x.numel() < SMALL:
         backend = "reference"

@@ -6,17 +6,19 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from chase_fast.command import run_command
 from chase_fast.commandline import parse
-from chase_fast.data.pack.plan import Options, full_source
-from chase_fast.data.reach import Limits
 from chase_fast.errors import ChaseError
 from chase_fast.files import user_path
+
+if TYPE_CHECKING:  # what --help does without
+    from chase_fast.data.pack.plan import Options
 
 PROG = "python -m chase_fast.data.pack"
 DESCRIPTION = """Pack a dataset: write once what the random crops of search and training can show of a frame.
@@ -82,8 +84,11 @@ class Arguments:
     """Print only errors."""
 
 
-def understand(arguments: Arguments) -> Options:
+def understand(arguments: Arguments) -> "Options":
     """Raises ChaseError for values that make no sense."""
+    from chase_fast.data.pack.plan import Options, full_source
+    from chase_fast.data.reach import Limits
+
     for name in ("size", "every", "workers", "sequences", "shard_frames"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
@@ -139,17 +144,10 @@ def run(arguments: Arguments, words: Sequence[str]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line. Returns the exit code: 2, after one line on standard error, for a user error."""
+    """Runs the command line; returns the exit code (see `run_command`)."""
     words = list(sys.argv[1:] if argv is None else argv)
-    try:
-        run(parse(Arguments, words, PROG, DESCRIPTION), words)
-    except ChaseError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"stopped; continue with: {PROG} {shlex.join(words)}", file=sys.stderr)
-        return 130
-    return 0
+    work = lambda: run(parse(Arguments, words, PROG, DESCRIPTION), words)  # noqa: E731
+    return run_command(work, stopped=f"stopped; continue with: {PROG} {shlex.join(words)}")
 
 
 if __name__ == "__main__":

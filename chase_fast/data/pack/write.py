@@ -35,6 +35,7 @@ from chase_fast.data.sources import Source
 from chase_fast.data.tables import compact
 from chase_fast.errors import ChaseError
 from chase_fast.files import TEMPORARY, write_atomic
+from chase_fast.process import tune_process
 
 SHARD_BYTES = 512 * 2**20
 SAMPLED = 24  # frames packed to estimate the size
@@ -152,6 +153,7 @@ def _start_worker(options: Options, table: Table, folder: Path, shard_frames: in
     global _WORKER
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the work
     _end_with_parent()
+    tune_process()
     cv2.setNumThreads(1)
     _WORKER = open_source(options), table, options, folder, cut(table.frames, shard_frames)
 

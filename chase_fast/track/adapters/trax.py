@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tyro
 
+from chase_fast.command import run_command
 from chase_fast.errors import ChaseError
 
 PROG = "python -m chase_fast.track.adapters.trax"
@@ -84,36 +85,32 @@ def serve(server: Any, tracker: Any) -> None:
         server.status([(trax.Rectangle.create(*box), {"confidence": f"{score:.6f}"}) for box, score in reply])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line. Returns the exit code: 2, after one line on standard error, for a user error."""
-    options = tyro.cli(Server, prog=PROG, args=None if argv is None else list(argv))
+def run(options: "Server") -> None:
     try:
-        try:
-            trax = importlib.import_module("trax")
-        except ImportError as e:
-            raise ChaseError(
-                f"the TraX server needs the package vot-trax ({e}): pip install vot-trax"
-            ) from None
-        tracker = load(options)
-        server = trax.Server(
-            [trax.Region.RECTANGLE],
-            [trax.Image.PATH],
-            ["color"],
-            tracker_name="chase_fast",
-            tracker_description=f"chase_fast, {tracker.settings.name}, preset {options.preset}",
-            multiobject=True,
-        )
-        try:
-            serve(server, tracker)
-        except ChaseError as e:
-            server.quit(str(e))
-            raise
-        except trax.TraxException as e:
-            raise ChaseError(f"the TraX client went away: {e}") from None
+        trax = importlib.import_module("trax")
+    except ImportError as e:
+        raise ChaseError(f"the TraX server needs the package vot-trax ({e}): pip install vot-trax") from None
+    tracker = load(options)
+    server = trax.Server(
+        [trax.Region.RECTANGLE],
+        [trax.Image.PATH],
+        ["color"],
+        tracker_name="chase_fast",
+        tracker_description=f"chase_fast, {tracker.settings.name}, preset {options.preset}",
+        multiobject=True,
+    )
+    try:
+        serve(server, tracker)
     except ChaseError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
-    return 0
+        server.quit(str(e))
+        raise
+    except trax.TraxException as e:
+        raise ChaseError(f"the TraX client went away: {e}") from None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code (see `run_command`)."""
+    return run_command(lambda: run(tyro.cli(Server, prog=PROG, args=None if argv is None else list(argv))))
 
 
 if __name__ == "__main__":
