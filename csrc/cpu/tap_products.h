@@ -268,8 +268,9 @@ class Products {
     if (tasks > 1) partial_.resize(m * count_ * tasks * z_.n * image_);
     parallel_for(z_.n * count_ * tasks, threads(), [&](int64_t i) {
       const int64_t sequence = begin_ + i / tasks % count_, frame = i / tasks / count_, task = i % tasks;
-      T* taps = scratch(kChannelBlock * z_.pitch() + z_.pixels() * kChannelBlock + m * image_);
-      T *spare = taps + kChannelBlock * z_.pitch(), *own = spare + z_.pixels() * kChannelBlock;
+      const int64_t room = std::max(z_.pixels(), kTaps) * kChannelBlock;  // packed features, or a tail of columns
+      T* taps = scratch(kChannelBlock * z_.pitch() + room + m * image_);
+      T *spare = taps + kChannelBlock * z_.pitch(), *own = spare + room;
       std::fill(taps, spare, T(0));
       const int64_t first = task * in_task * kChannelBlock, last = std::min(z_.C, first + in_task * kChannelBlock);
       for (int64_t c = first; c < last; c += kChannelBlock) {

@@ -26,6 +26,7 @@ TESTS = (
     Case("one_tap", 2, 3, 5, 6, 5, 1, 2),
     Case("many_taps", 2, 1, 150, 8, 9, 5, 1),  # more than one group of taps, and of channels
     Case("many_frames", 11, 1, 70, 14, 15, 4, 1),
+    Case("small_map", 17, 1, 100, 2, 3, 4, 1),  # fewer pixels than lanes, the filter larger
 )
 PAPER = (
     Case("paper_chase", 3, 10, 1024, 18, 18, 4, 5, channels_last=True),
