@@ -89,7 +89,9 @@ def test_coco_defects_one_line_each(tmp_path, monkeypatch):
 
     edit(tmp_path, change)
     read, decoded = sequences_module.read_frame, []
-    monkeypatch.setattr(sequences_module, "read_frame", lambda path: decoded.append(path) or read(path))
+    monkeypatch.setattr(
+        sequences_module, "read_frame", lambda path, *levels: decoded.append(path) or read(path, *levels)
+    )
     found = [str(p) for p in check(spec, progress=False).problems]
     assert len(decoded) == len(set(decoded)) == 10, "every image once; the missing and the cut one not at all"
     for part in (

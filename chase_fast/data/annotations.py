@@ -5,20 +5,23 @@ from pathlib import Path
 
 import numpy as np
 
+from chase_fast.fields import short
+
 
 def read_boxes(path: Path) -> np.ndarray:
-    """Lines of x, y, w, h -> [T, 4] float64; fields separated by comma, tab or space; NaN = absent.
+    """Lines of x, y, w, h -> [T, 4] float64; fields separated by comma, semicolon, tab or space; NaN =
+    absent.
 
     Raises:
         OSError: the file cannot be read.
         ValueError: a line is not four numbers; the text names the line.
     """
-    text = path.read_text("utf-8-sig", errors="replace").rstrip()
+    text = read_text(path).rstrip()
     lines = text.splitlines()
     if not lines:
         return np.empty((0, 4))
     try:
-        boxes = np.loadtxt(io.StringIO(text.replace(",", " ")), np.float64, comments=None, ndmin=2)
+        boxes = np.loadtxt(io.StringIO(_spaced(text)), np.float64, comments=None, ndmin=2)
         if boxes.shape == (len(lines), 4):
             return boxes
     except ValueError:
@@ -27,29 +30,61 @@ def read_boxes(path: Path) -> np.ndarray:
     return np.array([_row(n, line) for n, line in enumerate(lines, 1)], np.float64)
 
 
+def read_text(path: Path) -> str:
+    """A text file of UTF-8, or of UTF-16 with its mark, as Windows writes; what is neither is replaced."""
+    data = path.read_bytes()
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    return data.decode(encoding, errors="replace")
+
+
+def _spaced(text: str) -> str:
+    return text.replace(",", " ").replace(";", " ")
+
+
 def _row(number: int, line: str) -> list[float]:
     try:
-        row = [float(f) for f in line.replace(",", " ").split()]
+        row = [float(f) for f in _spaced(line).split()]
     except ValueError:
         row = []
     if len(row) != 4:
-        raise ValueError(f"line {number} is {line.strip()[:60]!r}, expected four numbers x, y, w, h")
+        raise ValueError(f"line {number} is {short(line.strip())}, expected four numbers x, y, w, h")
     return row
 
 
 def read_flags(path: Path, length: int) -> np.ndarray:
-    """Integers, one per line or separated by commas (absence.label, full_occlusion.txt) -> [length] int64.
+    """Whole numbers, one per line or separated by commas (absence.label, full_occlusion.txt) -> [length]
+    int64.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: no integers, or not `length` of them.
+        ValueError: no whole numbers of 32 bits, or not `length` of them.
     """
-    values = np.array(path.read_text("utf-8-sig", errors="replace").replace(",", " ").split(), np.int64)
+    fields = _spaced(read_text(path)).split()
+    try:
+        values = np.array(fields, np.float64)
+    except ValueError:
+        values = np.array([_number(f) for f in fields])
+    wrong = np.flatnonzero(~(np.abs(values) < 2**31) | (np.rint(values) != values))
+    if len(wrong):
+        raise ValueError(f"value {wrong[0] + 1} is {short(fields[wrong[0]])}, expected a whole number")
     if len(values) != length:
         raise ValueError(f"{len(values)} values for {length} frames")
-    return values
+    return values.astype(np.int64)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan
 
 
 def has_size(boxes: np.ndarray) -> np.ndarray:
     """[T] bool: all four numbers finite, width and height positive."""
     return np.isfinite(boxes).all(1) & (boxes[:, 2:] > 0).all(1)
+
+
+def has_pixel(boxes: np.ndarray, width: float | np.ndarray, height: float | np.ndarray) -> np.ndarray:
+    """[T] bool: some of the box lies in its frame of this size; False for NaN."""
+    x, y, w, h = boxes.T
+    return (x < width) & (y < height) & (x + w > 0) & (y + h > 0)

@@ -1,4 +1,5 @@
-"""Checks a dataset before training: annotations parsed, every image decoded once, everything wrong listed."""
+"""Checks a dataset: annotations parsed, every image decoded once, boxes compared with frames, everything wrong
+listed."""
 
 import os
 import time
@@ -7,18 +8,26 @@ from collections.abc import Sequence as Many
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from chase_fast.data.packed import PackedSequences
+from chase_fast.data.annotations import has_pixel, has_size
+from chase_fast.data.evaluation import KINDS as EVALUATION_KINDS
+from chase_fast.data.evaluation import open_evaluation
+from chase_fast.data.first_look import oddities
+from chase_fast.data.fit import mismatch
+from chase_fast.data.notes import summed
+from chase_fast.data.packed import ABOUT, INDEX, PackedSequences
 from chase_fast.data.readers import VIDEO
 from chase_fast.data.sampler import MIN_LENGTH, SampleRecipe
-from chase_fast.data.sequences import BrokenFrame, Problem, Sequence
-from chase_fast.data.sources import Source, parse_spec, read_source, visible_count
+from chase_fast.data.sequences import BrokenFrame, FileSequence, Problem, Sequence
+from chase_fast.data.sources import KINDS, Source, parse_spec, read_source, visible_count
 from chase_fast.data.tables import StillTable, VideoTable
 
 CHUNK = 64
 SYNTHETIC_SEQUENCES = 8
+_NO_SIZES = np.zeros((0, 2), np.int32)
 
 
 @dataclass(frozen=True)
@@ -59,16 +68,17 @@ class Report:
         return "\n".join(lines)
 
 
-def _decode(sequence: Sequence, frames: range) -> tuple[list[Problem], set[tuple[int, int]]]:
-    """Problems and frame sizes (width, height) of some frames of one sequence."""
-    problems, sizes = [], set()
-    for i in frames:
+Sizes = list[np.ndarray]  # of every sequence [T, 2] int32: width and height of its frames, 0 where broken
+
+
+def _decode(sequence: Sequence, frames: range) -> tuple[list[Problem], np.ndarray]:
+    """Problems and sizes [len(frames), 2] of some frames of one sequence."""
+    problems, sizes = [], np.zeros((len(frames), 2), np.int32)
+    for k, i in enumerate(frames):
         try:
-            rows, columns = sequence.frame(i).shape[:2]
+            sizes[k] = sequence.frame(i).shape[1::-1]
         except BrokenFrame as e:
             problems.append(e.problem)
-        else:
-            sizes.add((columns, rows))
     return problems, sizes
 
 
@@ -81,9 +91,9 @@ def _jobs(sequences: Many[Sequence]) -> Iterator[tuple[int, range]]:
 
 def _decode_all(
     sequences: Many[Sequence], progress: bool, threads: int | None
-) -> tuple[list[Problem], list[set[tuple[int, int]]], int]:
+) -> tuple[list[Problem], Sizes, int]:
     """Problems, the frame sizes of every sequence, and how many frames there are."""
-    problems, sizes = [], [set() for _ in sequences]
+    problems, sizes = [], [np.zeros((len(s.visible), 2), np.int32) for s in sequences]
     jobs = list(_jobs(sequences))
     total = sum(len(frames) for _, frames in jobs)
     console = Console(stderr=True)
@@ -93,29 +103,55 @@ def _decode_all(
         found = pool.map(lambda job: _decode(sequences[job[0]], job[1]), jobs)
         for (k, frames), (bad, seen) in zip(jobs, found):
             problems += bad
-            sizes[k] |= seen
+            sizes[k][frames.start : frames.stop] = seen
             bar.advance(task, len(frames))
     return problems, sizes, total
 
 
-def _declared(table: StillTable, sizes: list[set[tuple[int, int]]]) -> list[Problem]:
-    """Images whose size is not the one that the annotations give."""
-    problems = []
-    for image, seen, declared in zip(table.images(), sizes, table.sizes.tolist()):
-        if seen and all(declared) and (size := seen.pop()) != tuple(declared):
+def _still_problems(table: StillTable, sizes: Sizes) -> list[Problem]:
+    """Images whose size is not the one that the annotations give, and boxes that do not fit any of them."""
+    problems, images = [], table.images()
+    for image, seen, declared in zip(images, sizes, table.sizes.tolist()):
+        if all(declared) and seen.any() and (size := seen[0].tolist()) != declared:
             what = "the image is {}x{}, its annotations are for {}x{}".format(*size, *declared)
             problems.append(Problem(image.name, what, file=image.path(0)))
-    return problems
+    if problems or not len(table):
+        return problems
+    boxes, owner = table.on_images()
+    own = np.concatenate(sizes)[owner]
+    known = own.all(1)
+    what = mismatch(boxes[known], own[known])
+    return [Problem("of all images", what)] if what else []
 
 
-def _video_notes(source: Source, sizes: list[set[tuple[int, int]]]) -> list[str]:
+def _box_problems(sequences: Many[FileSequence], sizes: Sizes) -> tuple[list[Problem], list[str]]:
+    """Sequences whose boxes do not fit their frames; a note on boxes of others that lie outside."""
+    problems, owners, count = [], [], 0
+    for sequence, seen in zip(sequences, sizes):
+        annotated = sequence.annotated & has_size(sequence.boxes) & seen.all(1)
+        boxes, own = sequence.boxes[annotated], seen[annotated]
+        lost = np.count_nonzero(~has_pixel(boxes, *own.T))
+        if what := mismatch(boxes, own):
+            problems.append(Problem(sequence.name, what))
+        elif lost:
+            owners.append(sequence.name)
+            count += lost
+    notes = []
+    if count:
+        where = f"{len(owners)} sequences (first {owners[0]})"
+        notes.append(f"{count} boxes in {where} have no pixel in their frame; training leaves them out")
+    return problems, notes
+
+
+def _video_notes(source: Source, sequences: Many[Sequence], sizes: Sizes) -> list[str]:
     """What a user should know of videos that are not broken."""
     notes, short, few = [], [], SampleRecipe().min_visible
     known = VIDEO[source.kind].known_bad if source.kind in VIDEO else {}
-    for sequence, seen in zip(source.sequences, sizes):
-        if len(seen) > 1:
-            shapes = ", ".join(f"{w}x{h}" for w, h in sorted(seen))
-            notes.append(f"sequence {sequence.name}: the frame size changes ({shapes})")
+    for sequence, seen in zip(sequences, sizes):
+        shapes = sorted(map(tuple, np.unique(seen[seen.all(1)], axis=0).tolist()))
+        if len(shapes) > 1:
+            changes = ", ".join(f"{w}x{h}" for w, h in shapes)
+            notes.append(f"sequence {sequence.name}: the frame size changes ({changes})")
         if sequence.name in known:
             notes.append(f"sequence {sequence.name}: known to be bad as published: {known[sequence.name]}")
         if len(sequence.visible) < MIN_LENGTH or visible_count(sequence) <= few:
@@ -130,7 +166,7 @@ def _video_notes(source: Source, sizes: list[set[tuple[int, int]]]) -> list[str]
 
 
 def _check_packed(source: Source, progress: bool, threads: int | None, started: float) -> Report:
-    """Compares the checksums of all shards."""
+    """Compares the checksums of all shards; those of index and pack.json were compared by opening."""
     table = source.sequences
     console = Console(stderr=True)
     bar = Progress(console=console, disable=not (progress and console.is_terminal))
@@ -138,18 +174,31 @@ def _check_packed(source: Source, progress: bool, threads: int | None, started: 
     with bar, ThreadPoolExecutor(threads or os.cpu_count()) as pool:  # hashing releases the GIL
         found = bar.track(pool.map(table.damage, shards), total=len(shards), description="checksums")
         problems = tuple(p for p in found if p is not None)
-    notes = [
-        f"{len(shards)} shards, {table.shard_bytes.sum() / 1e6:.0f} MB, packed from {table.about['source']}"
-    ]
-    notes += _video_notes(source, [set() for _ in table])
+    notes = [f"{len(shards)} shards, {table.shard_bytes.sum() / 1e6:.0f} MB, packed from {table.source}"]
+    if not table.has_sums:
+        notes.append(f"packed before there were checksums of {ABOUT} and {INDEX}: their damage may go unseen")
+    notes += [*source.decisions, *_video_notes(source, table, [_NO_SIZES] * len(table))]
     frames, seconds = len(table.entries), time.perf_counter() - started
     visible = int(table.visible.sum())
     return Report(source.spec, table.size, len(table), frames, visible, problems, tuple(notes), seconds)
 
 
+def _evaluation_source(spec: str) -> Source:
+    """A benchmark that only evaluation reads, as a source of its sequences."""
+    found = open_evaluation(spec)
+    sequences = []
+    for s in found.sequences:
+        visible = has_size(s.boxes) & (True if s.absent is None else ~s.absent)
+        sequences.append(FileSequence(s.name, "", tuple(s.frames), s.boxes, visible))
+    decisions = summed((s.name, note) for s in found.sequences for note in s.notes)
+    table = VideoTable.of(sequences)
+    return Source(spec, found.kind, 1.0, table, video=False, decisions=tuple(decisions))
+
+
 def check(spec: str, progress: bool = True, threads: int | None = None) -> Report:
-    """Reads the dataset `kind:path[:split]` anew and decodes every image once (synthetic: a few sequences;
-    packed: the checksums of all shards are compared).
+    """Reads the dataset `kind:path[:split]` anew, decodes every image once and compares boxes with frames
+    (synthetic: a few sequences; packed: the checksums of all shards are compared). Kinds of evaluation
+    only (otb, ...) too.
 
     Args:
         progress: show a bar on stderr (nothing is drawn where that is no terminal).
@@ -159,10 +208,12 @@ def check(spec: str, progress: bool = True, threads: int | None = None) -> Repor
         ChaseError: the dataset is unknown, does not exist, is no such layout or has no sequence folder.
     """
     started = time.perf_counter()
-    source = read_source(parse_spec(spec), anew=True)
+    kind = spec.split(":")[0]
+    only_evaluation = kind in EVALUATION_KINDS and kind not in KINDS
+    source = _evaluation_source(spec) if only_evaluation else read_source(parse_spec(spec), anew=True)
     if isinstance(source.sequences, PackedSequences):
         return _check_packed(source, progress, threads, started)
-    notes, table = list(source.notes), source.sequences
+    notes, table = [*source.notes, *source.decisions], source.sequences
     if isinstance(table, VideoTable | StillTable):
         images, size, count = table.images(), table.size, len(table)
         visible = int(table.visible.sum())
@@ -173,9 +224,15 @@ def check(spec: str, progress: bool = True, threads: int | None = None) -> Repor
         notes.append(f"rendered {count} of {len(table)} sequences")
     broken, sizes, total = _decode_all(images, progress, threads)
     if isinstance(table, StillTable):
-        broken = [replace(p, frame=None) for p in broken] + _declared(table, sizes)
+        broken = [replace(p, frame=None) for p in broken] + _still_problems(table, sizes)
     else:
-        notes += _video_notes(source, sizes)
+        notes += _video_notes(source, images, sizes)
+    if isinstance(table, VideoTable):
+        wrong, outside = _box_problems(table, sizes)
+        broken += wrong
+        notes += outside + summed(
+            (s.name, note) for s in table if len(s.files) for note in oddities(s.path(0))
+        )
     known = {(p.sequence, p.frame) for p in source.problems}
     problems = (*source.problems, *(p for p in broken if (p.sequence, p.frame) not in known))
     return Report(spec, size, count, total, visible, problems, tuple(notes), time.perf_counter() - started)

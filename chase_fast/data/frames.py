@@ -1,14 +1,25 @@
-"""File names of frames: which ones lie in a folder, their order, and a compact form for long runs of them."""
+"""Names of frames: their order, their numbers, a compact form for long runs of them.
 
-import os
+The order is natural: text parts of names are compared as text, runs of digits as numbers, from left to right,
+capitals and padding aside. Known beyond that are decimal numbers (seconds.fraction), minus signs and names
+that are hexadecimal throughout. The frame number is the one run of digits that changes from name to name; if
+several change, the one that counts; else there is none.
+"""
+
 import re
+from collections import Counter
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
-from chase_fast.data.decode import EXTENSIONS
-
-_SUFFIXES = tuple(EXTENSIONS)
+_RUN = re.compile(r"\d+")
+_HEX = re.compile(r"[0-9a-f-]*[a-f][0-9a-f-]*")
+# year, month, day, then hour, minute, second and what follows of a second
+_CLOCK = re.compile(
+    r"(?:19|20)\d\d(\D?)[01]\d\1[0-3]\d\D{1,3}[0-2]\d(?:\D?[0-5]\d){1,2}(?:\D?\d{1,9})?(?!\d)"
+)
+_UNIX_SECONDS = 10**9  # a number from here on is a time stamp
 
 
 @dataclass(frozen=True)
@@ -28,14 +39,8 @@ class Numbered(Many[str]):
         return self.pattern % (self.first + index % self.length)
 
 
-def frame_number(name: str) -> int:
-    """Last number in a file name (`img00012.jpg` -> 12), -1 without one."""
-    numbers = re.findall(r"\d+", Path(name).stem)
-    return int(numbers[-1]) if numbers else -1
-
-
 def in_order(names: Many[str]) -> Many[str]:
-    """Names in numerical order (10 after 9, padded or not), as Numbered if no number is missing."""
+    """Names in natural order, as Numbered if they have one number that misses nothing."""
     # the smallest name is the first one unless unpadded numbers start above 1: then the list stays a list
     match = re.fullmatch(r"(.*?)(\d+)(\.\w+)", min(names)) if names else None
     if match:
@@ -44,28 +49,156 @@ def in_order(names: Many[str]) -> Many[str]:
         numbered = Numbered(f"{prefix}%0{width}d{suffix}", int(digits), len(names))
         if set(numbered) == set(names):
             return numbered
-    return tuple(sorted(names, key=lambda n: (frame_number(n), n)))
+    return _Naming(names).ordered()
 
 
-def images_in(folder: Path) -> Many[str]:
-    """Names of the image files of a folder in numerical order; raises OSError."""
-    return in_order([n for n in os.listdir(folder) if n.lower().endswith(_SUFFIXES)])
-
-
-def list_frames(folder: Path) -> tuple[Path, Many[str]]:
-    """The folder of the frames (the sequence's own, else a subfolder) and their names in numerical order."""
-    if names := images_in(folder):
-        return folder, names
-    subfolders = sorted(Path(e.path) for e in os.scandir(folder) if e.is_dir())
-    for subfolder in sorted(subfolders, key=lambda p: p.name != "img"):
-        if names := images_in(subfolder):
-            return subfolder, names
-    return folder, ()
+def frame_numbers(names: Many[str]) -> list[int] | None:
+    """The frame number of every name; None where names hold none, or several of which none counts."""
+    if isinstance(names, Numbered):
+        return list(range(names.first, names.first + names.length))
+    return _Naming(names).numbers()
 
 
 def missing_number(names: Many[str]) -> int | None:
-    """The first number that is missing between the first and the last name."""
-    if isinstance(names, Numbered) or not names:
+    """The first number that is missing between the first and the last name; None if none is, or if names hold
+    no number that counts. Numbers count in steps of any size (0, 5, 10); time stamps do not count."""
+    if isinstance(names, Numbered):
         return None
-    numbers = {frame_number(n) for n in names}
-    return next((n for n in range(min(numbers), max(numbers)) if n not in numbers), None)
+    naming = _Naming(names)
+    numbers = naming.numbers()
+    if numbers is None or naming.is_time(numbers):
+        return None
+    numbers = sorted(set(numbers))
+    step = _step(numbers)
+    return None if step is None else next((a + step for a, b in pairwise(numbers) if b - a > step), None)
+
+
+def order_note(names: Many[str]) -> str | None:
+    """Of names in which several numbers change: the order that they have, and which number is the frame's."""
+    return None if isinstance(names, Numbered) else _Naming(names).note()
+
+
+def _step(numbers: list[int]) -> int | None:
+    """What increasing numbers count by: the most frequent difference, if it is frequent and divides all."""
+    steps = Counter(b - a for a, b in pairwise(numbers))
+    if not steps:
+        return None
+    step = min(steps, key=lambda s: (-steps[s], s))
+    counts = 2 * steps[step] >= steps.total() and all(s % step == 0 for s in steps)
+    return step if counts else None
+
+
+class _Naming:
+    """How the names of one folder are made: text parts and, between them, columns of numbers."""
+
+    def __init__(self, names: Many[str]):
+        self.names = list(names)
+        self._stems = [Path(n).stem for n in self.names]
+        folded = [s.casefold() for s in self._stems]
+        self._hex = (
+            len(folded) > 1 and len({len(s) for s in folded}) == 1 and all(map(_HEX.fullmatch, folded))
+        )
+        if self._hex:
+            self._texts, self._values = [(s,) for s in folded], [() for _ in folded]
+            return
+        self._texts = [tuple(_RUN.split(s)) for s in folded]
+        runs = [_RUN.findall(s) for s in folded]
+        signs = self._minus_signs()
+        decimals = self._decimals(runs)
+        self._values = [
+            tuple(
+                sign * int(run.ljust(decimals.get(i, 0), "0"))
+                for i, (run, sign) in enumerate(zip(row, signs_))
+            )
+            for row, signs_ in zip(runs, signs)
+        ]
+        self._decimal = decimals
+
+    def _minus_signs(self) -> list[list[int]]:
+        """-1 for every run before which a minus stands that is a sign: other names lack just it."""
+        known, signs = set(self._texts), []
+        for k, texts in enumerate(self._texts):
+            signs.append([1] * (len(texts) - 1))
+            for i, text in enumerate(texts[:-1]):
+                without = (*texts[:i], text[:-1], *texts[i + 1 :])
+                if text.endswith("-") and without in known:
+                    self._texts[k], signs[k][i] = without, -1
+        return signs
+
+    def _decimals(self, runs: list[list[str]]) -> dict[int, int]:
+        """Columns that are fractions of the number before them -> how many digits they have at most."""
+        if len(set(self._texts)) != 1:
+            return {}
+        found = {}
+        columns = list(zip(*runs))
+        for i in range(1, len(columns)):
+            fractions = columns[i]
+            widths = {len(f) for f in fractions}
+            changes = len(set(columns[i - 1])) > 1
+            padded = any(len(f) > 1 and f[0] == "0" for f in fractions)  # no count is written so
+            cut = any(len(f) > 1 and f[-1] == "0" for f in fractions)  # no fraction is
+            decimal = changes if len(widths) == 1 else padded or (changes and not cut)
+            if self._texts[0][i] == "." and decimal and i - 1 not in found:
+                found[i] = max(widths)
+        return found
+
+    def ordered(self) -> tuple[str, ...]:
+        keys = [
+            (*(part for pair in zip(texts, values) for part in pair), texts[-1], name)
+            for texts, values, name in zip(self._texts, self._values, self.names)
+        ]
+        return tuple(name for _, name in sorted(zip(keys, self.names)))
+
+    def _columns(self) -> list[tuple[int, list[int]]]:
+        """(place of its last run, value for every name) of every number; a fraction belongs to the one before."""
+        if self._hex or not self.names or len(set(self._texts)) != 1:
+            return []
+        columns = []
+        for i, values in enumerate(zip(*self._values)):
+            if i in self._decimal:
+                _, whole = columns.pop()
+                values = [w * 10 ** self._decimal[i] + v for w, v in zip(whole, values)]
+            columns.append((i, list(values)))
+        return columns
+
+    def _number(self) -> tuple[int, list[int]] | None:
+        columns = self._columns()
+        changing = [c for c in columns if len(set(c[1])) > 1]
+        if len(self.names) == 1:
+            return columns[-1] if columns else None
+        if len(changing) == 1:
+            return changing[0]
+        place = {name: k for k, name in enumerate(self.ordered())}
+        for i, values in changing:
+            row = [v for _, v in sorted(zip((place[n] for n in self.names), values))]
+            if all(a < b for a, b in pairwise(row)) and _step(row) is not None:
+                return i, values
+        return None
+
+    def numbers(self) -> list[int] | None:
+        found = self._number()
+        return None if found is None else found[1]
+
+    def _in_clock(self, column: int) -> bool:
+        """A run of digits that is part of a date with a time."""
+        clock = _CLOCK.search(self._stems[0])
+        runs = list(_RUN.finditer(self._stems[0]))
+        return clock is not None and clock.start() <= runs[column].start() < clock.end()
+
+    def is_time(self, numbers: list[int]) -> bool:
+        """The frame numbers are time stamps."""
+        column, _ = self._number()
+        return max(numbers) >= _UNIX_SECONDS or column in self._decimal or self._in_clock(column)
+
+    def note(self) -> str | None:
+        changing = [i for i, values in self._columns() if len(set(values)) > 1]
+        clocks = [i for i in changing if self._in_clock(i)]
+        if len(changing) - len(clocks) + bool(clocks) < 2:
+            return None
+        ordered = self.ordered()
+        text = f"{ordered[0]}, {ordered[1]} ... {ordered[-1]}"
+        number = self._number()
+        if number is None:
+            return text
+        run = list(_RUN.finditer(Path(ordered[0]).stem))[number[0]][0]
+        return f"{text}; the frame number is {run} in {ordered[0]}"

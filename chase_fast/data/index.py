@@ -1,9 +1,10 @@
 """What was read of a dataset, kept on disk: opening it again reads no annotation and lists no folder.
 
 An index is one .npz file (arrays and JSON text, no pickle) under $CHASE_FAST_CACHE, else the user's cache
-folder. It holds the stamp (modification time, size) of every annotation file, list and frame folder that was
-read; opening compares them all, which opens none of them and costs a few microseconds each: a tenth of a
-second for GOT-10k. A change of any of them, or another version of the readers, and the dataset is read again.
+folder. It holds the stamp (modification time, size) of every annotation file, list and frame folder that
+was read, and of the first frame of every video; opening compares them all, which opens none of them and
+costs a few microseconds each: a tenth of a second for GOT-10k. A change of any of them, or another
+version of the readers, and the dataset is read again.
 
 A frame that is overwritten in place changes no folder: that is noticed when it is decoded, and by doctor
 --data, which reads everything anew. Frames that were found broken are stamped themselves, so that repairing
@@ -15,7 +16,6 @@ import io
 import json
 import logging
 import os
-import zipfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -24,12 +24,14 @@ from pathlib import Path
 import numpy as np
 
 from chase_fast.data.readers.layout import Seen, Stamp, stamp
-from chase_fast.data.sequences import Problem
+from chase_fast.data.sequences import Problem, problem_of
+from chase_fast.data.share import Share
 from chase_fast.data.tables import TABLES, Table
 from chase_fast.errors import ChaseError
+from chase_fast.fields import load_arrays, load_object
 from chase_fast.files import cache_folder, user_path, write_atomic
 
-VERSION = 1  # counts changes of what readers find and of this file's format
+VERSION = 2  # counts changes of what readers find and of this file's format
 FRESH_S = 2.0  # a file younger than this may change again within its time stamp's resolution: not kept
 _THREADS = 8
 _CHUNK = 1000
@@ -40,19 +42,22 @@ _said: set[str] = set()
 
 @dataclass(frozen=True)
 class Found:
-    """All that reading a dataset gives."""
+    """All that reading a dataset gives; see `sources.Source`."""
 
     table: Table
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
+    decisions: tuple[str, ...] = ()
 
 
-def index_file(kind: str, path: str, split: str | None) -> Path:
+def index_file(kind: str, path: str, split: str | None, share: Share | None = None) -> Path:
     """Where the index of a dataset lies."""
     root = os.path.abspath(user_path(path))
     if split and os.path.isfile(user_path(split)):
         split = os.path.abspath(user_path(split))
-    digest = hashlib.sha256(json.dumps([VERSION, kind, root, split]).encode()).hexdigest()
+    digest = hashlib.sha256(
+        json.dumps([VERSION, kind, root, split, share and str(share)]).encode()
+    ).hexdigest()
     return cache_folder() / "index" / f"{kind}-{digest[:24]}.npz"
 
 
@@ -72,20 +77,20 @@ def _unchanged(stamps: Mapping[str, Stamp]) -> bool:
 def load(file: Path) -> Found | None:
     """What was kept, if it is whole and nothing has changed since; never raises."""
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = dict(archive)
-        about = json.loads(arrays.pop("index").tobytes().decode())
-        times = arrays.pop("stamps")
-        stamps = {name: (int(t), int(s)) for name, (t, s) in zip(about["seen"], times, strict=True)}
-        table = TABLES[about["table"]].from_arrays(arrays)
-        problems = tuple(Problem(**p) for p in about["problems"])
-        found = Found(table, problems, tuple(about["notes"]))
+        arrays = load_arrays(file, {"index": "u", "stamps": "i"})
+        about = load_object(arrays["index"].tobytes(), str(file))
+        seen, times = about.texts("seen"), arrays["stamps"]
+        if times.shape != (len(seen), 2):
+            raise ChaseError(f"{file} is damaged (its stamps)")
+        table = TABLES[about.choice("table", TABLES)].from_arrays(arrays, str(file))
+        problems = tuple(map(problem_of, about.many("problems")))
+        found = Found(table, problems, tuple(about.texts("notes")), tuple(about.texts("decisions")))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as e:
-        _say_once(file, f"the index {file} cannot be used ({type(e).__name__}): the dataset is read again")
+    except ChaseError as e:
+        _say_once(file, f"the index of a dataset cannot be used, it is read again: {e}")
         return None
-    return found if _unchanged(stamps) else None
+    return found if _unchanged(dict(zip(seen, map(tuple, times.tolist())))) else None
 
 
 def save(file: Path, found: Found, seen: Seen, started: float) -> None:
@@ -106,6 +111,7 @@ def save(file: Path, found: Found, seen: Seen, started: float) -> None:
         "seen": list(stamps),
         "problems": [asdict(p) for p in found.problems],
         "notes": found.notes,
+        "decisions": found.decisions,
     }
     buffer = io.BytesIO()
     np.savez(

@@ -1,35 +1,37 @@
 """Packed datasets, `packed:DIR`: the parts of frames that crops can show, as `data.pack` wrote them.
 
-DIR holds pack.json (source, limits, format), shard-00000.bin, ... (the pixels of the levels, one after the
-other) and index.npz, which is written last: a folder without it is incomplete. A level is raw RGB uint8,
-memory-mapped, or one JPEG. What the levels are: `reach`.
+DIR holds pack.json (source, limits, format), shard-00000.bin, ... (the pixels of the levels, one after
+the other), SHA256SUMS (the checksums of all of them, for `sha256sum -c` too) and index.npz, which is
+written last: a folder without it is incomplete. A level is raw RGB uint8, memory-mapped, or one JPEG.
+What the levels are: `reach`.
 """
 
 import functools
 import hashlib
-import json
 import math
 import mmap
 import os
-import zipfile
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from chase_fast.data.annotations import has_pixel
 from chase_fast.data.decode import BrokenImage, decode
 from chase_fast.data.reach import Limits
 from chase_fast.data.readers.layout import lines
 from chase_fast.data.sequences import BrokenFrame, Problem
+from chase_fast.data.share import Share
 from chase_fast.errors import ChaseError
+from chase_fast.fields import Fields, load_arrays, load_object, read_object
 from chase_fast.files import user_path
 from chase_fast.kernels._jpeg import jpeg_part, jpeg_size
 from chase_fast.kernels.crop import Window
 
 FORMAT = 1
-ABOUT, INDEX = "pack.json", "index.npz"
+ABOUT, INDEX, SUMS = "pack.json", "index.npz", "SHA256SUMS"
+FORMATS = ("raw", "jpeg")
 _SHARD = "shard-%05d.bin"
 _BLOCK = 2**22
 _OPEN = 256  # shards mapped at a time, per process
@@ -170,20 +172,76 @@ class PackedSequences(Many[PackedSequence]):
     """All sequences of a packed dataset, those without a stored frame too.
 
     Args:
-        folder: DIR. about: pack.json. arrays: index.npz. chosen: numbers of the sequences, default all.
+        folder: DIR. about: pack.json. arrays: index.npz.
+
+    Raises:
+        ChaseError: the arrays do not fit together.
     """
 
-    def __init__(
-        self, folder: str, about: dict[str, Any], arrays: dict[str, np.ndarray], chosen: np.ndarray | None
-    ):
-        self.folder, self.about = folder, about
-        texts = json.loads(arrays["texts"].tobytes())
-        self.names, self._folders = texts["names"], texts["folders"]
+    def __init__(self, folder: str, about: Fields, arrays: dict[str, np.ndarray]):
+        where = str(Path(folder) / INDEX)
+        self.folder, self.form = folder, about.choice("format", FORMATS)
+        self.source, self.video = about.text("source"), about.flag("video")
+        self._about = about
+        texts = load_object(arrays["texts"].tobytes(), where)
+        self.names, self._folders = texts.texts("names"), texts.texts("folders")
         self._ends, self.boxes, self.visible = arrays["ends"], arrays["boxes"], arrays["visible"]
-        self.entries = arrays["entries"].view(ENTRY).reshape(-1)
+        self.shard_bytes, self.shard_digests = arrays["shard_bytes"], texts.texts("shard_digests")
+        entries = arrays["entries"]
+        if entries.ndim != 1 or entries.nbytes % ENTRY.itemsize:
+            raise ChaseError(f"{where} is damaged (its entries)")
+        self.entries = entries.view(ENTRY)
         self._flat = np.ascontiguousarray(self.entries["flat"])
-        self.shard_bytes, self.shard_digests = arrays["shard_bytes"], texts["shard_digests"]
-        self._chosen = np.arange(len(self.names)) if chosen is None else chosen
+        self._check_fit(where)
+        self._chosen = np.arange(len(self.names))
+        self.has_sums = False
+        self.decisions = self._leave_out_empty_boxes()
+
+    def _check_fit(self, where: str) -> None:
+        count, total = len(self.names), int(self._ends[-1]) if self._ends.size else 0
+        lengths, shards = np.diff(self._ends, prepend=0), self.entries["shard"]
+        fits = (
+            self._ends.shape == (count,)
+            and bool((lengths >= 0).all())
+            and self.boxes.shape == (total, 4)
+            and self.visible.shape == (total,)
+            and len(self._folders) in (min(count, 1), count)
+            and self.shard_bytes.shape == (len(self.shard_digests),)
+            and bool((np.diff(self._flat) > 0).all())
+            and (not self._flat.size or (self._flat[0] >= 0 and self._flat[-1] < total))
+            and bool(((shards >= 0) & (shards < len(self.shard_bytes))).all())
+            and all(bool(self._in_shard(name).all()) for name in ("near", "far"))
+        )
+        if not fits:
+            raise ChaseError(f"{where} is damaged (its parts do not fit together)")
+
+    def _in_shard(self, name: str) -> np.ndarray:
+        """Levels [E] that are stored lie in their shard, and hold as many bytes as their pixels."""
+        level = self.entries[name]
+        start, size = level["start"], level["bytes"]
+        good = (start >= 0) & (size >= 0) & (start <= self.shard_bytes[self.entries["shard"]] - size)
+        if self.form == "raw":
+            good &= (size == 0) | (size == 3 * level["hw"].astype(np.int64).prod(1))
+        return good & (level["hw"] >= 0).all(1)
+
+    def _leave_out_empty_boxes(self) -> tuple[str, ...]:
+        """Frames whose box has no pixel in them are not visible; older versions stored them."""
+        height, width = self.entries["hw"].T
+        empty = self._flat[~has_pixel(self.boxes[self._flat].astype(np.float64), width, height)]
+        if not len(empty):
+            return ()
+        self.visible = self.visible.copy()
+        self.visible[empty] = False
+        return (f"boxes without a pixel in their frame count as not visible ({len(empty)})",)
+
+    def choose(self, split: str | None, share: Share | None, spec: str) -> None:
+        """Keeps the sequences of a list file, and a share of them; of still images, all objects of an image."""
+        if split:
+            self._chosen = _choose(self.names, split, Path(self.folder), spec)
+        if share:
+            owner = [self.names[k] if self.video else self.names[k].rpartition("#")[0] for k in self._chosen]
+            kept = set(share.of(list(dict.fromkeys(owner)), spec, "sequences" if self.video else "images"))
+            self._chosen = np.array([k for k, name in zip(self._chosen, owner) if name in kept])
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -201,11 +259,7 @@ class PackedSequences(Many[PackedSequence]):
     @property
     def size(self) -> str:
         """`12 sequences, 3400 frames packed as raw`."""
-        return f"{len(self)} sequences, {len(self.entries)} frames packed as {self.about['format']}"
-
-    @property
-    def video(self) -> bool:
-        return self.about["video"]
+        return f"{len(self)} sequences, {len(self.entries)} frames packed as {self.form}"
 
     def folders(self) -> list[str]:
         """What the sequences were packed from: the folder of each, once."""
@@ -217,48 +271,82 @@ class PackedSequences(Many[PackedSequence]):
         at = int(np.searchsorted(self._flat, flat))
         if at == len(self._flat) or self._flat[at] != flat:
             raise BrokenFrame(Problem(place.sequence, "is not packed", place.frame, self.folder))
-        return PackedFrame(self.folder, self.about["format"], self.entries[at], whole, place)
+        return PackedFrame(self.folder, self.form, self.entries[at], whole, place)
 
     def damage(self, number: int) -> Problem | None:
         """What is wrong with a shard: it is read and its checksum compared."""
-        file, digest = shard_file(self.folder, number), hashlib.sha256()
+        file = shard_file(self.folder, number)
         try:
-            with open(file, "rb") as f:
-                while block := f.read(_BLOCK):
-                    digest.update(block)
+            digest = digest_of(file)
         except OSError as e:
             return Problem(file.name, f"cannot be read: {e.strerror or e}", file=str(file))
-        if digest.hexdigest() == self.shard_digests[number]:
+        if digest == self.shard_digests[number]:
             return None
         return Problem(file.name, "its checksum is not that of the packed data", file=str(file))
 
     def check(self, wanted: Limits) -> None:
         """Raises ChaseError if crops of these limits can show more than is stored."""
-        held = self.about["limits"]
+        fields = self._about.inner("limits")
+        held = {name: fields.number(name) for name in vars(wanted)}
         for name, value in vars(wanted).items():
             if value > held[name] + 1e-9:
                 limits = {k: max(v, held[k]) for k, v in vars(wanted).items()}
                 flags = " ".join(f"--{k.replace('_', '-')} {v:g}" for k, v in limits.items())
                 raise ChaseError(
                     f"packed:{self.folder} holds crops of {name} up to {held[name]:g}, this run asks for"
-                    f" {value:g}; pack again: python -m chase_fast.data.pack {self.about['source']}"
+                    f" {value:g}; pack again: python -m chase_fast.data.pack {self.source}"
                     f" --out NEW_DIR {flags}"
                 )
 
 
-def read_about(folder: Path, spec: str) -> dict[str, Any]:
-    """pack.json; raises ChaseError where it is missing or of another version."""
+def read_about(folder: Path, spec: str) -> Fields:
+    """pack.json; raises ChaseError where it is missing, damaged or of another version."""
     file = folder / ABOUT
     try:
-        about = json.loads(file.read_text("utf-8"))
+        about = read_object(file)
+        if about.get("format_version") != FORMAT:
+            raise ChaseError(f"{file} is of another version of this program")
+        for take, field in ((about.text, "source"), (about.text, "command"), (about.flag, "video")):
+            take(field)
+        about.choice("format", FORMATS)
+        sums = read_sums(folder)
+        if sums and digest_of(file) != sums[ABOUT]:
+            raise ChaseError(f"{file} is damaged (its checksum)")
     except FileNotFoundError:
         what = "there is no folder" if not folder.is_dir() else f"no {ABOUT} in"
         raise ChaseError(f"{spec}: {what} {folder}; data.pack makes packed datasets") from None
-    except (OSError, ValueError) as e:
-        raise ChaseError(f"{spec}: {file} cannot be read: {e}") from None
-    if not isinstance(about, dict) or about.get("format_version") != FORMAT:
-        raise ChaseError(f"{spec}: {file} is of another version of this program: pack it again")
+    except ChaseError as e:
+        raise ChaseError(f"{spec}: {e}; pack again into a new folder") from None
     return about
+
+
+def read_sums(folder: Path) -> dict[str, str]:
+    """File name -> SHA-256 of the packed files; empty for a dataset packed before there were such sums.
+
+    Raises:
+        ChaseError: the file of the sums is damaged.
+    """
+    file = folder / SUMS
+    try:
+        rows = [line.split() for line in file.read_text("utf-8", errors="replace").splitlines()]
+    except FileNotFoundError:
+        return {}
+    except OSError as e:
+        raise ChaseError(f"{file} cannot be read: {e.strerror or e}") from None
+    if any(len(row) != 2 or len(row[0]) != 64 for row in rows) or {ABOUT, INDEX} - {
+        row[-1] for row in rows if row
+    }:
+        raise ChaseError(f"{file} is damaged (it is no list of checksums)")
+    return {name: digest for digest, name in rows}
+
+
+def digest_of(file: Path) -> str:
+    """SHA-256; raises OSError."""
+    digest = hashlib.sha256()
+    with open(file, "rb") as f:
+        while block := f.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _choose(names: list[str], split: str, folder: Path, spec: str) -> np.ndarray:
@@ -275,30 +363,34 @@ def _choose(names: list[str], split: str, folder: Path, spec: str) -> np.ndarray
     return np.array([number[name] for name in wanted])
 
 
-def open_packed(path: str, split: str | None, spec: str) -> PackedSequences:
-    """Opens DIR; compares the sizes of its shards, reads no pixel.
+def open_packed(path: str, split: str | None, spec: str, share: Share | None = None) -> PackedSequences:
+    """Opens DIR; compares the sizes of its shards and the checksums of its index, reads no pixel.
 
     Raises:
         ChaseError: DIR is missing, incomplete, damaged or of another version.
     """
     folder = user_path(path).absolute()
     about = read_about(folder, spec)
-    again = f"finish it with the same command: {about['command']}"
+    again = f"finish it with the same command: {about.text('command')}"
+    kinds = {"texts": "u", "ends": "i", "boxes": "f", "visible": "b", "entries": "u", "shard_bytes": "i"}
     try:
-        with np.load(folder / INDEX, allow_pickle=False) as archive:
-            found = PackedSequences(str(folder), about, dict(archive), None)
+        arrays = load_arrays(folder / INDEX, kinds)
+        sums = read_sums(folder)
+        if sums and digest_of(folder / INDEX) != sums[INDEX]:
+            raise ChaseError(f"{folder / INDEX} is damaged (its checksum)")
+        found = PackedSequences(str(folder), about, arrays)
+        found.has_sums = bool(sums)
     except FileNotFoundError:
         raise ChaseError(f"{spec}: {folder} is incomplete, packing was stopped; {again}") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
-        raise ChaseError(
-            f"{spec}: {folder / INDEX} is damaged ({type(e).__name__}); remove it and {again}"
-        ) from None
+    except OSError as e:
+        raise ChaseError(f"{spec}: {folder} cannot be read: {e.strerror or e}") from None
+    except ChaseError as e:
+        raise ChaseError(f"{spec}: {e}; remove {INDEX} and {again}") from None
     for number, size in enumerate(found.shard_bytes.tolist()):
         file = shard_file(folder, number)
         there = os.path.getsize(file) if file.exists() else None
         if there != size:
             what = "is missing" if there is None else f"has {there} bytes, packed were {size}"
             raise ChaseError(f"{spec}: {file} {what}; {again}")
-    if split:
-        found._chosen = _choose(found.names, split, folder, spec)
+    found.choose(split, share, spec)
     return found

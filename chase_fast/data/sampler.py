@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import torch
 
+from chase_fast.data.annotations import has_pixel
 from chase_fast.data.boxes import jitter_box
 from chase_fast.data.decode import Picture
 from chase_fast.data.labels import gaussian_density, gaussian_label, normalise_density
@@ -141,6 +142,10 @@ def choose_frames(
     return np.concatenate([[base], others, rng.choice(after, n_test)]).astype(int)
 
 
+class _EmptyBox(Exception):
+    """A box without a pixel in its frame, of a video whose frames change their size."""
+
+
 class SampleSet:
     """`size` samples per epoch drawn from sources; `sample(epoch, index)` makes one.
 
@@ -166,6 +171,7 @@ class SampleSet:
         self.sources, self.recipe, self.augment = list(sources), recipe, augment
         self.seed, self.size = seed, size
         self._left_out: set[Problem] = set()
+        self._said: set[str] = set()
         weights = np.array([s.weight for s in self.sources])
         self._probability = weights / weights.sum()
         for source in self.sources:
@@ -206,6 +212,13 @@ class SampleSet:
                 if e.problem not in self._left_out:
                     self._left_out.add(e.problem)
                     log.warning("left out: %s", e.problem)
+            except _EmptyBox:
+                if source.spec not in self._said:
+                    self._said.add(source.spec)
+                    log.warning(
+                        "%s: boxes without a pixel in their frame are left out; run doctor --data",
+                        source.spec,
+                    )
         raise ChaseError(f"no decodable sample in {MAX_REDRAWS} draws; run doctor --data {source.spec}")
 
     def _draw(self, rng: np.random.Generator) -> tuple[Source, Sequence, np.ndarray]:
@@ -230,6 +243,8 @@ class SampleSet:
         recipe, n_train = self.recipe, self.recipe.train_frames
         grey = rng.random() < recipe.grey_probability and self.augment
         pictures = {i: sequence.picture(i, windows) for i, windows in Counter(frames.tolist()).items()}
+        if not all(has_pixel(sequence.boxes[i : i + 1], *p.shape[1::-1])[0] for i, p in pictures.items()):
+            raise _EmptyBox
         if images is None:
             images = np.empty((len(frames), recipe.size, recipe.size, 3), np.float32)
         boxes = np.empty((len(frames), 4))

@@ -9,8 +9,12 @@ from typing import Protocol
 import numpy as np
 
 from chase_fast.data.decode import BrokenImage, Picture, read_bytes, read_frame
+from chase_fast.data.first_look import first_levels
 from chase_fast.data.frames import missing_number
+from chase_fast.data.notes import Note
+from chase_fast.data.pixels import Levels
 from chase_fast.errors import ChaseError
+from chase_fast.fields import Fields
 from chase_fast.kernels.crop import Window
 
 
@@ -46,6 +50,13 @@ class Problem:
         return f"sequence {self.sequence}{frame}{file}: {self.what}"
 
 
+def problem_of(fields: Fields) -> Problem:
+    """A Problem that was kept as JSON; raises ChaseError."""
+    frame = None if fields.get("frame") is None else fields.integer("frame")
+    file = None if fields.get("file") is None else fields.text("file")
+    return Problem(fields.text("sequence"), fields.text("what"), frame, file)
+
+
 class BrokenFrame(ChaseError):
     """A frame that cannot be decoded; its one argument is the Problem."""
 
@@ -59,16 +70,31 @@ class BrokenFrame(ChaseError):
 
 @dataclass(frozen=True)
 class FileSequence:
-    """A sequence of image files; `files` [T] are names in `folder`."""
+    """A sequence of image files; `files` [T] are names in `folder`.
+
+    outside: [T] bool, boxes that are annotated and have no pixel in their frame, None if there are none;
+    such frames are not visible. notes: how the files were chosen.
+    """
 
     name: str
     folder: str
     files: Many[str]
     boxes: np.ndarray
     visible: np.ndarray
+    outside: np.ndarray | None = None
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def annotated(self) -> np.ndarray:
+        """[T] bool: what the annotation calls visible, whether or not it is in the frame."""
+        return self.visible if self.outside is None else self.visible | self.outside
 
     def path(self, index: int) -> str:
         return os.path.join(self.folder, self.files[index])
+
+    def levels(self) -> Levels | None:
+        """Grey levels of its frames; see `first_levels`."""
+        return first_levels([self.path(i) for i in range(min(len(self.files), 8))])
 
     def showing(self, visible: np.ndarray) -> "FileSequence":
         """The same sequence with another `visible` [T] bool."""
@@ -81,7 +107,7 @@ class FileSequence:
             BrokenFrame: the file is missing or broken.
         """
         try:
-            return read_frame(self.path(index))
+            return read_frame(self.path(index), self.levels)
         except BrokenImage as e:
             raise self.broken(index, e) from None
 
@@ -103,7 +129,7 @@ class FilePicture(Picture):
 
     def __init__(self, sequence: FileSequence, index: int):
         self._sequence, self._index = sequence, index
-        super().__init__(read_bytes(sequence.path(index)))
+        super().__init__(read_bytes(sequence.path(index)), sequence.levels)
 
     def part(self, window: Window) -> tuple[np.ndarray, tuple[int, int, int, int]]:
         try:

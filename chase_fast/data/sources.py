@@ -1,7 +1,7 @@
-"""Dataset names on the command line, `kind:path[:split][*weight]`, opened as sources of sequences.
+"""Dataset names on the command line, `kind:path[:split][:A-B%][*weight]`, opened as sources of sequences.
 
-Opening is cheap: annotations are parsed and frames counted, or taken from the index of an earlier reading; no
-frame is decoded. `doctor.check` decodes them all.
+Opening is cheap: annotations are parsed, frames counted and the header of each first one read, or all
+that is taken from the index of an earlier reading; no frame is decoded. `doctor.check` decodes them all.
 """
 
 import math
@@ -18,13 +18,16 @@ from rich.console import Console
 from rich.progress import Progress
 
 from chase_fast.data import index
-from chase_fast.data.annotations import has_size
+from chase_fast.data.annotations import has_pixel, has_size
 from chase_fast.data.decode import probe
+from chase_fast.data.first_look import look
 from chase_fast.data.index import Found
+from chase_fast.data.notes import Note, summed
 from chase_fast.data.packed import PackedSequences, open_packed
 from chase_fast.data.readers import VIDEO, coco
 from chase_fast.data.readers.layout import Seen
 from chase_fast.data.sequences import FileSequence, Problem, Sequence
+from chase_fast.data.share import Share
 from chase_fast.data.synthetic import SyntheticSequences
 from chase_fast.data.tables import StillTable, VideoTable
 from chase_fast.errors import ChaseError
@@ -41,6 +44,7 @@ KINDS = {
 THREADS = 8
 # opening every file of a larger set takes minutes on a slow disk; doctor --data does it on request
 PROBE_LIMIT = 20_000
+_FIRST = 8  # frames of which one must have a header
 _BAR_FROM = 500  # sequences: fewer are read before a bar is seen
 
 
@@ -53,6 +57,7 @@ class Spec:
     path: str | None
     split: str | None
     weight: float
+    share: Share | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class Source:
     """A dataset: `sequences` (indexable; synthetic ones are made on demand) and the weight it is drawn with.
 
     `video` is False for a set of still images, whose one frame stands for all frames of a sample.
+    `decisions` are those that a user should see at once, `notes` what only `doctor` says.
     """
 
     spec: str
@@ -70,6 +76,7 @@ class Source:
     problems: tuple[Problem, ...] = field(default=(), repr=False)
     skip_bad: bool = False
     notes: tuple[str, ...] = field(default=(), repr=False)
+    decisions: tuple[str, ...] = field(default=(), repr=False)
 
     def keys(self) -> list[str]:
         """What tells the sequences from those of other sources: their folders, or a synthetic set's name."""
@@ -78,7 +85,7 @@ class Source:
         return [self.spec.split("*")[0]]
 
     def summary(self) -> str:
-        """One line: size, and what was left out."""
+        """One line: size, what was left out, and what was decided."""
         if self.kind == "synthetic":
             return f"{self.spec}: {len(self.sequences)} synthetic sequences"
         text = f"{self.spec}: {self.sequences.size}"
@@ -87,14 +94,15 @@ class Source:
         elif self.problems:
             sequences = sum(p.frame is None for p in self.problems)
             text += f"; left out {sequences} sequences and {len(self.problems) - sequences} frames"
-        return text
+        return "; ".join([text, *self.decisions])
 
 
 def parse_spec(text: str) -> Spec:
-    """`kind:path[:split][*weight]` -> Spec.
+    """`kind:path[:split][:A-B%][*weight]` -> Spec.
 
     Raises:
-        ChaseError: unknown kind, a missing path, too many colons or a weight that is no positive number.
+        ChaseError: unknown kind, a missing path, too many colons, a share that is none or a weight that is no
+            positive number.
     """
     name, weight = text.strip(), 1.0
     if match := re.fullmatch(r"(.*)\*([^*:/]*)", name):
@@ -108,7 +116,12 @@ def parse_spec(text: str) -> Spec:
     kind, *parts = name.split(":")
     if kind not in KINDS:
         raise ChaseError(f"{text}: unknown dataset kind {kind!r}; known are {'; '.join(KINDS.values())}")
+    share = Share.parse(parts[-1], text) if parts else None
+    if share:
+        parts.pop()
     if kind == "synthetic":
+        if share:
+            raise ChaseError(f"{text}: synthetic video has no end to be shared; every NAME is another set")
         if len(parts) > 1:
             raise ChaseError(f"{text}: synthetic takes at most a name: synthetic[:NAME]")
         return Spec(text, kind, None, (parts[0] if parts else "") or "train", weight)
@@ -118,7 +131,7 @@ def parse_spec(text: str) -> Spec:
         raise ChaseError(
             f"{text}: more than kind:path:split; a path with ':' in it cannot be named, link to it"
         )
-    return Spec(text, kind, parts[0], (parts[1] if len(parts) > 1 else "") or None, weight)
+    return Spec(text, kind, parts[0], (parts[1] if len(parts) > 1 else "") or None, weight, share)
 
 
 def _parallel(function: Callable[[Any], Any], items: Many[Any], what: str) -> list[Any]:
@@ -140,6 +153,30 @@ def _probe(sequence: FileSequence) -> tuple[FileSequence, list[Problem]]:
     return (sequence.showing(visible) if problems else sequence), problems
 
 
+def _compared(sequence: FileSequence, seen: Seen) -> FileSequence:
+    """Boxes without a pixel in their frame become invisible; notes say how many, and of frames of many bits.
+
+    The frame's size is that of the first frame, and for boxes outside of it that of their own.
+    """
+    seen.add(sequence.path(0))
+    size = next(filter(None, (look(sequence.path(i)) for i in range(min(len(sequence.files), _FIRST)))), None)
+    if size is None:  # said when they are decoded
+        return sequence
+    notes = list(sequence.notes)
+    if size.deep:
+        notes.append(Note("frames of more than 8 bits: grey levels of the first one", f"{sequence.levels()}"))
+    outside = sequence.visible & ~has_pixel(sequence.boxes, size.width, size.height)
+    for i in np.flatnonzero(outside).tolist():
+        own = look(sequence.path(i))
+        outside[i] = own is None or not has_pixel(sequence.boxes[i : i + 1], own.width, own.height)[0]
+    if outside.any():
+        count = f"{np.count_nonzero(outside)} of {len(outside)}"
+        notes.append(
+            Note("boxes without a pixel in their frame count as not visible, see doctor --data", count)
+        )
+    return replace(sequence, visible=sequence.visible & ~outside, outside=outside, notes=tuple(notes))
+
+
 def _sizeless(table: VideoTable) -> list[str]:
     """A note on boxes that are numbers but have no size."""
     flat = np.flatnonzero(~has_size(table.boxes) & ~np.isnan(table.boxes).any(1))
@@ -156,6 +193,8 @@ def _read_videos(spec: Spec, seen: Seen) -> Found:
     folders = layout.find(spec.path, spec.split, spec.text, seen)
     if not folders:
         raise ChaseError(f"{spec.text}: no sequence folders found; the dataset or its list is empty")
+    if spec.share:
+        folders = spec.share.of(folders, spec.text)
     read = _parallel(lambda folder: layout.read(folder, seen), folders, "reading")
     problems = [p for _, found in read for p in found]
     sequences = [s for s, _ in read if s is not None]
@@ -163,19 +202,21 @@ def _read_videos(spec: Spec, seen: Seen) -> Found:
         probed = _parallel(_probe, sequences, "looking at files")
         sequences = [s for s, _ in probed]
         problems += [p for _, found in probed for p in found]
+    sequences = _parallel(lambda s: _compared(s, seen), sequences, "looking at first frames")
     table = VideoTable.of(sequences)
-    return Found(table, tuple(problems), tuple(_sizeless(table)))
+    decisions = summed((s.name, note) for s in sequences for note in s.notes)
+    return Found(table, tuple(problems), tuple(_sizeless(table)), tuple(decisions))
 
 
 def _read_stills(spec: Spec, seen: Seen) -> Found:
-    table, problems, notes = coco.read(spec.path, spec.split, spec.text, seen)
+    table, problems, notes, decisions = coco.read(spec.path, spec.split, spec.text, seen, spec.share)
     images = table.images()
     if len(images) <= PROBE_LIMIT:
         probed = _parallel(_probe, images, "looking at files")
         broken = [replace(p, frame=None) for _, found in probed for p in found]
         table = table.without({p.sequence for p in broken})
         problems += broken
-    return Found(table, tuple(problems), tuple(notes))
+    return Found(table, tuple(problems), tuple(notes), tuple(decisions))
 
 
 def read_source(spec: Spec, skip_bad: bool = False, anew: bool = False) -> Source:
@@ -190,9 +231,11 @@ def read_source(spec: Spec, skip_bad: bool = False, anew: bool = False) -> Sourc
     if spec.kind == "synthetic":
         return Source(spec.text, spec.kind, spec.weight, SyntheticSequences(spec.split))
     if spec.kind == "packed":
-        table = open_packed(spec.path, spec.split, spec.text)
-        return Source(spec.text, spec.kind, spec.weight, table, table.video, skip_bad=skip_bad)
-    file = index.index_file(spec.kind, spec.path, spec.split)
+        table = open_packed(spec.path, spec.split, spec.text, spec.share)
+        return Source(
+            spec.text, spec.kind, spec.weight, table, table.video, (), skip_bad, decisions=table.decisions
+        )
+    file = index.index_file(spec.kind, spec.path, spec.split, spec.share)
     found = None if anew else index.load(file)
     if found is None:
         started, seen = time.time(), Seen()
@@ -200,7 +243,15 @@ def read_source(spec: Spec, skip_bad: bool = False, anew: bool = False) -> Sourc
         index.save(file, found, seen, started)
     video = isinstance(found.table, VideoTable) and found.table.longest > 1
     return Source(
-        spec.text, spec.kind, spec.weight, found.table, video, found.problems, skip_bad, found.notes
+        spec.text,
+        spec.kind,
+        spec.weight,
+        found.table,
+        video,
+        found.problems,
+        skip_bad,
+        found.notes,
+        found.decisions,
     )
 
 
@@ -208,7 +259,7 @@ def open_sources(specs: str | Iterable[str], skip_bad: bool = False) -> list[Sou
     """Opens the datasets that training draws from.
 
     Args:
-        specs: one or several `kind:path[:split][*weight]`.
+        specs: one or several `kind:path[:split][:A-B%][*weight]`.
         skip_bad: leave out unusable sequences and frames (Source.summary() counts them) instead of raising.
 
     Raises:

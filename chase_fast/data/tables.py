@@ -12,6 +12,8 @@ import numpy as np
 
 from chase_fast.data.frames import Numbered
 from chase_fast.data.sequences import FileSequence
+from chase_fast.errors import ChaseError
+from chase_fast.fields import load_json
 
 _SHOWN = np.ones(1, bool)
 
@@ -21,8 +23,24 @@ def _text(value: Any) -> np.ndarray:
     return np.frombuffer(json.dumps(value).encode(), np.uint8)
 
 
-def _data(array: np.ndarray) -> Any:
-    return json.loads(array.tobytes().decode())
+def _data(array: np.ndarray, where: str) -> Any:
+    return load_json(array.tobytes(), where)
+
+
+def _check(good: bool, where: str) -> None:
+    if not good:
+        raise ChaseError(f"{where} is damaged (its parts do not fit together)")
+
+
+def _texts(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(v, str) for v in values)
+
+
+def _arrays(arrays: dict[str, np.ndarray], kinds: dict[str, tuple[str, int]], where: str) -> list[np.ndarray]:
+    """The arrays of these names; kinds: name -> dtype kinds and number of dimensions."""
+    for name, (kind, dimensions) in kinds.items():
+        _check(name in arrays and arrays[name].dtype.kind in kind and arrays[name].ndim == dimensions, where)
+    return [arrays[name] for name in kinds]
 
 
 def compact(boxes: np.ndarray) -> np.ndarray:
@@ -37,15 +55,21 @@ class VideoTable(Many[FileSequence]):
     Args:
         about: per video its name, its folder and its frames: [pattern, first number] or the list of names.
         ends: [N] int64, where the frames of each video end.
-        boxes: [sum T, 4] xywh; visible: [sum T] bool.
+        boxes: [sum T, 4] xywh; visible, outside: [sum T] bool, see `FileSequence`.
     """
 
     kind = "video"
 
     def __init__(
-        self, about: list[tuple[str, str, list]], ends: np.ndarray, boxes: np.ndarray, visible: np.ndarray
+        self,
+        about: list[tuple[str, str, list]],
+        ends: np.ndarray,
+        boxes: np.ndarray,
+        visible: np.ndarray,
+        outside: np.ndarray,
     ):
-        self._about, self._ends, self.boxes, self.visible = about, ends, boxes, visible
+        self._about, self._ends, self.boxes = about, ends, boxes
+        self.visible, self._outside = visible, outside
 
     @classmethod
     def of(cls, sequences: Iterable[FileSequence]) -> "VideoTable":
@@ -61,9 +85,9 @@ class VideoTable(Many[FileSequence]):
         empty = [np.empty((0, 4))]
         boxes = np.concatenate([s.boxes for s in sequences] or empty)
         visible = np.concatenate([s.visible for s in sequences] or [np.empty(0, bool)])
-        return cls(
-            about, np.cumsum([len(s.visible) for s in sequences], dtype=np.int64), compact(boxes), visible
-        )
+        outside = np.concatenate([s.annotated & ~s.visible for s in sequences] or [np.empty(0, bool)])
+        ends = np.cumsum([len(s.visible) for s in sequences], dtype=np.int64)
+        return cls(about, ends, compact(boxes), visible, outside)
 
     def __len__(self) -> int:
         return len(self._about)
@@ -77,7 +101,7 @@ class VideoTable(Many[FileSequence]):
         if len(files) == 2 and isinstance(files[1], int):
             files = Numbered(files[0], files[1], end - start)
         boxes = self.boxes[start:end].astype(np.float64, copy=False)
-        return FileSequence(name, folder, files, boxes, self.visible[start:end])
+        return FileSequence(name, folder, files, boxes, self.visible[start:end], self._outside[start:end])
 
     @property
     def size(self) -> str:
@@ -106,12 +130,37 @@ class VideoTable(Many[FileSequence]):
         return self
 
     def arrays(self) -> dict[str, np.ndarray]:
-        return {"about": _text(self._about), "ends": self._ends, "boxes": self.boxes, "visible": self.visible}
+        return {
+            "boxes": self.boxes,
+            "visible": self.visible,
+            "outside": self._outside,
+            "ends": self._ends,
+            "about": _text(self._about),
+        }
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "VideoTable":
-        names = "ends", "boxes", "visible"
-        return cls([tuple(row) for row in _data(arrays["about"])], *(arrays[n] for n in names))
+    def from_arrays(cls, arrays: dict[str, np.ndarray], where: str = "the table") -> "VideoTable":
+        """What `arrays` gave. where: the file, for messages. Raises ChaseError for arrays that do not fit."""
+        kinds = {
+            "about": ("u", 1),
+            "ends": ("i", 1),
+            "boxes": ("f", 2),
+            "visible": ("b", 1),
+            "outside": ("b", 1),
+        }
+        about, ends, boxes, visible, outside = _arrays(arrays, kinds, where)
+        rows = _data(about, where)
+        lengths = np.diff(ends, prepend=0)
+        total = int(ends[-1]) if len(ends) else 0
+        _check(isinstance(rows, list) and len(rows) == len(ends) and bool((lengths >= 0).all()), where)
+        _check(boxes.shape == (total, 4) and visible.shape == outside.shape == (total,), where)
+        for row, length in zip(rows, lengths.tolist()):
+            _check(isinstance(row, list) and len(row) == 3 and _texts(row[:2]), where)
+            files = row[2]
+            _check(isinstance(files, list), where)
+            numbered = len(files) == 2 and isinstance(files[0], str) and type(files[1]) is int
+            _check(numbered or (_texts(files) and len(files) == length), where)
+        return cls([tuple(row) for row in rows], ends, boxes, visible, outside)
 
 
 class StillTable(Many[FileSequence]):
@@ -138,6 +187,10 @@ class StillTable(Many[FileSequence]):
         self._folder, self._files, self.sizes = folder, files, sizes
         self._image, self._ids, self._boxes = image, ids, compact(boxes)
         self.visible = np.ones(len(ids), bool)
+
+    def on_images(self) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes [A, 4] float64, and which image [A] of `images` each is on."""
+        return self._boxes.astype(np.float64), self._image
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -183,8 +236,18 @@ class StillTable(Many[FileSequence]):
         }
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "StillTable":
-        return cls(*_data(arrays["about"]), *(arrays[n] for n in ("sizes", "image", "ids", "boxes")))
+    def from_arrays(cls, arrays: dict[str, np.ndarray], where: str = "the table") -> "StillTable":
+        """What `arrays` gave. where: the file, for messages. Raises ChaseError for arrays that do not fit."""
+        kinds = {"about": ("u", 1), "sizes": ("i", 2), "image": ("i", 1), "ids": ("i", 1), "boxes": ("f", 2)}
+        about, sizes, image, ids, boxes = _arrays(arrays, kinds, where)
+        texts = _data(about, where)
+        _check(isinstance(texts, list) and len(texts) == 2 and _texts(texts[:1]) and _texts(texts[1]), where)
+        folder, files = texts
+        _check(
+            sizes.shape == (len(files), 2) and boxes.shape == (len(ids), 4) and len(image) == len(ids), where
+        )
+        _check(not len(image) or (image.min() >= 0 and image.max() < len(files)), where)
+        return cls(folder, files, sizes, image, ids, boxes)
 
 
 class Images(Many[FileSequence]):

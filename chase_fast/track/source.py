@@ -10,7 +10,7 @@ import numpy as np
 
 from chase_fast.data.decode import EXTENSIONS
 from chase_fast.errors import ChaseError
-from chase_fast.track.frames import to_rgb8
+from chase_fast.track.frames import Levels, to_rgb8
 from chase_fast.track.source_live import Newest
 from chase_fast.track.sources.base import Frame, Source
 from chase_fast.track.sources.folder import Folder
@@ -18,14 +18,14 @@ from chase_fast.track.sources.folder import Folder
 _SLACK = 0.01  # containers without an index announce a number of frames that may be off by so much, and by 2
 
 
-def from_bgr(image: np.ndarray) -> np.ndarray:
-    """A frame of OpenCV (BGR, BGRA or grey; see `to_rgb8` for types) -> RGB uint8 [H, W, 3].
+def from_bgr(image: np.ndarray, levels: Levels | None = None) -> np.ndarray:
+    """A frame of OpenCV (BGR, BGRA or grey; see `to_rgb8` for types and levels) -> RGB uint8 [H, W, 3].
 
     Raises:
         ChaseError: not an image.
     """
     image = np.asarray(image)
-    return to_rgb8(image[..., 2::-1] if image.ndim == 3 and image.shape[2] >= 3 else image)
+    return to_rgb8(image[..., 2::-1] if image.ndim == 3 and image.shape[2] >= 3 else image, levels)
 
 
 def open_source(text: str, start: int = 0, count: int | None = None) -> Source:

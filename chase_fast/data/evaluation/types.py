@@ -8,7 +8,11 @@ import numpy as np
 
 from chase_fast.data.annotations import read_boxes, read_flags
 from chase_fast.data.decode import BrokenImage, read_frame
-from chase_fast.data.frames import frame_number, list_frames, missing_number
+from chase_fast.data.first_look import first_levels
+from chase_fast.data.frame_files import Ambiguous, FrameFiles, find_frames
+from chase_fast.data.frames import frame_numbers, in_order, missing_number
+from chase_fast.data.notes import Note, summed
+from chase_fast.data.pixels import Levels
 from chase_fast.errors import ChaseError
 
 
@@ -26,6 +30,8 @@ class EvaluationSequence:
         attributes: challenges that the benchmark names -> whether this sequence has them; empty if unknown.
         scored: False for the test sets of servers, which annotate the first frame only.
         declared_size: (width, height) that the benchmark states, None if it states none.
+        levels: grey levels of frames of more than 8 bits; None: as its first frame has them.
+        notes: how its frames were chosen, where that is a choice.
     """
 
     name: str
@@ -36,6 +42,8 @@ class EvaluationSequence:
     attributes: Mapping[str, bool] = field(default_factory=dict, repr=False)
     scored: bool = True
     declared_size: tuple[int, int] | None = None
+    levels: Levels | None = None
+    notes: tuple[Note, ...] = field(default=(), repr=False)
 
     @property
     def first_box(self) -> np.ndarray:
@@ -49,7 +57,7 @@ class EvaluationSequence:
             ChaseError: the file is missing or broken; sequence, frame (from 1) and file are named.
         """
         try:
-            return read_frame(self.frames[index])
+            return read_frame(self.frames[index], self.levels or (lambda: first_levels(self.frames)))
         except BrokenImage as e:
             raise ChaseError(
                 f"sequence {self.name}, frame {index + 1} ({self.frames[index]}): cannot be decoded: {e};"
@@ -81,21 +89,39 @@ class EvaluationSet:
         frames = sum(len(s.frames) for s in self.sequences)
         text = f"{self.spec}: {len(self.sequences)} sequences, {frames} frames"
         hidden = len(self.sequences) - len(self.scored)
-        return text + (f"; {hidden} of them annotated on the first frame only" if hidden else "")
+        text += f"; {hidden} of them annotated on the first frame only" if hidden else ""
+        return "; ".join([text, *summed((s.name, note) for s in self.sequences for note in s.notes)])
 
 
 class Unusable(ValueError):
     """Why a sequence cannot be used; the text names the file."""
 
 
-def image_files(folder: Path) -> list[str]:
-    """Paths of the frames in a folder (or its subfolder img), in numerical order; raises Unusable."""
+class Frames(list[str]):
+    """Paths of the frames of a sequence, in order; notes: how they were chosen."""
+
+    notes: tuple[Note, ...] = ()
+
+    @classmethod
+    def of(cls, found: FrameFiles) -> "Frames":
+        frames = cls(str(found.folder / name) for name in found.names)
+        frames.notes = found.notes
+        return frames
+
+
+def image_files(folder: Path) -> Frames:
+    """The frames in a folder, or in its subfolder of the frames, in order; raises Unusable."""
     if not folder.is_dir():
         raise Unusable(f"there is no folder {folder}")
-    home, names = list_frames(folder)
-    if not names:
+    try:
+        found = find_frames(folder)
+    except OSError as e:
+        raise Unusable(f"{folder} cannot be read: {e.strerror}") from None
+    except Ambiguous as e:
+        raise Unusable(str(e)) from None
+    if not found.names:
         raise Unusable(f"no frames in {folder}")
-    return [str(home / name) for name in names]
+    return Frames.of(found)
 
 
 def annotation(path: Path) -> np.ndarray:
@@ -133,6 +159,7 @@ def make(name: str, frames: list[str], boxes: np.ndarray, source: Path, **more) 
     Raises:
         Unusable: other counts, or a first box that is unknown or has no size.
     """
+    more.setdefault("notes", getattr(frames, "notes", ()))
     first = boxes[0]
     if not (np.isfinite(first).all() and (first[2:] > 0).all()):
         raise Unusable(f"{source}: the first box {first.tolist()} has no size: no tracker can start from it")
@@ -140,15 +167,23 @@ def make(name: str, frames: list[str], boxes: np.ndarray, source: Path, **more) 
         boxes = np.concatenate([boxes, np.full((len(frames) - 1, 4), np.nan)])
         return EvaluationSequence(name, frames, boxes, scored=False, **more)
     if len(boxes) != len(frames):
-        gap = missing_number([Path(f).name for f in frames])
+        gap = missing_number(in_order([Path(f).name for f in frames]))
         hint = "" if gap is None else f"; frame number {gap} is missing"
         raise Unusable(f"{len(boxes)} boxes in {source} for {len(frames)} frames{hint}")
     return EvaluationSequence(name, frames, boxes, **more)
 
 
-def numbered(frames: list[str], first: int, last: int) -> list[str]:
+def numbered(frames: list[str], first: int, last: int) -> Frames:
     """The frames with the numbers first ... last in their names; raises Unusable naming a missing one."""
-    by_number = {frame_number(Path(f).name): f for f in frames}
+    home, names = Path(frames[0]).parent, [Path(f).name for f in frames]
+    numbers = frame_numbers(names)
+    if numbers is None:
+        raise Unusable(
+            f"frames {first} to {last} are wanted, but names as {names[0]} in {home} hold no frame number"
+        )
+    by_number = dict(zip(numbers, frames))
     if lost := [n for n in range(first, last + 1) if n not in by_number]:
-        raise Unusable(f"frame number {lost[0]} is missing in {Path(frames[0]).parent}")
-    return [by_number[n] for n in range(first, last + 1)]
+        raise Unusable(f"frame number {lost[0]} is missing in {home}")
+    chosen = Frames(by_number[n] for n in range(first, last + 1))
+    chosen.notes = getattr(frames, "notes", ())
+    return chosen

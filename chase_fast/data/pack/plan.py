@@ -87,7 +87,7 @@ def full_source(text: str) -> str:
     split = spec.split
     if split and os.path.isfile(user_path(split)):
         split = os.path.abspath(user_path(split))
-    return f"{spec.kind}:{path}" + (f":{split}" if split else "")
+    return ":".join(str(part) for part in (spec.kind, path, split, spec.share) if part)
 
 
 def open_source(options: Options) -> Source:

@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import os
-import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,8 +14,10 @@ from chase_fast.data.decode import simplejpeg
 from chase_fast.data.pack.plan import Options, Table
 from chase_fast.data.packed import ENTRY, shard_file
 from chase_fast.data.reach import Level, levels
-from chase_fast.data.sequences import BrokenFrame, Problem
+from chase_fast.data.sequences import BrokenFrame, problem_of
 from chase_fast.data.sources import Source
+from chase_fast.errors import ChaseError
+from chase_fast.fields import load_arrays, load_object
 from chase_fast.files import cannot_write, temporary, write_atomic
 
 KEPT = "finished shards are kept; free space and run the same command again"
@@ -61,12 +62,15 @@ def record_file(folder: Path, number: int) -> Path:
 
 def read_record(folder: Path, number: int) -> dict | None:
     """What is known of a finished shard: entries, bytes, digest, problems. None where it is not finished."""
+    file = record_file(folder, number)
     try:
-        with np.load(record_file(folder, number), allow_pickle=False) as archive:
-            record = json.loads(archive["about"].tobytes())
-            record["entries"] = archive["entries"].view(ENTRY).reshape(-1)
+        arrays = load_arrays(file, {"about": "u", "entries": "u"})
+        about = load_object(arrays["about"].tobytes(), str(file))
+        entries = arrays["entries"].view(ENTRY).reshape(-1)
+        record = {"bytes": about.integer("bytes"), "digest": about.text("digest"), "entries": entries}
+        record["problems"] = [problem_of(p) for p in about.many("problems")]
         there = shard_file(folder, number).stat().st_size
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, ChaseError):
         return None
     return record if there == record["bytes"] else None
 
@@ -121,7 +125,3 @@ def make_shard(folder: Path, number: int, frames: np.ndarray, source: Source, ta
         entries=(np.concatenate(entries) if entries else np.zeros(0, ENTRY)).view(np.uint8),
     )
     write_atomic(record_file(folder, number), buffer.getvalue(), KEPT)
-
-
-def problems_of(record: dict) -> list[Problem]:
-    return [Problem(**p) for p in record["problems"]]

@@ -1,5 +1,6 @@
 """Packing a whole source: estimate, shards made by processes, index. Killed at any moment, it continues."""
 
+import hashlib
 import io
 import json
 import math
@@ -8,7 +9,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -25,11 +26,10 @@ from chase_fast.data.pack.shard import (
     KEPT,
     make_shard,
     pack_frame,
-    problems_of,
     read_record,
     record_file,
 )
-from chase_fast.data.packed import ABOUT, FORMAT, INDEX, read_about, shard_file
+from chase_fast.data.packed import ABOUT, FORMAT, INDEX, SUMS, digest_of, read_about, shard_file
 from chase_fast.data.sequences import BrokenFrame, Problem
 from chase_fast.data.sources import Source
 from chase_fast.data.tables import compact
@@ -88,7 +88,7 @@ def locked(folder: Path):
         yield
 
 
-def compare(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
+def compare(folder: Path, wanted: dict[str, Any]) -> Mapping[str, Any] | None:
     """What pack.json of a folder holds that is to be continued, None for a new folder.
 
     Raises:
@@ -118,7 +118,7 @@ def compare(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def prepare(folder: Path, wanted: dict[str, Any], command: str, shard_frames: int) -> dict[str, Any]:
+def prepare(folder: Path, wanted: dict[str, Any], command: str, shard_frames: int) -> Mapping[str, Any]:
     """Makes the folder, or continues one of the same source and options; returns what pack.json holds.
 
     A folder that is continued keeps its `shard_frames`.
@@ -211,7 +211,7 @@ def make_all(
 
 
 def write_index(folder: Path, table: Table, shards: int) -> list[Problem]:
-    """index.npz from the records of all shards; returns the frames that were left out."""
+    """SHA256SUMS and index.npz from the records of all shards; returns the frames that were left out."""
     records = [read_record(folder, k) for k in range(shards)]
     entries = np.concatenate([r["entries"] for r in records])
     visible = np.zeros(len(table.stored), bool)
@@ -228,8 +228,12 @@ def write_index(folder: Path, table: Table, shards: int) -> list[Problem]:
         entries=entries.view(np.uint8),
         shard_bytes=np.array([r["bytes"] for r in records], np.int64),
     )
+    sums = {ABOUT: digest_of(folder / ABOUT), INDEX: hashlib.sha256(buffer.getvalue()).hexdigest()}
+    sums |= {shard_file(folder, k).name: record["digest"] for k, record in enumerate(records)}
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sums.items())
+    write_atomic(folder / SUMS, lines.encode(), KEPT)
     write_atomic(folder / INDEX, buffer.getvalue(), KEPT)
-    return [p for r in records for p in problems_of(r)]
+    return [p for r in records for p in r["problems"]]
 
 
 def pack(

@@ -1,18 +1,19 @@
 """COCO: ROOT/annotations/instances_SPLIT.json and ROOT/images/SPLIT/ or ROOT/SPLIT/, SPLIT = train2017,
 train2014, val2017, ...; the JSON says how the images are called."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from chase_fast.data.annotations import has_size
+from chase_fast.data.annotations import has_pixel, has_size
 from chase_fast.data.readers.layout import Seen, open_root, wrong_layout
 from chase_fast.data.sequences import Problem
+from chase_fast.data.share import Share
 from chase_fast.data.tables import StillTable
 from chase_fast.errors import ChaseError
+from chase_fast.fields import is_number, load_json, short
 
 
 def _without_masks(entry: dict[str, Any]) -> dict[str, Any]:
@@ -23,31 +24,28 @@ def _without_masks(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _load(file: Path, spec: str) -> tuple[list[dict], list[dict]]:
     """Images and annotations of the JSON; raises ChaseError saying what it lacks."""
+    where = f"{spec}: {file}"
     try:
-        data = json.loads(file.read_bytes(), object_hook=_without_masks)
+        data = load_json(file.read_bytes(), where, object_hook=_without_masks)
     except OSError as e:
-        raise ChaseError(f"{spec}: {file} cannot be read: {e.strerror}") from None
-    except ValueError as e:
-        raise ChaseError(f"{spec}: {file} is no complete JSON ({e}): download it again") from None
+        raise ChaseError(f"{where} cannot be read: {e.strerror}") from None
     if not isinstance(data, dict):
-        raise ChaseError(f"{spec}: {file} holds a {type(data).__name__}, expected an object of COCO's format")
+        raise ChaseError(f"{where} holds a {type(data).__name__}, expected an object of COCO's format")
     for key in ("images", "annotations"):
         if not isinstance(data.get(key), list):
-            found = ", ".join(map(str, data)) or "nothing"
-            raise ChaseError(
-                f"{spec}: {file} has no list {key!r} (it has {found}); expected instances_*.json"
-            )
+            found = ", ".join(short(k)[1:-1] for k in list(data)[:8]) or "nothing"
+            raise ChaseError(f"{where} has no list {key!r} (it has {found}); expected instances_*.json")
     for key, needed in (("images", ("id", "file_name")), ("annotations", ("image_id", "bbox"))):
         entries = data[key]
         if not entries:
-            raise ChaseError(f"{spec}: {file} lists no {key}")
+            raise ChaseError(f"{where} lists no {key}")
         for name in needed:
             lacking = sum(not isinstance(e, dict) or name not in e for e in entries)
             if lacking == len(entries):
                 what = "boxes: no annotation" if name == "bbox" else f"usable {key}: none of them"
-                raise ChaseError(f"{spec}: {file} holds no {what} has {name!r}; expected instances_*.json")
+                raise ChaseError(f"{where} holds no {what} has {name!r}; expected instances_*.json")
             if lacking:
-                raise ChaseError(f"{spec}: {file}: {lacking} of {len(entries)} {key} have no {name!r}")
+                raise ChaseError(f"{where}: {lacking} of {len(entries)} {key} have no {name!r}")
     return data["images"], data["annotations"]
 
 
@@ -58,29 +56,76 @@ def _image_folder(root: Path, split: str, spec: str) -> Path:
     return folder
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _whole(value: Any, low: int = -(2**63), high: int = 2**63 - 1) -> int | None:
+    """A whole number in these limits, as an integer or a float; else None."""
+    return int(value) if is_number(value) and value == int(value) and low <= value <= high else None
 
 
-def _boxes(annotations: list[dict], file: Path) -> tuple[np.ndarray, list[Problem]]:
-    """[A, 4] boxes, NaN for what is no box."""
-    problems = []
-    boxes = np.full((len(annotations), 4), np.nan)
-    for k, annotation in enumerate(annotations):
-        box = annotation["bbox"]
-        if isinstance(box, list) and len(box) == 4 and all(map(_number, box)):
-            boxes[k] = box
-        else:
-            name = f"annotation {annotation.get('id', k)}"
-            problems.append(Problem(name, f"bbox is {str(box)[:60]}, expected x, y, w, h", file=str(file)))
-    return boxes, problems
+class _Entries:
+    """What is taken of the JSON, every value checked; an entry with a wrong one is a problem and left out."""
+
+    def __init__(self, images: list[dict], annotations: list[dict], file: Path):
+        self._file = str(file)
+        self.problems: list[Problem] = []
+        self.images = [self._image(k, image) for k, image in enumerate(images)]
+        self.number = {image[0]: k for k, image in enumerate(self.images) if image}
+        self.boxes = np.full((len(annotations), 4), np.nan)
+        self.ids = np.arange(len(annotations), dtype=np.int64)
+        self.image = np.full(len(annotations), -1, np.int32)
+        self.crowd = np.zeros(len(annotations), bool)
+        for k, annotation in enumerate(annotations):
+            self._annotation(k, annotation)
+
+    def _wrong(self, name: str, field: str, value: Any, expected: str) -> None:
+        self.problems.append(
+            Problem(name, f"{field} is {short(value)}, expected {expected}", file=self._file)
+        )
+
+    def _image(self, k: int, image: dict) -> tuple[int, str, tuple[int, int]] | None:
+        """Its id, its file and its width and height (0 where they are not given)."""
+        number, file = _whole(image["id"]), image["file_name"]
+        name = f"image {short(image['id'])}"
+        if number is None:
+            return self._wrong(f"image {k} of the list", "id", image["id"], "a whole number")
+        if not isinstance(file, str) or not file or "\0" in file:
+            return self._wrong(name, "file_name", file, "a file's name")
+        size = []
+        for field in ("width", "height"):
+            value = image.get(field)
+            size.append(0 if value is None else _whole(value, 0, 2**31 - 1))
+            if size[-1] is None:
+                return self._wrong(name, field, value, "a whole number of pixels")
+        return number, os.path.basename(file), (size[0], size[1])
+
+    def _annotation(self, k: int, annotation: dict) -> None:
+        number, box = annotation.get("id", k), annotation["bbox"]
+        name = f"annotation {short(number)}"
+        self.crowd[k] = bool(annotation.get("iscrowd", 0))
+        if _whole(number) is None:
+            return self._wrong(f"annotation {k} of the list", "id", number, "a whole number")
+        self.ids[k] = _whole(number)
+        if not (isinstance(box, list) and len(box) == 4 and all(map(is_number, box))):
+            return self._wrong(name, "bbox", box, "x, y, w, h")
+        image = self.number.get(_whole(annotation["image_id"]), -1)
+        if image < 0:
+            what = "its image_id is not in the list of images"
+            self.problems.append(Problem(name, what, file=self._file))
+            return None
+        self.boxes[k], self.image[k] = box, image
+        return None
 
 
-def read(path: str, split: str | None, spec: str, seen: Seen) -> tuple[StillTable, list[Problem], list[str]]:
+def read(
+    path: str, split: str | None, spec: str, seen: Seen, share: Share | None = None
+) -> tuple[StillTable, list[Problem], list[str], list[str]]:
     """The annotations that are no crowd and have a box with a size, on images that are there.
 
+    share: of the images, in the order of the JSON.
+
     Returns:
-        the table; what is wrong (missing images, broken boxes); notes on what COCO's rules leave out.
+        the table; what is wrong (missing images, broken boxes); notes on what COCO's rules leave out;
+        boxes that were left out because they have no pixel in their image, by the size that the JSON
+        gives.
 
     Raises:
         ChaseError: folder, JSON or images are missing, or the JSON is not COCO's.
@@ -100,42 +145,50 @@ def read(path: str, split: str | None, spec: str, seen: Seen) -> tuple[StillTabl
     for place in (file, folder):
         seen.add(place)
     images, annotations = _load(file, spec)
+    if share:
+        images = share.of(images, spec, "images")
+        mine = {i["id"] for i in images if is_number(i["id"])}
+        annotations = [a for a in annotations if is_number(a["image_id"]) and a["image_id"] in mine]
+        if not annotations:
+            raise ChaseError(f"{spec}: no image in {share} of {file} is annotated")
     there = set(os.listdir(folder))
-    files = [os.path.basename(str(i["file_name"])) for i in images]
-    missing = [f for f in files if f not in there]
-    if len(missing) == len(files):
+    entries = _Entries(images, annotations, file)
+    problems = entries.problems
+    files = [image[1] if image else "" for image in entries.images]
+    lost = [f not in there for f in files]
+    if all(lost):
         raise ChaseError(
             f"{spec}: {folder} holds none of the {len(files)} images of {file.name}: expected {files[0]}"
             f"{f', found {min(there)}' if there else ', it is empty'}"
         )
-    number = {image["id"]: k for k, image in enumerate(images)}
-    crowd = np.array([bool(a.get("iscrowd", 0)) for a in annotations])
-    boxes, problems = _boxes(annotations, file)
-    image = np.array([number.get(a["image_id"], -1) for a in annotations], np.int32)
     problems += [
-        Problem(
-            f"annotation {annotations[k].get('id', k)}",
-            "its image_id is not in the list of images",
-            file=str(file),
-        )
-        for k in np.flatnonzero(image < 0)
+        Problem(f, "the image is missing", file=str(folder / f)) for f, gone in zip(files, lost) if gone and f
     ]
-    lost = set(missing)
-    problems += [Problem(f, "the image is missing", file=str(folder / f)) for f in missing]
-    sized, broken = has_size(boxes), np.isnan(boxes).any(1)
-    there = np.array([f not in lost for f in files], bool)
-    keep = ~crowd & sized & (image >= 0) & there[image]
+    sizes = np.array([image[2] if image else (0, 0) for image in entries.images], np.int32)
+    boxes, image = entries.boxes, entries.image
+    sized = has_size(boxes)
+    usable = (image >= 0) & ~np.array(lost)[image]
+    width, height = np.where(sizes > 0, sizes, np.inf)[image].T
+    shown = has_pixel(boxes, width, height)
+    keep = ~entries.crowd & sized & usable & shown
     notes = []
     for count, what in (
-        (crowd.sum(), "crowd annotations"),
-        ((~crowd & ~sized & ~broken).sum(), "boxes without size"),
+        (entries.crowd.sum(), "crowd annotations"),
+        ((~entries.crowd & ~sized & (image >= 0)).sum(), "boxes without size"),
     ):
         if count:
             notes.append(f"left out, as published: {count} {what}")
-    sizes = np.array([(i.get("width", 0), i.get("height", 0)) for i in images], np.int32)
-    ids = np.array([a.get("id", k) for k, a in enumerate(annotations)], np.int64)
+    outside = int((~entries.crowd & sized & usable & ~shown).sum())
+    decisions = (
+        [f"{outside} boxes without a pixel in their image are left out, see doctor --data"] if outside else []
+    )
     used, compacted = np.unique(image[keep], return_inverse=True)
     table = StillTable(
-        str(folder), [files[k] for k in used], sizes[used], compacted.astype(np.int32), ids[keep], boxes[keep]
+        str(folder),
+        [files[k] for k in used],
+        sizes[used],
+        compacted.astype(np.int32),
+        entries.ids[keep],
+        boxes[keep],
     )
-    return table, problems, notes
+    return table, problems, notes, decisions

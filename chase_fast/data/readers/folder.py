@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from chase_fast.data.annotations import has_size, read_boxes, read_flags
-from chase_fast.data.frames import list_frames
+from chase_fast.data.frame_files import find_frames
 from chase_fast.data.readers.layout import Seen, lines, list_file, open_root, subfolders, wrong_layout
 from chase_fast.data.sequences import FileSequence, Problem, length_problem
 from chase_fast.errors import ChaseError
@@ -102,13 +102,13 @@ def read_labelled(folder: Path, seen: Seen) -> tuple[FileSequence | None, list[P
         seen.add(path)
     try:
         boxes = read_boxes(truth)
-        frames, names = list_frames(folder)
+        found = find_frames(folder)
     except OSError as e:
         return None, [Problem(name, f"cannot be read: {e.strerror}", file=str(truth))]
     except ValueError as e:
         return None, [Problem(name, str(e), file=str(truth))]
-    seen.add(frames)
-    if problem := length_problem(name, boxes, names, truth, folder):
+    seen.add(found.folder)
+    if problem := length_problem(name, boxes, found.names, truth, folder):
         return None, [problem]
     visible = ~np.isnan(boxes).any(1)
     for label, shows in (("absence.label", lambda v: v == 0), ("cover.label", lambda v: v > 0)):
@@ -119,4 +119,4 @@ def read_labelled(folder: Path, seen: Seen) -> tuple[FileSequence | None, list[P
                 visible &= shows(read_flags(path, len(boxes)))
             except (OSError, ValueError) as e:
                 return None, [Problem(name, str(e), file=str(path))]
-    return FileSequence(name, str(frames), names, boxes, visible), []
+    return FileSequence(name, str(found.folder), found.names, boxes, visible, notes=found.notes), []

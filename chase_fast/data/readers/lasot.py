@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from chase_fast.data.annotations import has_size, read_boxes, read_flags
-from chase_fast.data.frames import images_in
+from chase_fast.data.frame_files import frames_in
 from chase_fast.data.readers import lasot_split
 from chase_fast.data.readers.layout import Seen, lines, list_file, open_root, subfolders, wrong_layout
 from chase_fast.data.sequences import FileSequence, Problem, length_problem
@@ -76,8 +76,8 @@ def read(folder: Path, seen: Seen) -> tuple[FileSequence | None, list[Problem]]:
     try:
         boxes = read_boxes(truth)
         path = frames
-        names = images_in(frames)
-        if problem := length_problem(name, boxes, names, truth, frames):
+        found = frames_in(frames)
+        if problem := length_problem(name, boxes, found.names, truth, frames):
             return None, [problem]
         visible = has_size(boxes)
         for path in (folder / flag for flag in FLAGS):
@@ -87,4 +87,4 @@ def read(folder: Path, seen: Seen) -> tuple[FileSequence | None, list[Problem]]:
         return None, [Problem(name, f"cannot be read: {e.strerror}", file=str(path))]
     except ValueError as e:
         return None, [Problem(name, str(e), file=str(path))]
-    return FileSequence(name, str(frames), names, boxes, visible), []
+    return FileSequence(name, str(frames), found.names, boxes, visible, notes=found.notes), []

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from chase_fast.data.annotations import has_size, read_boxes
-from chase_fast.data.frames import images_in
+from chase_fast.data.frame_files import frames_in
 from chase_fast.data.readers.layout import Seen, open_root, wrong_layout
 from chase_fast.data.sequences import FileSequence, Problem, length_problem
 from chase_fast.errors import ChaseError
@@ -67,10 +67,12 @@ def read(folder: Path, seen: Seen) -> tuple[FileSequence | None, list[Problem]]:
     except ValueError as e:
         return None, [Problem(name, str(e), file=str(truth))]
     try:
-        names = images_in(folder)
+        found = frames_in(folder)
     except OSError as e:
         what = f"{len(boxes)} boxes, but the folder of the frames cannot be read: {e.strerror}"
         return None, [Problem(name, what, file=str(folder))]
-    if problem := length_problem(name, boxes, names, truth, folder):
+    except ValueError as e:
+        return None, [Problem(name, str(e), file=str(folder))]
+    if problem := length_problem(name, boxes, found.names, truth, folder):
         return None, [problem]
-    return FileSequence(name, str(folder), names, boxes, has_size(boxes)), []
+    return FileSequence(name, str(folder), found.names, boxes, has_size(boxes), notes=found.notes), []

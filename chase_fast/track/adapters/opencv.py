@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from chase_fast.track.frames import Box
+from chase_fast.track.frames import Box, Levels
 from chase_fast.track.result import Result
 from chase_fast.track.source import from_bgr
 from chase_fast.track.tracker import Tracker
@@ -19,19 +19,28 @@ class TrackerChase:
         tracker.init(image, (x, y, w, h))
         ok, (x, y, w, h) = tracker.update(image)
 
-    Images are as cv2.imread and VideoCapture give them: BGR, also BGRA, grey and 16 bits. As there, update
-    returns whole pixels; `box` holds the last result in floats, which are more accurate.
+    Images are as cv2.imread and VideoCapture give them: BGR, also BGRA, grey, of 16 bits and of floats.
+    As there, update returns whole pixels; `box` holds the last result in floats, which are more accurate.
+
+    levels: which values of images of more than 8 bits are black and white; None: as the image given to
+    `init` has them (`Levels.of`).
     """
 
-    def __init__(self, tracker: Tracker):
-        self._tracker = tracker
+    def __init__(self, tracker: Tracker, levels: Levels | None = None):
+        self._tracker, self._chosen, self._levels = tracker, levels, levels
         self._result: Result | None = None
         self._given: Box | None = None
 
     @classmethod
-    def create(cls, checkpoint: str | Path, preset: str = "accurate", **options: Any) -> "TrackerChase":
+    def create(
+        cls,
+        checkpoint: str | Path,
+        preset: str = "accurate",
+        levels: Levels | None = None,
+        **options: Any,
+    ) -> "TrackerChase":
         """options: device, seed and settings, as `Tracker.load`, which also says what it raises."""
-        return cls(Tracker.load(checkpoint, preset, **options))
+        return cls(Tracker.load(checkpoint, preset, **options), levels)
 
     def init(self, image: np.ndarray, boundingBox: Sequence[float]) -> None:
         """Learns the target, x, y, w, h in pixels (floats are welcome); forgets any other.
@@ -39,7 +48,8 @@ class TrackerChase:
         Raises:
             ChaseError: not an image, or a box that is no target.
         """
-        self._tracker.init(from_bgr(image), boundingBox)
+        self._levels = self._chosen or Levels.of(image)
+        self._tracker.init(from_bgr(image, self._levels), boundingBox)
         self._result, self._given = None, tuple(float(v) for v in boundingBox)
 
     def update(self, image: np.ndarray) -> tuple[bool, tuple[int, int, int, int]]:
@@ -48,7 +58,7 @@ class TrackerChase:
         Raises:
             ChaseError: not an image, or no `init` before.
         """
-        self._result = self._tracker.update(from_bgr(image))
+        self._result = self._tracker.update(from_bgr(image, self._levels))
         x, y, w, h = self._result.box
         return self._result.state != "lost", (round(x), round(y), max(1, round(w)), max(1, round(h)))
 

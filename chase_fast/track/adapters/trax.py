@@ -7,6 +7,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ class Server:
     """On a GPU launch every kernel by itself instead of a CUDA graph per frame."""
     seed: int = 0
     """Decides everything random: the same seed gives the same boxes."""
+    levels: str | None = None
+    """LOW,HIGH: values of frames of more than 8 bits that become black and white. Default: as the first
+    frame has
+    them."""
 
 
 def load(options: Server):
@@ -55,10 +60,11 @@ def load(options: Server):
     return tracker
 
 
-def serve(server: Any, tracker: Any) -> None:
+def serve(server: Any, tracker: Any, levels: Any = None) -> None:
     """Answers requests until the client quits.
 
     server: trax.Server; tracker: `MultiTracker`. Objects may join at any frame and stay in this order.
+    levels: `Levels` of frames of more than 8 bits; None: as the frame of `initialize` has them.
 
     Raises:
         ChaseError: a frame that cannot be read, or a box that is no target.
@@ -66,11 +72,15 @@ def serve(server: Any, tracker: Any) -> None:
     import trax
 
     from chase_fast.data.decode import BrokenImage, read_frame
+    from chase_fast.data.first_look import first_levels
 
+    own = levels
     while (request := server.wait()).type in ("initialize", "frame"):
         path = request.image["color"].path()
+        if request.type == "initialize":
+            own = levels or partial(first_levels, [path])
         try:
-            image = read_frame(path)
+            image = read_frame(path, own)
         except BrokenImage as e:
             raise ChaseError(f"frame {path} cannot be read: {e}") from None
         new = [region.bounds() for region, _ in request.objects or ()]
@@ -90,6 +100,9 @@ def run(options: "Server") -> None:
         trax = importlib.import_module("trax")
     except ImportError as e:
         raise ChaseError(f"the TraX server needs the package vot-trax ({e}): pip install vot-trax") from None
+    from chase_fast.data.pixels import Levels
+
+    levels = None if options.levels is None else Levels.parse(options.levels)
     tracker = load(options)
     server = trax.Server(
         [trax.Region.RECTANGLE],
@@ -100,7 +113,7 @@ def run(options: "Server") -> None:
         multiobject=True,
     )
     try:
-        serve(server, tracker)
+        serve(server, tracker, levels)
     except ChaseError as e:
         server.quit(str(e))
         raise

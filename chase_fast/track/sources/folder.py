@@ -4,50 +4,70 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from chase_fast.data.decode import EXTENSIONS, BrokenImage, read_frame
-from chase_fast.data.frames import images_in, missing_number
+from chase_fast.data.first_look import first_levels, oddities
+from chase_fast.data.frame_files import Ambiguous, find_frames
+from chase_fast.data.frames import missing_number
+from chase_fast.data.pixels import Levels
 from chase_fast.errors import ChaseError
 from chase_fast.track.sources.base import Frame
 
 
 class Folder:
-    """Image files in numerical order: those of the folder, or of its only subfolder with images.
+    """Image files in natural order: those of the folder, or of its subfolder of frames; see
+    `data.frame_files`.
 
-    A missing number is a note: the frames around it count as neighbours.
+    What was left out, how frames are marked, which grey levels become black and white, and a missing
+    number (the frames around it count as neighbours) are notes.
+
+    Args:
+        levels: of frames of more than 8 bits; None: as the first frame of the folder has them. Afterwards the
+            attribute holds those that are used, None for frames of 8 bits.
+
+    Raises:
+        ChaseError: no frames, nothing says which images are frames, or none is left after `start`.
     """
 
     kind, fps = "folder", None
 
-    def __init__(self, path: Path, start: int, count: int | None):
+    def __init__(self, path: Path, start: int, count: int | None, levels: Levels | None = None):
         self.path = str(path)
         try:
-            names = images_in(path)
-            if not names:
-                found = {p: n for p in sorted(path.iterdir()) if p.is_dir() and (n := images_in(p))}
-                if len(found) > 1:
-                    some = ", ".join(p.name for p in list(found)[:3])
-                    raise ChaseError(
-                        f"{path} holds {len(found)} folders of frames ({some} ...): give one of them"
-                    )
-                path, names = next(iter(found.items()), (path, ()))
+            found = find_frames(path)
         except OSError as e:
             raise ChaseError(f"cannot read the folder {path}: {e.strerror}") from None
+        except Ambiguous as e:
+            raise ChaseError(str(e)) from None
+        names = found.names
         if not names:
             raise ChaseError(f"{path} holds no frames ({', '.join(sorted(EXTENSIONS))})")
-        gap = missing_number(names)
-        self.notes = (
-            [] if gap is None else [f"frame number {gap} is missing in {path}: tracking leaps over it"]
-        )
         last = len(names) if count is None else min(len(names), start + count)
         if start >= last:
             raise ChaseError(f"{path} has {len(names)} frames: nothing is left after --start {start}")
-        self._folder, self._names, self._range = path, names, range(start, last)
+        self._folder, self._names, self._range = found.folder, names, range(start, last)
         self.total = len(self._range)
+        self.levels = self._choose(levels)
+        self.notes = self._say(levels, list(map(str, found.notes)))
+
+    def _choose(self, levels: Levels | None) -> Levels | None:
+        own = first_levels([str(self._folder / self._names[i]) for i in range(min(len(self._names), 8))])
+        if own is None and levels is not None:
+            raise ChaseError(f"--levels: the frames of {self.path} have 8 bits and are taken as they are")
+        return levels or own
+
+    def _say(self, given: Levels | None, notes: list[str]) -> list[str]:
+        notes += map(str, oddities(str(self._folder / self._names[0])))
+        if self.levels:
+            why = "as given" if given else "as the first frame has them; --levels LOW,HIGH for others"
+            notes.append(f"the frames have more than 8 bits: {self.levels} become black to white ({why})")
+        if (gap := missing_number(self._names)) is not None:
+            notes.append(f"frame number {gap} is missing in {self._folder}: tracking leaps over it")
+        return notes
 
     def frames(self) -> Iterator[Frame]:
         for i in self._range:
             name = self._names[i]
             try:
-                yield Frame(read_frame(self._folder / name), i, name)
+                yield Frame(read_frame(self._folder / name, lambda: self.levels), i, name)
             except BrokenImage as e:
                 raise ChaseError(f"frame {self._folder / name} cannot be read: {e}") from None
 
