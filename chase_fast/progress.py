@@ -38,6 +38,7 @@ class RunProgress:
         self._work = self._done = self._done_at_start = 0.0
         self._start = 0.0
         self._iterations = 0
+        self._warned: set[str] = set()
 
     def start(self, work: float, done: float) -> None:
         """Starts the clock. work: cost of all iterations; done: what a resumed run did before."""
@@ -85,9 +86,10 @@ class RunProgress:
             self.console.print(text, markup=False, emoji=False)
 
     def warn(self, text: str) -> None:
-        """A line on standard error, quiet or not."""
-        if self._mute:
+        """A line on standard error, quiet or not; the same line once."""
+        if self._mute or text in self._warned:
             return
+        self._warned.add(text)
         Console(stderr=True, highlight=False, soft_wrap=True).print(
             f"warning: {text}", markup=False, emoji=False
         )

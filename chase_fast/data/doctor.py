@@ -1,5 +1,5 @@
-"""Checks a dataset: annotations parsed, every image decoded once, boxes compared with frames, everything wrong
-listed."""
+"""Checks a dataset: annotations parsed, every image decoded once, boxes compared with frames, and everything
+wrong listed."""
 
 import os
 import time

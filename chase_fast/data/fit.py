@@ -41,7 +41,7 @@ def _too_far(boxes: np.ndarray, sizes: np.ndarray) -> str:
     if (reach > 1.05).all():
         across, down = reach
         return (
-            f"{text}; they reach to {across:.2g} times the width and {down:.2g} times the height of the frames:"
+            f"{text}; they reach to {across:.2g} times the width and {down:.2g} times the height of frames:"
             " boxes of larger frames (resized afterwards?) or of another video"
         )
     return f"{text}, or little of them: boxes of another video?"

@@ -150,7 +150,7 @@ class _Naming:
         return tuple(name for _, name in sorted(zip(keys, self.names)))
 
     def _columns(self) -> list[tuple[int, list[int]]]:
-        """(place of its last run, value for every name) of every number; a fraction belongs to the one before."""
+        """Of every number the place of its last run, and its values; fractions belong to what they follow."""
         if self._hex or not self.names or len(set(self._texts)) != 1:
             return []
         columns = []

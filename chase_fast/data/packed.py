@@ -235,7 +235,7 @@ class PackedSequences(Many[PackedSequence]):
         return (f"boxes without a pixel in their frame count as not visible ({len(empty)})",)
 
     def choose(self, split: str | None, share: Share | None, spec: str) -> None:
-        """Keeps the sequences of a list file, and a share of them; of still images, all objects of an image."""
+        """Keeps the sequences of a list file, and a share of them (of still images: of the images)."""
         if split:
             self._chosen = _choose(self.names, split, Path(self.folder), spec)
         if share:
@@ -265,6 +265,10 @@ class PackedSequences(Many[PackedSequence]):
         """What the sequences were packed from: the folder of each, once."""
         chosen = self._chosen if len(self._folders) > 1 else [0]
         return list(dict.fromkeys(self._folders[int(k)] for k in chosen))
+
+    def stills(self) -> list[str]:
+        """Of packed still images every image once, as its source names it, without the ending of its name."""
+        return list(dict.fromkeys(os.path.join(s.folder, s.name.rpartition("#")[0]) for s in self))
 
     def picture(self, flat: int, whole: bool, place: Problem) -> PackedFrame:
         """The stored frame of this number; raises BrokenFrame where it is not stored."""

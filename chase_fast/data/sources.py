@@ -37,7 +37,7 @@ KINDS = {
     "trackingnet": "trackingnet:ROOT:SPLIT (train, TRAIN_k, or sets such as 0-3 or 0,1,2)",
     "lasot": "lasot:ROOT[:SPLIT] (train, test or a list file)",
     "coco": "coco:ROOT:SPLIT (train2017, train2014, val2017, ...)",
-    "folder": "folder:PATH[:SPLIT] (sequences with frames and groundtruth.txt)",
+    "folder": "folder:PATH[:SPLIT][:A-B%] (sequences with frames and groundtruth.txt; a share such as 0-80%)",
     "packed": "packed:DIR[:LIST] (what data.pack wrote; LIST is a file of sequence names)",
     "synthetic": "synthetic[:NAME] (procedural video, no files; every NAME is another set)",
 }

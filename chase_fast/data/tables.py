@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 from collections.abc import Iterable
 from collections.abc import Sequence as Many
 from typing import Any
@@ -211,6 +212,10 @@ class StillTable(Many[FileSequence]):
     def folders(self) -> list[str]:
         """The folder of all images, once."""
         return [self._folder]
+
+    def stills(self) -> list[str]:
+        """Every image once, without the ending of its name."""
+        return [os.path.join(self._folder, f.rpartition(".")[0]) for f in self._files]
 
     def images(self) -> "Images":
         """What to decode to see every file once."""

@@ -213,7 +213,7 @@ def _undone(lines: np.ndarray, form: np.dtype, count: int, predictor: int) -> np
 
 
 def _grey(pieces: list[bytes], width: int, height: int, tile: int | None, rows: int, codec: int) -> bytes:
-    """A TIFF file of 8-bit grey whose pixels are the bytes of compressed strips or tiles (of width `tile`)."""
+    """A TIFF file of 8-bit grey: its pixels are the bytes of compressed strips, or tiles of width `tile`."""
     offset, offsets = 8, []
     for piece in pieces:
         offsets.append(offset)

@@ -14,9 +14,9 @@ from chase_fast.command import why_not_imported
 
 PACKAGES = (
     "torch", "torchvision", "triton", "numpy", "opencv-python", "simplejpeg", "safetensors", "tensorboard",
-    "matplotlib", "jinja2", "tyro", "rich",
+    "matplotlib", "jinja2", "tyro", "rich", "pillow",
 )  # fmt: skip
-MODULES = {"opencv-python": "cv2"}  # where the module is not called like the package
+MODULES = {"opencv-python": "cv2", "pillow": "PIL"}  # where the module is not called like the package
 NOT_WRITTEN = "not written for this op"
 
 
@@ -145,8 +145,11 @@ def ops() -> dict[str, dict]:
 
 
 def why_not(can_run: Any, device: str) -> str | None:
-    """Reason of a backend against float32 tensors there (images: uint8), None if it runs."""
+    """Reason of a backend against float32 tensors there (images: uint8, seeds: int64), None if it runs."""
     import torch
 
-    reasons = [can_run(torch.device(device), dtype) for dtype in (torch.float32, torch.uint8)]
-    return None if None in reasons else reasons[0]
+    reasons = [can_run(torch.device(device), dtype) for dtype in (torch.float32, torch.uint8, torch.int64)]
+    if None in reasons:
+        return None
+    # a reason that names a type is about a type that the op does not take
+    return next((r for r in reasons if "torch." not in r), reasons[0])

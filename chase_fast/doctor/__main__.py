@@ -22,7 +22,9 @@ DESCRIPTION = """Say what is installed, what can run here, and what is wrong.
 Without flags: versions, devices, what native code was built, and for every op which backend runs it (and why
 another one does not). With --data: reads a dataset as search and train do (anew, whatever was kept of an
 earlier reading), decodes every image once, in parallel, and lists everything broken by sequence, frame and
-file; of packed data (packed:DIR), the checksums of all shards are compared.
+file, and boxes that do not fit their frames: of resized frames, with x and y swapped, normalised, corners
+instead of sizes, of another video. Of packed data (packed:DIR) all checksums are compared. Benchmarks that
+only evaluate reads (otb, uav123, visdrone, vot) are checked in the same way.
 
 Examples:
   python -m chase_fast.doctor
@@ -40,18 +42,25 @@ class Doctor:
     """What to look at."""
 
     data: tuple[str, ...] = ()
-    """Datasets to check, KIND:PATH[:SPLIT] each; SPLIT may be a list file."""
+    """Datasets to check, KIND:PATH[:SPLIT] each, as for search and train or for evaluate; SPLIT may be a
+    list file."""
     json: bool = False
     """Print one JSON object instead of tables."""
 
 
+def _table(console: Console, title: str, *columns: str) -> Table:
+    """With lines on a terminal; in a file columns of text."""
+    lines = {} if console.is_terminal else {"box": None, "padding": (0, 2, 0, 0), "header_style": ""}
+    return Table(*columns, title=title, title_justify="left", **lines)
+
+
 def print_facts(facts: dict[str, Any], console: Console) -> None:
-    versions = Table("package", "version", title="Versions", title_justify="left")
+    versions = _table(console, "Versions", "package", "version")
     for name, version in facts["versions"].items():
         versions.add_row(
             name, f"[red]{escape(version)}[/red]" if name in facts["broken"] else escape(version)
         )
-    console.print(versions)
+    console.print(versions, soft_wrap=True)
 
     devices = facts["devices"]
     if devices:
@@ -62,10 +71,11 @@ def print_facts(facts: dict[str, Any], console: Console) -> None:
             console.print(f"CUDA    none: {devices['no_cuda']}")
     native = facts["native"]
     if "missing" in native:
-        console.print(f"Native  [red]{escape(native['missing'])}[/red]")
+        console.print(f"Native  [red]{escape(native['missing'])}[/red]", soft_wrap=True)
     else:
         cuda = f"CUDA {native['cuda']} for sm {native['cuda_archs']}" if native["cuda"] else "without CUDA"
-        console.print(f"Native  {escape(native['file'])}: gcc {native['compiler']}, {native['isa']}, {cuda}")
+        build = f"gcc {native['compiler']}, {native['isa']}, {cuda}"
+        console.print(f"Native  {escape(native['file'])}: {build}", soft_wrap=True)
     console.print()
     print_ops(facts["ops"], console)
 
@@ -76,7 +86,7 @@ def print_ops(ops: dict[str, dict], console: Console) -> None:
         return
     backends = list(next(iter(ops.values()))["backends"])
     kinds = list(next(iter(ops.values()))["runs_on"])
-    table = Table("op", *backends, *[f"{k} tensors use" for k in kinds], title="Ops", title_justify="left")
+    table = _table(console, "Ops", "op", *backends, *[f"{k} tensors use" for k in kinds])
     reasons: dict[str, int] = {}
     for name, op in ops.items():
         cells = [
@@ -84,9 +94,9 @@ def print_ops(ops: dict[str, dict], console: Console) -> None:
             for why in op["backends"].values()
         ]
         table.add_row(name, *cells, *op["runs_on"].values())
-    console.print(table)
+    console.print(table, soft_wrap=True)
     for why, number in reasons.items():
-        console.print(f"  ({number}) {why}", highlight=False)
+        console.print(f"  ({number}) {why}", highlight=False, soft_wrap=True)
 
 
 def check_data(specs: Sequence[str], as_json: bool) -> int:

@@ -24,8 +24,9 @@ class SearchConfig:
 
     # data
     train: tuple[str, ...] = ()
-    """Video for the weights: kind:path[:split][*weight] ..., e.g. got10k:/data/GOT-10k:train, or synthetic
-    (another set of sequences for each of --train, --val and --holdout). [paper: one half of TrackingNet]"""
+    """Video for the weights: kind:path[:split][:A-B%][*weight] ..., e.g. got10k:/data/GOT-10k:train, or
+    synthetic (another set of sequences for each of --train, --val and --holdout). A-B% is a share of the
+    sequences: folder:/data/mine:0-60%, :60-80% and :80-100% are disjoint. [paper: one half of TrackingNet]"""
     val: tuple[str, ...] = ()
     """Video for alpha, disjoint from --train. [paper: the other half of TrackingNet]"""
     holdout: tuple[str, ...] = ()

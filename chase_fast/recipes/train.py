@@ -23,8 +23,9 @@ class TrainConfig:
 
     # data
     train: tuple[str, ...] = ()
-    """Data for the weights: kind:path[:split][*weight] ..., e.g. got10k:/data/GOT-10k:vot_train.txt
+    """Data for the weights: kind:path[:split][:A-B%][*weight] ..., e.g. got10k:/data/GOT-10k:vot_train.txt
     trackingnet:/data/TrackingNet:0-3 lasot:/data/LaSOT:train*0.25 coco:/data/COCO:train2014, or synthetic.
+    A-B% is a share of the sequences: folder:/data/mine:0-80% and folder:/data/mine:80-100% are disjoint.
     [PrDiMP: these four; the list leaves out what overlaps VOT]"""
     val: tuple[str, ...] = ()
     """Data for the validation loss, which chooses the epoch; disjoint from --train. [PrDiMP:

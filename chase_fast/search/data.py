@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from chase_fast.data import Batch, SampleRecipe, SampleSet, loader, open_sources
+from chase_fast.data.overlap import overlaps
 from chase_fast.recipes import SearchConfig
 from chase_fast.runs import stream
 from chase_fast.search.progress import SearchProgress
@@ -56,17 +57,11 @@ class SearchData:
     ):
         self._config, self._part, self._pin = config, part, device is not None and device.type == "cuda"
         self._sets = {name: self._open(name) for name in ROLES}
-        seen: dict[str, str] = {}
         for name, samples in self._sets.items():
             for source in samples.sources:
                 progress.say(f"{name}: {source.summary()}")
-                keys = source.keys()
-                shared = [key for key in keys if seen.setdefault(key, name) != name]
-                if shared:
-                    progress.warn(
-                        f"{seen[shared[0]]} and {name} share {shared[0]}: their losses are not independent, "
-                        "give --train, --val and --holdout different sequences"
-                    )
+        for sentence in overlaps({name: samples.sources for name, samples in self._sets.items()}):
+            progress.warn(sentence)
 
     def _open(self, name: str) -> SampleSet:
         config, holdout = self._config, name == "holdout"

@@ -58,6 +58,8 @@ class Arguments:
 
 def description() -> str:
     recipes = "\n".join(f"  {name}: {' '.join((f.__doc__ or '').split())}" for name, f in SEARCH.items())
+    parts = {"train": "0-60%", "val": "60-80%", "holdout": "80-100%"}
+    shares = " ".join(f"--{name} folder:/data/mine:{part}" for name, part in parts.items())
     three = " ".join(f"--{name} got10k:/data/GOT-10k:{name}.txt" for name in ("train", "val", "holdout"))
     return (
         "Search a tracking cell. A word without a flag names a recipe (demo if left out), "
@@ -67,6 +69,7 @@ def description() -> str:
         f"  {PROG}\n"
         f"  {PROG} demo --out runs/mine --epochs 20 --channels 32\n"
         f"  {PROG} paper {three} --seeds 0 1 2\n"
+        f"  {PROG} paper {shares}\n"
         f"  {PROG} --out runs/mine --resume\n"
         f"  torchrun --nproc_per_node 8 -m chase_fast.search paper {three} --batch 80"
     )

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 
 from chase_fast.data import Batch, SampleRecipe, SampleSet, loader, open_sources
+from chase_fast.data.overlap import overlaps
 from chase_fast.progress import RunProgress
 from chase_fast.recipes import TrainConfig
 from chase_fast.runs import stream
@@ -29,17 +30,11 @@ class TrainData:
     ):
         self._config, self._part, self._pin = config, part, pin
         self._sets = {name: self._open(name) for name in ROLES}
-        seen: dict[str, str] = {}
         for name, samples in self._sets.items():
             for source in samples.sources:
                 progress.say(f"{name}: {source.summary()}")
-                keys = source.keys()
-                shared = [key for key in keys if seen.setdefault(key, name) != name]
-                if shared:
-                    progress.warn(
-                        f"train and val share {shared[0]}: the validation loss is not independent, give "
-                        "--train and --val different sequences"
-                    )
+        for sentence in overlaps({name: samples.sources for name, samples in self._sets.items()}):
+            progress.warn(sentence)
 
     def _open(self, name: str) -> SampleSet:
         config, val = self._config, name == "val"

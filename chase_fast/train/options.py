@@ -83,6 +83,7 @@ def description() -> str:
         "Examples:\n"
         f"  {PROG}\n"
         f"  {PROG} small {two} --cell runs/demo/cell.json\n"
+        f"  {PROG} small --train folder:/data/mine:0-80% --val folder:/data/mine:80-100%\n"
         f"  {PROG} chase_prdimp {two} --precision bf16 --seeds 0 1 2\n"
         f"  {PROG} --out runs/mine --resume\n"
         f"  torchrun --nproc_per_node 2 -m chase_fast.train prdimp50 {two}"
