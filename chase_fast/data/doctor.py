@@ -22,7 +22,15 @@ from chase_fast.data.packed import ABOUT, INDEX, PackedSequences
 from chase_fast.data.readers import VIDEO
 from chase_fast.data.sampler import MIN_LENGTH, SampleRecipe
 from chase_fast.data.sequences import BrokenFrame, FileSequence, Problem, Sequence
-from chase_fast.data.sources import KINDS, Source, parse_spec, read_source, visible_count
+from chase_fast.data.sources import (
+    KINDS,
+    MISFIT,
+    OUTSIDE,
+    Source,
+    parse_spec,
+    read_source,
+    visible_count,
+)
 from chase_fast.data.tables import StillTable, VideoTable
 
 CHUNK = 64
@@ -213,7 +221,9 @@ def check(spec: str, progress: bool = True, threads: int | None = None) -> Repor
     source = _evaluation_source(spec) if only_evaluation else read_source(parse_spec(spec), anew=True)
     if isinstance(source.sequences, PackedSequences):
         return _check_packed(source, progress, threads, started)
-    notes, table = [*source.notes, *source.decisions], source.sequences
+    # what opening says of boxes is said here of every frame's own size
+    decisions = [d for d in source.decisions if not d.startswith((OUTSIDE, MISFIT))]
+    notes, table = [*source.notes, *decisions], source.sequences
     if isinstance(table, VideoTable | StillTable):
         images, size, count = table.images(), table.size, len(table)
         visible = int(table.visible.sum())

@@ -11,6 +11,7 @@ _MANY = 0.25  # share of boxes that lie mostly outside their frames from which o
 _ALL = 0.98
 _FEW = 10  # boxes from which on their motion says something
 _MOVES = 3.0  # px, standard deviation
+_FOLLOWS = 8.0  # times as much as the size changes the second corner moves
 
 
 def mismatch(boxes: np.ndarray, sizes: np.ndarray) -> str | None:
@@ -70,5 +71,5 @@ def _corners(boxes: np.ndarray, sizes: np.ndarray, many: bool) -> bool:
         return False
     if many:
         return True
-    follow = (second - first).std(0) <= second.std(0) / 3
+    follow = (second - first).std(0) <= second.std(0) / _FOLLOWS
     return len(boxes) >= _FEW and bool((first.std(0) >= _MOVES).all() and follow.all())

@@ -21,6 +21,7 @@ from chase_fast.data import index
 from chase_fast.data.annotations import has_pixel, has_size
 from chase_fast.data.decode import probe
 from chase_fast.data.first_look import look
+from chase_fast.data.fit import mismatch
 from chase_fast.data.index import Found
 from chase_fast.data.notes import Note, summed
 from chase_fast.data.packed import PackedSequences, open_packed
@@ -41,6 +42,8 @@ KINDS = {
     "packed": "packed:DIR[:LIST] (what data.pack wrote; LIST is a file of sequence names)",
     "synthetic": "synthetic[:NAME] (procedural video, no files; every NAME is another set)",
 }
+OUTSIDE = "boxes without a pixel in their frame count as not visible"
+MISFIT = "boxes do not fit their frames"
 THREADS = 8
 # opening every file of a larger set takes minutes on a slow disk; doctor --data does it on request
 PROBE_LIMIT = 20_000
@@ -154,7 +157,8 @@ def _probe(sequence: FileSequence) -> tuple[FileSequence, list[Problem]]:
 
 
 def _compared(sequence: FileSequence, seen: Seen) -> FileSequence:
-    """Boxes without a pixel in their frame become invisible; notes say how many, and of frames of many bits.
+    """Boxes without a pixel in their frame become invisible; notes say how many, whether the boxes fit the
+    frames at all, and which grey levels frames of many bits have.
 
     The frame's size is that of the first frame, and for boxes outside of it that of their own.
     """
@@ -170,10 +174,10 @@ def _compared(sequence: FileSequence, seen: Seen) -> FileSequence:
         own = look(sequence.path(i))
         outside[i] = own is None or not has_pixel(sequence.boxes[i : i + 1], own.width, own.height)[0]
     if outside.any():
-        count = f"{np.count_nonzero(outside)} of {len(outside)}"
-        notes.append(
-            Note("boxes without a pixel in their frame count as not visible, see doctor --data", count)
-        )
+        notes.append(Note(f"{OUTSIDE}, see doctor --data", f"{np.count_nonzero(outside)} of {len(outside)}"))
+    boxes = sequence.boxes[sequence.visible & has_size(sequence.boxes)]
+    if what := mismatch(boxes, np.broadcast_to((size.width, size.height), (len(boxes), 2))):
+        notes.append(Note(f"{MISFIT}, see doctor --data", what))
     return replace(sequence, visible=sequence.visible & ~outside, outside=outside, notes=tuple(notes))
 
 
