@@ -146,11 +146,11 @@ def samples(data: bytes) -> np.ndarray:
 
 
 def _why(data: bytes, kind: str | None) -> str:
-    if kind in ("JPEG-LS", "JPEG XL", "HEIC", "EXR"):
-        more = (
-            " (pip install pillow-heif, or convert it)" if kind == "HEIC" else ": convert it to PNG or TIFF"
-        )
-        return f"a {kind} image, or damaged: no decoder here reads it{more}"
+    if kind in ("JPEG-LS", "JPEG XL", "HEIC"):
+        way = "pip install pillow-heif, or convert it" if kind == "HEIC" else "convert it to PNG or TIFF"
+        return f"a {kind} image, which no decoder here reads: {way}"
+    if kind == "EXR":
+        return "the EXR is damaged, ends too early, or PyAV (pip install av), which reads it, is missing"
     if kind:
         return f"the {kind} is damaged, ends too early or is of a rare kind"
     start = data[:12].decode("latin-1")

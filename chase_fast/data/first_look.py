@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from chase_fast.data.decode import BrokenImage, kind_of, read_bytes, samples, simplejpeg
+from chase_fast.data.jpeg_file import mend
 from chase_fast.data.notes import Note
 from chase_fast.data.pixels import Levels
 from chase_fast.data.tiff import BadTiff, read_directory
@@ -70,7 +71,7 @@ def look(path: str) -> Look | None:
             if kind == "JPEG" and simplejpeg is not None:
                 try:
                     height, width, *_ = simplejpeg.decode_jpeg_header(head)
-                    return Look(width, height, False)
+                    return Look(width, height, mend(head).rare)
                 except ValueError:
                     pass  # a long header, or a rare kind
             data = head + file.read()

@@ -43,7 +43,7 @@ struct Region {
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Removes stuffed zeros; false if the data do not end with the end marker.
+// Removes stuffed zeros; false if the data do not end with the end marker, or restart markers do not count on.
 bool unstuff(std::string_view scan, Scratch& s) {
   s.bits.resize(scan.size() + MAX_BLOCKS * BLOCK_BITS / 8 + 16);
   s.intervals.clear();
@@ -67,7 +67,7 @@ bool unstuff(std::string_view scan, Scratch& s) {
     s.intervals.push_back({begin, here});
     begin = here;
     if (mark[1] == 0xd9) break;
-    if (mark[1] < 0xd0 || mark[1] > 0xd7) return false;
+    if (mark[1] != 0xd0 + (s.intervals.size() - 1) % 8) return false;
   }
   std::memset(to, 0, s.bits.data() + s.bits.size() - to);
   return true;
@@ -223,6 +223,10 @@ bool jpeg_part(std::string_view data, int64_t x0, int64_t y0, const TensorView& 
         "jpeg_part: the rectangle leaves the image");
   static thread_local Scratch scratch;
   if (!unstuff(file.scan, scratch)) return false;
+  // one interval too few would move all blocks after it
+  const int64_t mcus = ceil_div(file.width, 8 * file.h) * ceil_div(file.height, 8 * file.v);
+  const int64_t intervals = file.restart ? ceil_div(mcus, file.restart) : 1;
+  if (static_cast<int64_t>(scratch.intervals.size()) != intervals) return false;
   for (int c = 0; c < file.components; ++c) {
     scratch.tables[2 * c].build(file.dc[file.dc_of[c]], true);
     scratch.tables[2 * c + 1].build(file.ac[file.ac_of[c]], false);
