@@ -27,8 +27,8 @@ def tiff(
     rows: int = 5,
     pages: int = 1,
 ) -> bytes:
-    """[H, W] or [H, W, C] -> a TIFF (TIFF 6.0, technical note 3 for predictor 3), deflated, in strips of `rows`
-    or in square tiles of side `tile`."""
+    """[H, W] or [H, W, C] -> a TIFF (6.0; predictor 3: technical note 3), deflated, in strips of `rows` or in
+    square tiles of side `tile`."""
     values = pixels if pixels.ndim == 3 else pixels[..., None]
     height, width, count = values.shape
     kind = {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
@@ -110,7 +110,8 @@ def exr(pixels: np.ndarray) -> bytes:
     window = struct.pack("<iiii", 0, 0, width - 1, height - 1)
     attributes = {
         "channels": ("chlist", channels), "compression": ("compression", b"\0"),
-        "dataWindow": ("box2i", window), "displayWindow": ("box2i", window), "lineOrder": ("lineOrder", b"\0"),
+        "dataWindow": ("box2i", window), "displayWindow": ("box2i", window),
+        "lineOrder": ("lineOrder", b"\0"),
         "pixelAspectRatio": ("float", struct.pack("<f", 1)),
         "screenWindowCenter": ("v2f", bytes(8)), "screenWindowWidth": ("float", struct.pack("<f", 1)),
     }  # fmt: skip

@@ -84,6 +84,18 @@ def test_doctor_table_gives_each_reason_once(capsys):
     assert text.count("too small") == 1 and text.count("no (1)") == 2
 
 
+def test_doctor_in_a_file_has_columns_of_text_and_whole_paths(capsys):
+    """No lines of a terminal, no path that is broken, and no reason that reads like a defect."""
+    doctor_command.main([])
+    text = capsys.readouterr().out
+    assert text.isascii(), "no characters of boxes"
+    native = next(line for line in text.splitlines() if line.startswith("Native"))
+    assert doctor.native_build()["file"] in native and native.endswith(("without CUDA", "90a"))
+    assert "no triton kernel" not in text
+    row = next(line for line in text.splitlines() if line.startswith("sep_conv"))
+    assert row.split()[1] == "yes"
+
+
 def test_doctor_names_the_fix_of_a_broken_torchvision(monkeypatch, capsys):
     real = doctor.importlib.import_module
 

@@ -16,6 +16,7 @@ from chase_fast.data.evaluation import open_evaluation
 from chase_fast.data.first_look import first_levels, look, oddities
 from chase_fast.data.pixels import Levels, to_rgb8
 from chase_fast.errors import ChaseError
+from chase_fast.kernels.crop import Window
 from chase_fast.track.adapters.got10k import GOT10kTracker
 from chase_fast.track.adapters.opencv import TrackerChase
 from chase_fast.track.sources.folder import Folder
@@ -27,6 +28,7 @@ RGB = np.stack([COLUMNS * 8, ROWS * 10, (COLUMNS * 3 + ROWS * 5) % 256], -1).ast
 GREY = RGB[..., 2]
 ALPHA = np.where(COLUMNS < 16, 0, 255).astype(np.uint8)  # half of it transparent
 DEEP = (RGB.astype(np.uint16) * 257).clip(0, 65500)
+TWELVE = DEEP[..., 0] >> 4
 RATIO = (RGB / 255).astype(np.float32)
 COUNTS = np.linspace(7300, 8300, H * W).reshape(H, W).round().astype(np.uint16)  # a thermal camera
 
@@ -66,7 +68,7 @@ FILES = {
     "PPM": (b"P6 32 24 255\n" + RGB.tobytes(), RGB, 0),
     "PGM as text": (f"P2\n32 24\n255\n{' '.join(map(str, GREY.ravel()))}".encode(), GREY, 0),
     "PGM of 16 bits": (b"P5 32 24 65535\n" + COUNTS.astype(">u2").tobytes(), COUNTS, 0),
-    "PGM of 12 bits": (b"P5 32 24 4095\n" + (DEEP[..., 0] >> 4).astype(">u2").tobytes(), DEEP[..., 0] >> 4, 0),
+    "PGM of 12 bits": (b"P5 32 24 4095\n" + TWELVE.astype(">u2").tobytes(), TWELVE, 0),
     "JPEG 2000 of 16 bits": (saved(COUNTS, "JPEG2000", num_resolutions=2), COUNTS, 0),
     "JPEG": (saved(RGB, "JPEG", quality=98, subsampling=0), RGB, 12),
     "grey JPEG": (saved(GREY, "JPEG", quality=98), GREY, 12),
@@ -323,7 +325,7 @@ def test_every_way_in_gives_the_same_pixels(tmp_path, form):
     for i in (23, 0, 7):  # in any order
         for found in (
             sequence.frame(i),
-            sequence.picture(i).part(type("All", (), dict(x0=0, y0=0, side=W, trim_x=0, trim_y=0)))[0],
+            sequence.picture(i).part(Window(0, 0, W))[0],
             benchmark.frame(i),
             decode.read_frame(files[i], lambda: first_levels(files)),
         ):
@@ -381,7 +383,7 @@ def test_frames_of_8_bits_take_no_levels(tmp_path):
     for i in range(3):
         (folder / f"{i}.png").write_bytes(png(RGB))
     assert Folder(folder, 0, None).levels is None and Folder(folder, 0, None).notes == []
-    with pytest.raises(ChaseError, match="--levels: the frames of .* have 8 bits"):
+    with pytest.raises(ChaseError, match=r"--levels: the frames of .* have 8 bits"):
         Folder(folder, 0, None, Levels(0, 99))
 
 
