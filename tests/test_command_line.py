@@ -88,9 +88,9 @@ def test_doctor_in_a_file_has_columns_of_text_and_whole_paths(capsys):
     """No lines of a terminal, no path that is broken, and no reason that reads like a defect."""
     doctor_command.main([])
     text = capsys.readouterr().out
-    assert text.isascii(), "no characters of boxes"
+    assert not any("\u2500" <= c <= "\u257f" for c in text), "no characters of boxes"
     native = next(line for line in text.splitlines() if line.startswith("Native"))
-    assert doctor.native_build()["file"] in native and native.endswith(("without CUDA", "90a"))
+    assert doctor.native_build()["file"] in native and doctor.native_build()["isa"] in native
     assert "no triton kernel" not in text
     row = next(line for line in text.splitlines() if line.startswith("sep_conv"))
     assert row.split()[1] == "yes"

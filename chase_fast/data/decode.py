@@ -226,7 +226,11 @@ def _by_opencv(data: bytes) -> np.ndarray | None:
         return None
     if image is None or image.ndim == 2:
         return image
-    return np.ascontiguousarray(image[..., 2::-1]) if image.shape[2] > 2 else image[..., 0]
+    if image.shape[2] < 3:
+        return image[..., 0]
+    if image.dtype in (np.uint8, np.uint16, np.float32):
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGB)
+    return np.ascontiguousarray(image[..., 2::-1])
 
 
 def _by_pillow(data: bytes) -> np.ndarray | None:
