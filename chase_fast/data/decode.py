@@ -13,6 +13,7 @@ pixel data, and whatever follows its end, or a missing end marker, do not matter
 
 import io
 import re
+import struct
 import threading
 from pathlib import Path
 
@@ -66,6 +67,7 @@ STRAY = 16  # bytes: more than alignment are pixel data that a decoder did not u
 _BROKEN_JPEG = ("Premature end", "Corrupt JPEG data")
 _STRAY = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0x(\w+)")
 _TAIL = 64
+_DEFLATE = 1032  # its largest factor
 _PNG_END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 PART = 0.6  # of a frame: from there on, decoding it whole takes less time
 
@@ -215,7 +217,10 @@ _silent = _Silent()
 
 
 def _by_opencv(data: bytes) -> np.ndarray | None:
-    if data[:4] == b"\x89PNG" and b"IEND" not in data:
+    png = data[:4] == b"\x89PNG"
+    if png and not _png_fits(data):
+        return None
+    if png and b"IEND" not in data:
         if _by_pillow(data) is None:  # libpng would print what it misses
             return None
         data += _PNG_END
@@ -233,12 +238,27 @@ def _by_opencv(data: bytes) -> np.ndarray | None:
     return np.ascontiguousarray(image[..., 2::-1])
 
 
+def _png_fits(data: bytes) -> bool:
+    """Whether the chunks of a PNG lie in its data, and can unpack to a picture of the size that it promises:
+    OpenCV asks for the memory first."""
+    if len(data) < 26:
+        return False
+    width, height, bits, colours = struct.unpack_from(">IIBB", data, 16)
+    if width * height * bits * {2: 3, 4: 2, 6: 4}.get(colours, 1) > 8 * _DEFLATE * len(data):
+        return False
+    at, name = 8, b""
+    while at + 8 <= len(data) and name != b"IEND":
+        name = data[at + 4 : at + 8]
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    return at <= len(data)
+
+
 def _by_pillow(data: bytes) -> np.ndarray | None:
     _register_heif()
     try:
         with Image.open(io.BytesIO(data)) as image:
             return pillow.samples(image)
-    except (OSError, ValueError, SyntaxError, KeyError, IndexError, Image.DecompressionBombError):
+    except pillow.UNREADABLE:
         return None
 
 

@@ -55,5 +55,5 @@ def exr_is_whole(data: bytes) -> bool:
         count = -(-(bottom - top + 1) // _LINES[attributes[b"compression"][0]])
         offsets = struct.unpack_from(f"<{count}Q", data, at + 1)
         return all(o + 8 + struct.unpack_from("<I", data, o + 4)[0] <= len(data) for o in offsets)
-    except (struct.error, ValueError, KeyError, IndexError):
+    except (struct.error, ValueError, KeyError, IndexError, OverflowError):
         return False

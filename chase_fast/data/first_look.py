@@ -11,13 +11,13 @@ from PIL import Image
 from chase_fast.data.decode import BrokenImage, kind_of, read_bytes, samples, simplejpeg
 from chase_fast.data.jpeg_file import mend
 from chase_fast.data.notes import Note
+from chase_fast.data.pillow import UNREADABLE
 from chase_fast.data.pixels import Levels
 from chase_fast.data.tiff import BadTiff, read_directory
 
 _FIRST = 8  # frames of which one must be whole to choose grey levels
 _HEAD = 2**16
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L")
-_UNREADABLE = (OSError, ValueError, SyntaxError, KeyError, TypeError, Image.DecompressionBombError)
 
 
 def first_levels(paths: Many[str]) -> Levels | None:
@@ -82,7 +82,7 @@ def look(path: str) -> Look | None:
             return Look(*image.size, image.mode in _DEEP_MODES)
     except BadTiff:
         return None
-    except _UNREADABLE:
+    except UNREADABLE:
         pass
     try:
         pixels = samples(read_bytes(path))
@@ -103,7 +103,7 @@ def oddities(path: str) -> list[Note]:
             with Image.open(io.BytesIO(data)) as image:
                 turned = image.getexif().get(274, 1)
                 pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-    except (BrokenImage, BadTiff, *_UNREADABLE):
+    except (BrokenImage, BadTiff, *UNREADABLE):
         return []
     notes = []
     if turned in range(2, 9):

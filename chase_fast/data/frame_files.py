@@ -27,6 +27,7 @@ from PIL import Image
 from chase_fast.data.decode import EXTENSIONS
 from chase_fast.data.frames import in_order, order_note
 from chase_fast.data.notes import Note
+from chase_fast.data.pillow import UNREADABLE
 
 OFFICIAL = ("img", "img1", "imgs", "image", "images", "frames", "color", "colour", "rgb", "visible")
 _SUFFIXES = tuple(EXTENSIONS)
@@ -273,5 +274,5 @@ def _look(file: Path) -> tuple[bool, int] | None:
                 "I;16B",
                 "F",
             ), image.width * image.height
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except UNREADABLE:
         return None

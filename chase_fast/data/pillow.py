@@ -1,9 +1,16 @@
 """Pictures of Pillow (PIL) as arrays of their own numbers."""
 
+import struct
+
 import cv2
 import numpy as np
 from PIL import Image
 
+# what Pillow's readers raise for damaged files
+UNREADABLE = (
+    OSError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, ZeroDivisionError,
+    RuntimeError, MemoryError, SyntaxError, struct.error, Image.DecompressionBombError,
+)  # fmt: skip
 _AS_THEY_ARE = ("1", "L", "RGB", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from chase_fast.data.pillow import rgb_of_ink, samples
+from chase_fast.data.pillow import UNREADABLE, rgb_of_ink, samples
+from chase_fast.fields import short
 
 _SIZES = {1: "B", 3: "H", 4: "I", 16: "Q"}  # types of whole numbers in a directory
 _BYTES = (
@@ -24,6 +25,7 @@ _BYTES = (
     34925,
     50000,
 )  # compressions of bytes: none, LZW, deflate, PackBits, LZMA, zstd
+_LARGEST = {1: 1, 32773: 64}  # how much larger than the file a picture can be, by compression
 _KINDS = {1: "u", 2: "i", 3: "f"}
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _INK = 0, 1, 2, 5
 _ORIENTATION = 274
@@ -63,7 +65,7 @@ class Directory:
 
     @property
     def bits(self) -> int:
-        return max(self.tags.get(258, (1,)))
+        return max(self.tags.get(258) or (1,))
 
     @property
     def deep(self) -> bool:
@@ -87,7 +89,7 @@ def read_directory(data: bytes) -> Directory:
                 break
             first = first or (tags, orientation_at)
             pages += not tags.get(254, (0,))[0] & 5  # neither reduced nor a mask
-    except (KeyError, struct.error):
+    except (KeyError, OverflowError, struct.error):
         raise BadTiff("the TIFF ends too early") from None
     if first is None:
         raise BadTiff("the TIFF holds no picture")
@@ -129,6 +131,10 @@ def tiff_samples(data: bytes) -> np.ndarray:
     for offsets, lengths in ((273, 279), (324, 325)):
         if any(o + n > len(data) for o, n in zip(about.tags.get(offsets, ()), about.tags.get(lengths, ()))):
             raise BadTiff("the TIFF ends too early")
+    height, width = about.size
+    bits = width * height * about.one(277, 1) * about.bits
+    if bits > 8 * len(data) * _LARGEST.get(about.one(259, 1), 4096):
+        raise BadTiff("the TIFF holds less than a picture of its size")
     if about.deep:
         return _deep(data, about)
     if about.orientation != 1 and about.orientation_at is not None:
@@ -141,8 +147,8 @@ def _opened(data: bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=("TIFF",))
         image.load()
-    except (OSError, ValueError, SyntaxError, KeyError, TypeError, IndexError, struct.error) as e:
-        raise BadTiff(f"the TIFF is damaged, ends too early or is of a rare kind ({e})") from None
+    except UNREADABLE as e:
+        raise BadTiff(f"the TIFF is damaged, ends too early or is of a rare kind ({short(str(e))})") from None
     return image
 
 
