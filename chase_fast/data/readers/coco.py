@@ -56,25 +56,33 @@ def _image_folder(root: Path, split: str, spec: str) -> Path:
     return folder
 
 
+_NO_BOX = [np.nan] * 4
+
+
 def _whole(value: Any, low: int = -(2**63), high: int = 2**63 - 1) -> int | None:
     """A whole number in these limits, as an integer or a float; else None."""
+    if type(value) is int:
+        return value if low <= value <= high else None
     return int(value) if is_number(value) and value == int(value) and low <= value <= high else None
 
 
 class _Entries:
-    """What is taken of the JSON, every value checked; an entry with a wrong one is a problem and left out."""
+    """What is taken of the JSON, every value checked; an entry with a wrong one is a problem and left out.
+
+    images: id, file and size, None where it is wrong. boxes [A, 4], NaN where they are wrong; ids [A]
+    int64; image [A], which of the images, -1 where none; crowd [A] bool.
+    """
 
     def __init__(self, images: list[dict], annotations: list[dict], file: Path):
         self._file = str(file)
         self.problems: list[Problem] = []
         self.images = [self._image(k, image) for k, image in enumerate(images)]
-        self.number = {image[0]: k for k, image in enumerate(self.images) if image}
-        self.boxes = np.full((len(annotations), 4), np.nan)
-        self.ids = np.arange(len(annotations), dtype=np.int64)
-        self.image = np.full(len(annotations), -1, np.int32)
-        self.crowd = np.zeros(len(annotations), bool)
-        for k, annotation in enumerate(annotations):
-            self._annotation(k, annotation)
+        self._number = {image[0]: k for k, image in enumerate(self.images) if image}
+        rows = [self._annotation(k, annotation) for k, annotation in enumerate(annotations)]
+        self.ids = np.array([row[0] for row in rows], np.int64)
+        self.image = np.array([row[1] for row in rows], np.int32)
+        self.boxes = np.array([row[2] for row in rows], np.float64)
+        self.crowd = np.array([bool(a.get("iscrowd", 0)) for a in annotations])
 
     def _wrong(self, name: str, field: str, value: Any, expected: str) -> None:
         self.problems.append(
@@ -97,22 +105,22 @@ class _Entries:
                 return self._wrong(name, field, value, "a whole number of pixels")
         return number, os.path.basename(file), (size[0], size[1])
 
-    def _annotation(self, k: int, annotation: dict) -> None:
+    def _annotation(self, k: int, annotation: dict) -> tuple[int, int, list[float]]:
+        """Its id, the place of its image and its box."""
         number, box = annotation.get("id", k), annotation["bbox"]
-        name = f"annotation {short(number)}"
-        self.crowd[k] = bool(annotation.get("iscrowd", 0))
-        if _whole(number) is None:
-            return self._wrong(f"annotation {k} of the list", "id", number, "a whole number")
-        self.ids[k] = _whole(number)
+        key = _whole(number)
+        if key is None:
+            self._wrong(f"annotation {k} of the list", "id", number, "a whole number")
+            return k, -1, _NO_BOX
+        name = f"annotation {key}"
         if not (isinstance(box, list) and len(box) == 4 and all(map(is_number, box))):
-            return self._wrong(name, "bbox", box, "x, y, w, h")
-        image = self.number.get(_whole(annotation["image_id"]), -1)
+            self._wrong(name, "bbox", box, "x, y, w, h")
+            return key, -1, _NO_BOX
+        image = self._number.get(_whole(annotation["image_id"]), -1)
         if image < 0:
             what = "its image_id is not in the list of images"
             self.problems.append(Problem(name, what, file=self._file))
-            return None
-        self.boxes[k], self.image[k] = box, image
-        return None
+        return key, image, box
 
 
 def read(
