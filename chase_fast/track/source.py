@@ -2,58 +2,20 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
 
-from chase_fast.data.decode import EXTENSIONS, BrokenImage, read_frame
-from chase_fast.data.frames import images_in, missing_number
+from chase_fast.data.decode import EXTENSIONS
 from chase_fast.errors import ChaseError
 from chase_fast.track.frames import to_rgb8
 from chase_fast.track.source_live import Newest
+from chase_fast.track.sources.base import Frame, Source
+from chase_fast.track.sources.folder import Folder
 
 _SLACK = 0.01  # containers without an index announce a number of frames that may be off by so much, and by 2
-
-
-@dataclass(frozen=True)
-class Frame:
-    """image: RGB uint8 [H, W, 3]; number: in the source, from 0; name: of its file in a folder."""
-
-    image: np.ndarray
-    number: int
-    name: str | None = None
-
-
-class Source(Protocol):
-    """An open source.
-
-    Attributes:
-        kind: folder, video, camera or stream.
-        path: what is read.
-        total: frames that will come, None if nobody knows; a container may announce a wrong number.
-        fps: frames per second, None if unknown.
-        notes: what the user should know before tracking.
-    """
-
-    kind: str
-    path: str
-    total: int | None
-    fps: float | None
-    notes: list[str]
-
-    def frames(self) -> Iterator[Frame]:
-        """The frames, once.
-
-        Raises:
-            ChaseError: the source ends before its end; the frames before are good.
-        """
-
-    def close(self) -> None:
-        """Frees device and file."""
 
 
 def from_bgr(image: np.ndarray) -> np.ndarray:
@@ -95,52 +57,6 @@ def _silence() -> None:
     """OpenCV's and FFmpeg's own messages about unreadable sources: ours say it in one line."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when a capture is opened first
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
-
-class Folder:
-    """Image files in numerical order: those of the folder, or of its only subfolder with images.
-
-    A missing number is a note: the frames around it count as neighbours.
-    """
-
-    kind, fps = "folder", None
-
-    def __init__(self, path: Path, start: int, count: int | None):
-        self.path = str(path)
-        try:
-            names = images_in(path)
-            if not names:
-                found = {p: n for p in sorted(path.iterdir()) if p.is_dir() and (n := images_in(p))}
-                if len(found) > 1:
-                    some = ", ".join(p.name for p in list(found)[:3])
-                    raise ChaseError(
-                        f"{path} holds {len(found)} folders of frames ({some} ...): give one of them"
-                    )
-                path, names = next(iter(found.items()), (path, ()))
-        except OSError as e:
-            raise ChaseError(f"cannot read the folder {path}: {e.strerror}") from None
-        if not names:
-            raise ChaseError(f"{path} holds no frames ({', '.join(sorted(EXTENSIONS))})")
-        gap = missing_number(names)
-        self.notes = (
-            [] if gap is None else [f"frame number {gap} is missing in {path}: tracking leaps over it"]
-        )
-        last = len(names) if count is None else min(len(names), start + count)
-        if start >= last:
-            raise ChaseError(f"{path} has {len(names)} frames: nothing is left after --start {start}")
-        self._folder, self._names, self._range = path, names, range(start, last)
-        self.total = len(self._range)
-
-    def frames(self) -> Iterator[Frame]:
-        for i in self._range:
-            name = self._names[i]
-            try:
-                yield Frame(read_frame(self._folder / name), i, name)
-            except BrokenImage as e:
-                raise ChaseError(f"frame {self._folder / name} cannot be read: {e}") from None
-
-    def close(self) -> None:
-        pass
 
 
 class Video:
