@@ -15,10 +15,10 @@ class Folder:
     A missing number is a note: the frames around it count as neighbours.
     """
 
-    kind, fps = "folder", None
+    kind, fps, live = "folder", None, False
 
     def __init__(self, path: Path, start: int, count: int | None):
-        self.path = str(path)
+        self.path, self.about = str(path), {}
         try:
             names = images_in(path)
             if not names:
