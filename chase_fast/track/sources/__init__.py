@@ -189,6 +189,8 @@ def _open_stream(
     def container() -> Container:
         try:
             return Container(address, name, None, options, timeout)
+        except ChaseError:
+            raise
         except av.FFmpegError as e:
             raise ChaseError(reason(e)) from None
         except ValueError as e:  # a port that is no number and the like
