@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from chase_fast._version import __version__
-from chase_fast.errors import ChaseError
+from chase_fast.errors import ChaseError, MissingFile
 from chase_fast.files import TEMPORARY, cannot_write, user_path, write_atomic
 
 CONFIG, CHECKPOINT, HISTORY, ALPHAS, PERF = (
@@ -79,7 +79,7 @@ def checkpoint_file(path: Path, flag: str = "--checkpoint") -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        raise ChaseError(f"{flag} {path}: no such file")
+        raise MissingFile(f"{flag} {path}: no such file")
     if (path / BEST).is_file():
         return path / BEST
     seeds = sorted(p.parent.name for p in path.glob(f"seed_*/{BEST}"))

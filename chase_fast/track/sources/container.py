@@ -69,6 +69,7 @@ class Container:
         timeout: float | None = None,
     ):
         self._path, self._read_to, self._gap = path, 0, False
+        self._size = path.stat().st_size if path else 0
         self._last: int | None = None  # time stamp (dts) of the last packet
         self._input = av.open(
             address, options=options or {}, timeout=timeout and (timeout, timeout), metadata_errors="replace"
@@ -246,6 +247,11 @@ class Container:
             said = matroska_bytes(self._path)
             return unread or said is None or size < said
         return unread or not self.fragmented
+
+    @property
+    def growing(self) -> bool:
+        """Somebody still writes into the file."""
+        return self._path is not None and self._path.stat().st_size > self._size
 
     @property
     def fragmented(self) -> bool:

@@ -1,25 +1,20 @@
-"""Connections to live sources: a stream of FFmpeg (by PyAV), a camera of OpenCV."""
+"""A stream without end as a connection: FFmpeg's, by PyAV."""
 
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import cv2
+import av
 import numpy as np
 
 from chase_fast.errors import ChaseError
 from chase_fast.track.sources.container import Container, reason
 from chase_fast.track.sources.live import Over
-from chase_fast.track.sources.opencv import from_bgr, number_or_none, silence
 from chase_fast.track.sources.pixels import Pixels
+from chase_fast.track.sources.reading import Reader
 
 SEGMENTED = ("hls", "dash")  # come in bursts: shown at the pace of their stamps
-_UNSTAMPED = (
-    "mpjpeg",
-    "mjpeg",
-    "jpeg_pipe",
-    "image2",
-)  # their stamps are counted by FFmpeg, not the sender's
+_UNSTAMPED = ("mpjpeg", "mjpeg", "jpeg_pipe", "image2")  # FFmpeg counts their stamps, not the sender
 
 
 class Stream:
@@ -29,11 +24,7 @@ class Stream:
     """
 
     def __init__(self, container: Container, ended: Callable[[], bool] = lambda: False):
-        import av
-
-        from chase_fast.track.sources.reading import Reader
-
-        self._av, self._container = av, container
+        self._container = container
         self._reader, self._pixels = Reader(container, threads=1), Pixels()
         self.fps = None if container.format in _UNSTAMPED else container.rate
         self.finished, self._ended = False, ended
@@ -45,7 +36,7 @@ class Stream:
     @property
     def about(self) -> dict[str, Any]:
         return {
-            "decoder": f"PyAV {self._av.__version__}",
+            "decoder": f"PyAV {av.__version__}",
             "codec": self._container.codec,
             "format": self._container.format,
             "damaged_places": len(self._reader.damage.places),
@@ -59,7 +50,7 @@ class Stream:
                 if self._container.format in SEGMENTED:
                     time.sleep(min(1.0, max(0.0, picture.time - (time.monotonic() - began))))
                 yield picture.frame, picture.time if stamped else None
-        except self._av.FFmpegError as e:
+        except av.FFmpegError as e:
             raise ChaseError(reason(e)) from None
         self.finished = self._ended()
         if self._container.format in SEGMENTED and not self.finished:
@@ -70,37 +61,3 @@ class Stream:
 
     def close(self) -> None:
         self._container.close()
-
-
-class Camera:
-    """A capture device, or a stream where PyAV is missing, by OpenCV. See `Connection`.
-
-    Raises:
-        ChaseError: it cannot be opened.
-    """
-
-    finished = False
-
-    def __init__(self, device: int | str, notes: list[str] | None = None):
-        silence()
-        self._capture = cv2.VideoCapture(device)
-        if not self._capture.isOpened():
-            raise ChaseError("OpenCV cannot open it")
-        self.fps = number_or_none(self._capture, cv2.CAP_PROP_FPS)
-        self.notes = notes or []
-        self.about: dict[str, Any] = {
-            "decoder": f"OpenCV {cv2.__version__} ({self._capture.getBackendName()})"
-        }
-
-    def pictures(self) -> Iterator[tuple[Any, float | None]]:
-        while True:
-            found, image = self._capture.read()
-            if not found:
-                raise ChaseError("a frame could not be read")
-            yield image, None
-
-    def rgb(self, picture: Any) -> np.ndarray:
-        return from_bgr(picture)
-
-    def close(self) -> None:
-        self._capture.release()

@@ -111,7 +111,9 @@ class Video:
                 f"{self.path} holds no frame that can be decoded ({self._container.codec}): "
                 "it is empty or damaged"
             )
-        if why := self._cut():
+        if self._container.growing:
+            self._told.append(f"{self.path} is still being written: its end is what was there")
+        elif why := self._cut():
             raise ChaseError(self._broken_off(last, why))
         if decoded <= self._start:
             raise ChaseError(f"{self.path} has {decoded} frames: nothing is left after --start {self._start}")
