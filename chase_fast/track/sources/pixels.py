@@ -26,7 +26,7 @@ class Pixels:
             self._note(
                 "hdr", f"the video is HDR ({_BRIGHT[frame.color_trc]}): brightness stays as it is coded"
             )
-        return upright(self._upside(frame), self._matrix(frame))
+        return np.ascontiguousarray(upright(self._upside(frame), self._matrix(frame)))
 
     def _upside(self, frame: "av.VideoFrame") -> np.ndarray:
         if frame.format.name.startswith(_DEEP_GREY):
@@ -75,4 +75,4 @@ def upright(image: np.ndarray, matrix: tuple[int, int, int, int] | None) -> np.n
         image = image[:, ::-1]
     if b + d < 0:
         image = image[::-1]
-    return np.ascontiguousarray(image)
+    return image
