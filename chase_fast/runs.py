@@ -33,6 +33,7 @@ _PACKAGES = (
     "triton",
     "numpy",
     "opencv-python",
+    "av",
     "simplejpeg",
     "safetensors",
 )

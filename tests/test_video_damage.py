@@ -250,3 +250,30 @@ def test_numbers_behind_a_gap():
     last.hit(0.1, packets=3)
     last.finish(0.4)
     assert (last.places[0].frame, last.places[0].lost) == (1, 3)
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.mkv", "v.avi", "v.flv", "v.ts"])
+def test_sound_that_lasts_longer_is_no_missing_end(tmp_path, name):
+    path = tmp_path / name
+    with av.open(str(path), "w") as out:
+        video, sound = out.add_stream("libx264", rate=25), out.add_stream("aac", rate=44100)
+        video.width, video.height, video.pix_fmt = clips.WIDTH, clips.HEIGHT, "yuv420p"
+        for i, image in enumerate(pictures(20)):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts = i
+            out.mux(video.encode(frame))
+        for k in range(90):
+            samples = av.AudioFrame(format="fltp", layout="mono", samples=1024)
+            samples.sample_rate, samples.pts = 44100, 1024 * k
+            for plane in samples.planes:
+                plane.update(bytes(plane.buffer_size))
+            out.mux(sound.encode(samples))
+        for stream in (video, sound):
+            out.mux(stream.encode(None))
+    frames, notes, places, error = read(path)
+    assert [number_in(f.image) for f in frames] == list(range(20)) and (notes, places, error) == (
+        [],
+        [],
+        None,
+    )
+    assert [f.time for f in frames] == pytest.approx([i / 25 for i in range(20)], abs=0.0011)

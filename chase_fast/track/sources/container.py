@@ -48,6 +48,12 @@ class Unseekable:
 class Container:
     """An input of FFmpeg.
 
+    Attributes:
+        stream: the video stream that a player would show.
+        notes: what the user should know.
+        start: time stamp of the beginning of the video in seconds, None if unknown.
+        reached: seconds to which packets have come.
+
     Args:
         address: what av.open takes, or a file object.
         name: what it is called in errors.
@@ -69,6 +75,7 @@ class Container:
         timeout: float | None = None,
     ):
         self._path, self._read_to, self._gap = path, 0, False
+        self.reached = 0.0
         self._size = path.stat().st_size if path else 0
         self._last: int | None = None  # time stamp (dts) of the last packet
         self._input = av.open(
@@ -78,7 +85,7 @@ class Container:
             self.notes: list[str] = []
             self.format = self._input.format.name
             self.stream = self._chosen(name)
-            self._times = self._index()
+            self._times, self.start = self._index(), self._begin()
         except BaseException:
             self._input.close()
             raise
@@ -123,9 +130,9 @@ class Container:
         found = self.stream.average_rate or self.stream.guessed_rate
         return float(found) if found and 0 < found < 1e5 else None
 
-    @property
-    def start(self) -> float | None:
-        """Time stamp of the beginning in seconds."""
+    def _begin(self) -> float | None:
+        if self.stream.start_time is not None:
+            return float(self.stream.start_time * self.stream.time_base)
         return None if self._input.start_time is None else self._input.start_time / av.time_base
 
     @property
@@ -142,6 +149,8 @@ class Container:
             return None
         if self.format == "avi":  # its rate is constant, and its duration is guessed if the index is missing
             return self.stream.frames / self.rate if self.stream.frames and self.rate else None
+        if self.format == "flv" and self.length:  # says when it ends, not how long it is
+            return self.length - (self.start or 0)
         return self.length
 
     def packets(self) -> Iterator[tuple["av.Packet | None", int | None]]:
@@ -193,14 +202,24 @@ class Container:
             self._read_to = max(self._read_to, packet.pos + packet.size)
         if packet.stream is not self.stream:
             self._gap = self._gap or gap
+            self._note_end(packet)
             return None
         gap, self._gap = gap or self._gap, False
         before = self._last
         self._set_time(packet)
+        self._note_end(packet)
         self._last = before if packet.dts is None else packet.dts
         if not gap:
             return None
         return max(0, self._last - before - 1) if self.format == "avi" and before is not None else 0
+
+    def _note_end(self, packet: "av.Packet") -> None:
+        """Where the duration is that of the whole file, sound may last longer than the pictures."""
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        own = self.stream.duration is not None or self.format == "avi"
+        if stamp is not None and (packet.stream is self.stream or not own):
+            end = float((stamp + (packet.duration or 0)) * packet.time_base) - (self.start or 0)
+            self.reached = max(self.reached, end)
 
     def _seek(self, ahead: int) -> bool:
         try:

@@ -69,6 +69,8 @@ class Video:
             "format": self._container.format,
             "pixel_format": stream.codec_context.pix_fmt,
         }
+        if start := self._container.start:
+            about["start_time"] = round(start, 6)  # seconds: the time stamp at which `times` are 0
         return about | ({"damage": self.damage.data} if self.damage.places else {})
 
     def frames(self) -> Iterator[Frame]:
@@ -129,9 +131,9 @@ class Video:
 
     def _cut(self) -> str | None:
         """How one knows that the source broke off, or None."""
-        container, reached = self._container, self._reader.reached
+        container = self._container
         if container.announced is not None:
-            early = reached < container.announced - _SLACK / (self.fps or 25)
+            early = container.reached < container.announced - _SLACK / (self.fps or 25)
             return f"it announces {container.announced:.2f} s" if early and container.incomplete else None
         return (
             "what follows in the file cannot be read"
