@@ -164,12 +164,27 @@ def test_a_stream_that_begins_in_the_middle_of_a_group(whole, tmp_path):
         data = whole[name].read_bytes()
         start = len(data) // 3 // 188 * 188
         path.write_bytes(data[start:])
-        frames, _, _, error = read(path)
+        frames, (note,), _, error = read(path)
+        assert f"the first {frames[0].time:.2f} s" in note and "middle of a group" in note
         shown = [number_in(f.image) for f in frames]
         assert error is None and shown == list(range(shown[0], N)) and 15 <= shown[0] <= 30
         assert [f.number for f in frames] == list(range(len(frames)))
         steps = [b.time - a.time for a, b in pairwise(frames)]
         assert steps == pytest.approx([0.04] * len(steps))
+
+
+def test_a_damaged_beginning_is_told(whole, tmp_path):
+    path = copied(whole, "h264.mp4", tmp_path)
+    data = bytearray(path.read_bytes())
+    start = data.index(b"mdat") + 8
+    data[start : start + 3000] = bytes(3000)
+    path.write_bytes(data)
+    frames, (note,), (place,), error = read(path)
+    shown = [number_in(f.image) for f in frames]
+    assert error is None and shown == list(range(shown[0], N)) and frames[0].number == 0
+    assert place == {"frame": 0, "time": None, "lost": shown[0], "changed": 0} and shown[0] > 5
+    assert f"damaged at its beginning: {shown[0]} frames cannot be decoded" in note
+    assert frames[0].time == pytest.approx(shown[0] / 25)
 
 
 def test_zeros_to_the_end_are_told(whole, tmp_path):

@@ -9,8 +9,8 @@ _EVEN = 0.1, 0.0011  # share of an interval and seconds by which a constant rate
 
 @dataclass
 class Place:
-    """frame: the first one that is lost or changed; time: its seconds, None if unknown; lost: frames that are
-    missing; changed: frames that the decoder mended, or may have."""
+    """frame: the first one that is lost or changed; time: its seconds, None at the beginning; lost: frames that
+    are missing; changed: frames that the decoder mended, or may have."""
 
     frame: int
     time: float | None
@@ -18,7 +18,7 @@ class Place:
     changed: int = 0
 
     def __str__(self) -> str:
-        where = f"at frame {self.frame}" + ("" if self.time is None else f" ({self.time:.2f} s)")
+        where = "at its beginning" if self.time is None else f"at frame {self.frame} ({self.time:.2f} s)"
         parts = [f"{self.lost} frame{'s' * (self.lost != 1)} cannot be decoded"] if self.lost else []
         if self.changed:
             parts.append(f"{self.changed} may look wrong")
@@ -81,8 +81,9 @@ class Damage:
     def _within(self, place: Place, time: float, lost: int, changed: bool, key: bool) -> None:
         if lost and not place.lost:
             place.frame, place.time = self._number + 1, self._time + (self._interval or 0)
-        if self._number < 0:
-            place.lost, place.time = place.lost + self._failed, None
+        if self._number < 0:  # numbers begin behind what is lost at the beginning
+            by_time = round(time / self._interval) if self._constant else 0
+            place.lost, place.time = max(place.lost + self._failed, by_time), None
         place.lost += lost
         self._failed = 0 if lost or self._number < 0 else self._failed
         if key and not changed and time > self._until:

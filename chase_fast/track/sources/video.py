@@ -78,6 +78,11 @@ class Video:
         last = None
         try:
             for picture in self._reader.pictures():
+                if last is None and not self.damage.places and picture.time > 1.5 / (self.fps or 25):
+                    self._told.append(
+                        f"the first {picture.time:.2f} s of {self.path} cannot be decoded: "
+                        "it begins in the middle of a group of pictures"
+                    )
                 decoded, last = decoded + 1, picture
                 for place in self.damage.places[told:_PLACES]:
                     self._tell(place)
