@@ -104,7 +104,8 @@ class Container:
         stream = best if best in videos else videos[0]
         if stream.codec_context is None:
             raise ChaseError(
-                f"{name}: this FFmpeg has no decoder for its video (codec tag {stream.codec_tag!r})"
+                f"{name}: FFmpeg has no decoder for its video; convert it with the program that made it, "
+                "to H.264 for example"
             )
         if len(videos) > 1:
             self.notes.append(

@@ -9,8 +9,8 @@ _EVEN = 0.1, 0.0011  # share of an interval and seconds by which a constant rate
 
 @dataclass
 class Place:
-    """frame: the first one that is lost or changed; time: its seconds, None at the beginning; lost: frames that
-    are missing; changed: frames that the decoder mended, or may have."""
+    """frame: the first one that is lost or changed; time: its seconds, None at the beginning; lost:
+    frames that are missing; changed: frames that the decoder mended, or may have."""
 
     frame: int
     time: float | None

@@ -59,7 +59,7 @@ class CapturedVideo:
         # its FFmpeg says only on standard error that a picture could not be converted
         os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "16"
         self.path, self._start, self._count = text, start, count
-        with _messages():
+        with messages():
             self._capture = cv2.VideoCapture(text)
         if not self._capture.isOpened():
             raise ChaseError(f"{text} is no video that can be read ({why})")
@@ -74,7 +74,7 @@ class CapturedVideo:
         decoded = given = failed = 0
         time = -1.0
         while failed <= _RETRIES:
-            with _messages() as said:
+            with messages() as said:
                 found, image = self._capture.read()
             if any(sign in said for sign in _UNWRITTEN):
                 raise ChaseError(
@@ -125,7 +125,7 @@ class CapturedVideo:
 
 
 @contextmanager
-def _messages() -> Iterator[bytearray]:
+def messages() -> Iterator[bytearray]:
     """What libraries write to standard output and standard error meanwhile."""
     said = bytearray()
     _flush()

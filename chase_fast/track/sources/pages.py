@@ -8,7 +8,7 @@ import cv2
 
 from chase_fast.errors import ChaseError
 from chase_fast.track.sources.base import Frame
-from chase_fast.track.sources.opencv import from_bgr
+from chase_fast.track.sources.opencv import from_bgr, messages
 
 _AT_ONCE = 16  # pages in memory
 
@@ -16,7 +16,8 @@ _AT_ONCE = 16  # pages in memory
 def page_count(path: Path) -> int:
     """Images in a file, 0 if OpenCV cannot tell."""
     try:
-        return cv2.imcount(str(path))
+        with messages():
+            return cv2.imcount(str(path))
     except cv2.error:
         return 0
 
@@ -44,7 +45,8 @@ class Pages:
         read = self._animation if animated else self._tiff
         number = self._range.start
         while number < self._range.stop:
-            images = read(number, min(_AT_ONCE, self._range.stop - number))
+            with messages():
+                images = read(number, min(_AT_ONCE, self._range.stop - number))
             if not images:
                 raise ChaseError(f"{self.path}: image {number} cannot be read")
             for image, time, duration in images:
