@@ -5,11 +5,14 @@ import threading
 import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler
+from typing import ClassVar
 
+import cv2
+import numpy as np
 import pytest
 
 from chase_fast.errors import ChaseError
-from chase_fast.track.sources import open_source
+from chase_fast.track.sources import camera_number, kind_of, open_source
 from chase_fast.track.sources.live import Live, Stamps
 from tests.clips import encode, number_in, pictures
 from tests.servers import Camera, served
@@ -199,3 +202,69 @@ def test_stamps_follow_the_clock_of_the_sender_until_it_jumps():
     assert b - a == pytest.approx(0.04) and abs(a - time.monotonic()) < 1
     assert abs(stamps.seconds(5000.0) - time.monotonic()) < 1
     assert abs(stamps.seconds(None) - time.monotonic()) < 1
+
+
+class Webcam:
+    """Stands for cv2.VideoCapture: ten pictures per connection, then a read that fails."""
+
+    opened: ClassVar[list] = []
+    fails = False
+
+    def __init__(self, device):
+        self.opened.append(device)
+        self.left = 10
+
+    def isOpened(self):
+        return not (self.fails and len(self.opened) > 1)
+
+    def get(self, which):
+        return 30.0
+
+    def getBackendName(self):
+        return "FAKE"
+
+    def read(self):
+        time.sleep(0.005)
+        self.left -= 1
+        return (False, None) if self.left < 0 else (True, np.full((48, 64, 3), (0, 0, 200), np.uint8))
+
+    def release(self):
+        pass
+
+
+def test_a_camera_is_opened_again_by_its_number(monkeypatch, tmp_path):
+    monkeypatch.setattr(cv2, "VideoCapture", Webcam)
+    monkeypatch.setattr(Webcam, "opened", [])
+    source = open_source("/dev/video3", count=18)
+    frames = list(source.frames())
+    source.close()
+    assert (
+        source.kind == "camera" and source.fps == 30 and set(Webcam.opened) == {3} and len(Webcam.opened) >= 2
+    )
+    assert len(frames) == 18 and frames[0].image[0, 0].tolist() == [200, 0, 0]
+    assert "camera /dev/video3 broke off after frame 9" in source.notes[0]
+    monkeypatch.setattr(Webcam, "fails", True)
+    Webcam.opened.clear()
+    source = open_source("3", reconnects=2)
+    with pytest.raises(
+        ChaseError, match=r"camera 3 stopped sending after 10 frames \(OpenCV cannot open it\)"
+    ):
+        list(source.frames())
+    source.close()
+    assert Webcam.opened == [3, 3, 3]
+
+
+def test_numbers_and_devices_are_cameras_unless_they_are_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "front").symlink_to("/dev/video12")
+    assert [camera_number(t) for t in ("0", "12", "/dev/video5", "front")] == [0, 12, 5, 12]
+    assert [camera_number(t) for t in ("-1", "1.5", "video0", "²", "/dev/sda")] == [None] * 5
+    (tmp_path / "0").mkdir()
+    (tmp_path / "1").write_bytes(b"x")
+    assert [kind_of(t) for t in ("0", "1", "2", "-", "http://x/y")] == [
+        "folder",
+        "video",
+        "camera",
+        "pipe",
+        "stream",
+    ]

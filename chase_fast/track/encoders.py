@@ -61,6 +61,7 @@ class H264:
             stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
             context = stream.codec_context
             stream.time_base = context.time_base = Fraction(1, _TICKS)
+            context.thread_count = 4
             context.gop_size = max(1, round(2 * fps))  # a key frame every two seconds, to jump to
             context.colorspace = context.color_primaries = context.color_trc = _BT709
             context.color_range = _LIMITED
