@@ -30,8 +30,8 @@ reduced. Afterwards every command that takes KIND:PATH:SPLIT takes packed:DIR, w
 for the same seed: the same frames, boxes, labels and proposals, and images up to resampling.
 
 Killed at any moment, the same command continues; finished shards are not written again. The size is estimated
-before anything is written. `python -m chase_fast.doctor --data packed:DIR` compares the checksums of all files,
-and so does `sha256sum -c SHA256SUMS` in DIR.
+before anything is written. `python -m chase_fast.doctor --data packed:DIR` compares the checksums of all
+files, and so does `sha256sum -c SHA256SUMS` in DIR.
 
 Formats: raw is fastest and takes about 1 MB per 720p frame; jpeg takes a tenth and has to be decoded. To take
 less: --format jpeg, --every K, a smaller --size or --detail. --size is the --image-size of the run (or
