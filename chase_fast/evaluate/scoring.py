@@ -1,6 +1,7 @@
 """Scores of several trackers on one benchmark, by the protocols asked for."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -9,16 +10,27 @@ from chase_fast.errors import ChaseError
 from chase_fast.evaluate.protocols import DEFAULT_PROTOCOLS, PROTOCOLS, Scores, Truth, score
 from chase_fast.evaluate.protocols.curves import overlap
 from chase_fast.evaluate.speed import Speed, speed
+from chase_fast.remarks import Notes, Remark
+
+REPEATED = ("got10k",)  # protocols that score all repetitions of a tracker
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one tracker did: boxes [T, 4] ([R, T, 4] of R repetitions) and seconds of each sequence."""
+    """What one tracker did.
+
+    Attributes:
+        boxes, times: of each sequence, [T, 4] and seconds [T] ([R, T, 4] and [R, T] of R repetitions).
+        note: how it was run, for people; about: the same as data.
+        remarks: what was found and left aside when its files were read.
+    """
 
     name: str
     boxes: dict[str, np.ndarray] = field(repr=False)
     times: dict[str, np.ndarray] = field(repr=False)
-    note: str = ""  # how it was run
+    note: str = ""
+    about: dict[str, Any] = field(default_factory=dict, repr=False)
+    remarks: tuple[Remark, ...] = field(default=(), repr=False)
 
     @property
     def speed(self) -> Speed | None:
@@ -77,10 +89,12 @@ def rate(
         chosen = truths if names is None else [t for t in truths if t.name in set(names)]
         found = {}
         for outcome in outcomes:
+            boxes, remarks = _taken(protocol, data.scored, outcome)
             try:
-                found[outcome.name] = score(protocol, chosen, outcome.boxes, unknown)
+                one = score(protocol, chosen, boxes, unknown)
             except ChaseError as e:
                 raise ChaseError(f"{outcome.name}, protocol {protocol}: {e}") from e
+            found[outcome.name] = replace(one, remarks=(*remarks, *one.remarks))
         return found
 
     if not truths:
@@ -92,6 +106,26 @@ def rate(
         attributes,
         {p: {a: scores(p, names) for a, names in attributes.items()} for p in protocols},
     )
+
+
+def _taken(
+    protocol: str, sequences: list[EvaluationSequence], outcome: Outcome
+) -> tuple[dict[str, np.ndarray], list[Remark]]:
+    """The boxes that a protocol scores: of annotated frames, and of one run unless it takes several."""
+    taken, remarks = {}, list[Remark]()
+    for sequence in sequences:
+        if sequence.name not in outcome.boxes:
+            continue
+        boxes, note = outcome.boxes[sequence.name], Notes(sequence.name, remarks)
+        if boxes.ndim == 3 and protocol not in REPEATED:
+            note("only the first repetition is scored", len(boxes) - 1, "further repetition")
+            boxes = boxes[0]
+        surplus = boxes.shape[-2] - len(sequence.boxes)
+        if surplus > 0 and boxes.shape[-2] == sequence.frames_in_all:
+            note("boxes of frames after the annotation are cut off", surplus, "box")
+            boxes = boxes[..., : len(sequence.boxes), :]
+        taken[sequence.name] = boxes
+    return taken, remarks
 
 
 def overlaps(outcome: Outcome, sequence: EvaluationSequence) -> np.ndarray:
