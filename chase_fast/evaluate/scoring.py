@@ -21,7 +21,8 @@ class Outcome:
 
     Attributes:
         boxes, times: of each sequence, [T, 4] and seconds [T] ([R, T, 4] and [R, T] of R repetitions).
-        note: how it was run, for people; about: the same as data.
+        note: how it was run, for people; about: what its tracker.json says.
+        trained_on: role (train, val, init) -> the sequences that it has seen; None where that is not known.
         remarks: what was found and left aside when its files were read.
     """
 
@@ -30,6 +31,7 @@ class Outcome:
     times: dict[str, np.ndarray] = field(repr=False)
     note: str = ""
     about: dict[str, Any] = field(default_factory=dict, repr=False)
+    trained_on: dict[str, list[str]] | None = None
     remarks: tuple[Remark, ...] = field(default=(), repr=False)
 
     @property
@@ -132,7 +134,8 @@ def overlaps(outcome: Outcome, sequence: EvaluationSequence) -> np.ndarray:
     """[T] intersection over union with the annotation, NaN where the box is unknown or the target hidden."""
     boxes = outcome.first_run(sequence.name)[: len(sequence.boxes)]
     values = np.full(len(sequence.boxes), np.nan)
-    values[: len(boxes)] = overlap(boxes, sequence.boxes[: len(boxes)])
+    with np.errstate(over="ignore", invalid="ignore"):  # of absurd boxes
+        values[: len(boxes)] = overlap(boxes, sequence.boxes[: len(boxes)])
     hidden = np.isnan(sequence.boxes).any(1)
     if sequence.absent is not None:
         hidden |= sequence.absent

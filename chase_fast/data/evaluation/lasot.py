@@ -58,8 +58,8 @@ def _official(split: str, root: Path, spec: str) -> tuple[list[str], list[Remark
     there = [n for n in names if _home(root, n)]
     if not there:
         raise ChaseError(
-            f"{spec}: none of the {len(names)} {split} sequences of the official division is under {root}, nor"
-            f" a list file {root / LISTS[split][0]}; name a list of sequences, or say `all`"
+            f"{spec}: none of the {len(names)} {split} sequences of the official division is under {root},"
+            f" nor a list file {root / LISTS[split][0]}; name a list of sequences, or say `all`"
         )
     lost = [n for n in names if n not in set(there)]
     what = f"sequences of the official {split} set are not there"

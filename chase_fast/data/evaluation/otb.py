@@ -50,4 +50,6 @@ def _read(name: str, file: Path) -> EvaluationSequence:
     boxes, frames = annotation(file), image_files(file.parent)
     if len(frames) != len(boxes) and file.parent.name in RANGES:
         frames = numbered(frames, *RANGES[file.parent.name])
-    return make(name, frames, boxes, file)
+    number = file.stem.removeprefix("groundtruth_rect.")  # Human4's only annotation is that of target 2
+    also = (f"{name}.{number}",) if number.isdecimal() and name == file.parent.name else ()
+    return make(name, frames, boxes, file, also=also)

@@ -33,6 +33,7 @@ class EvaluationSequence:
         declared_size: (width, height) that the benchmark states, None if it states none.
         frames_in_all: frames of the video, where the annotation ends before it; else None. Boxes of a tracker
             that went through all of them are cut.
+        also: other names that toolkits give this sequence.
         remarks: what was cut or left aside when this was read.
     """
 
@@ -45,6 +46,7 @@ class EvaluationSequence:
     scored: bool = True
     declared_size: tuple[int, int] | None = None
     frames_in_all: int | None = None
+    also: tuple[str, ...] = ()
     remarks: tuple[Remark, ...] = field(default=(), repr=False)
 
     @property

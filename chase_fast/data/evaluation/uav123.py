@@ -69,8 +69,8 @@ def uav123(path: str, split: str | None, spec: str) -> Listing:
 
 
 def _part(name: str, version: str, boxes: int) -> tuple[str, int, int] | None:
-    """Folder, first and last frame of a part of a video; None for a whole one. There are tables of the parts of
-    UAV123 only: at a third of the rate they begin at a third, and end with their annotation."""
+    """Folder, first and last frame of a part of a video; None for a whole one. The table is that of UAV123:
+    at a third of the rate parts begin at a third, and end with their annotation."""
     if version == "UAV20L" or name not in PARTS:
         return None
     folder, first, last = PARTS[name]

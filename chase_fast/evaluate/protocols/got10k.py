@@ -56,10 +56,10 @@ def score(truths: list[Truth], predictions: dict[str, np.ndarray]) -> Scores:
 def _note_rules(truth: Truth, runs: np.ndarray, note: Notes) -> None:
     """What becomes of the annotation [T, 4] and of the boxes [R, T, 4]."""
     boxes, true = np.concatenate(runs[:, 1:]), truth.boxes[1:]
-    note_odd(boxes, note, "AO is not a number")
+    note_odd(boxes, note, "make AO no number")
     counts = np.ones(len(true), bool) if truth.cover is None else np.asarray(truth.cover)[1:] > 0
     unknown = np.isnan(true).any(1) & counts
-    note("frames without a known box: AO is not a number", np.count_nonzero(unknown))
+    note("frames without a known box make AO no number", np.count_nonzero(unknown))
     note("first frames are not scored", 1, rule=True)
     note("frames with cover 0 are not scored", np.count_nonzero(~counts), rule=True)
     for whose, exact in (("predicted", boxes), ("annotated", true)):

@@ -28,7 +28,7 @@ from chase_fast.evaluate.protocols.ope import (
 from chase_fast.evaluate.protocols.types import Protocol, Scores, Truth
 from chase_fast.remarks import Notes
 
-MISSING = "fewer boxes than annotated frames: the frames after the last box are not scored"
+MISSING = "fewer boxes than annotated frames, those after the last box are not scored"
 
 
 def score(

@@ -11,7 +11,7 @@ from chase_fast.remarks import Notes, Remark
 
 # name of a curve -> values [K], or of a plain number -> [] (a curve with no thresholds)
 Curves = dict[str, np.ndarray]
-SURPLUS = "more boxes than annotated frames: the surplus is cut off"
+SURPLUS = "more boxes than annotated frames, the surplus is cut off"
 FAR = 1e5  # px: no picture is so large
 THRESHOLDS = {"success": OVERLAPS, "precision": PIXELS, "normalised_precision": SIZES}
 
@@ -83,7 +83,7 @@ def fit_length(
         note(SURPLUS, -missing, "box")
         return boxes[:missing]
     if missing > 0 and shorter != "refuse":
-        note("fewer boxes than annotated frames: the missing ones are misses", missing)
+        note("fewer boxes than annotated frames, those without a box are misses", missing)
         rows = np.full((missing, 4), 0.0 if shorter == "zeros" else np.nan)
         return np.concatenate([boxes, rows])
     if missing:
@@ -125,19 +125,19 @@ def set_first(boxes: np.ndarray, truth: Truth, note: Notes) -> None:
     boxes[0] = truth.boxes[0]
 
 
-def note_odd(boxes: np.ndarray, note: Notes, of_nan: str = "misses") -> None:
+def note_odd(boxes: np.ndarray, note: Notes, of_nan: str = "are misses") -> None:
     """Notes predicted boxes that no tracker should give; they are scored as the toolkit does it.
 
     Args:
         of_nan: what becomes of NaN.
     """
     nan = np.isnan(boxes).any(1)
-    note(f"predicted boxes are NaN: {of_nan}", np.count_nonzero(nan), "box")
-    note("predicted boxes have no size: they overlap nothing, their centres count",
+    note(f"predicted boxes that are NaN {of_nan}", np.count_nonzero(nan), "box")
+    note("predicted boxes of no size overlap nothing, their centres count",
          np.count_nonzero(~nan & (boxes[:, 2:] <= 0).any(1)), "box")  # fmt: skip
     far = (np.abs(boxes) > FAR).any(1)
     note(
-        f"predicted boxes have numbers over {FAR:.0f} px: no picture is so large",
+        f"predicted boxes with numbers over {FAR:.0f} px lie in no picture and are scored as they are",
         np.count_nonzero(far),
         "box",
     )
