@@ -3,6 +3,7 @@
 import math
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from chase_fast.evaluate.page import write_page
 from chase_fast.evaluate.peers import parse_peer
 from chase_fast.evaluate.ranks import together
 from chase_fast.evaluate.results import read_run
+from chase_fast.evaluate.results_zip import unpack
 from chase_fast.evaluate.runner import limit_threads
 from chase_fast.evaluate.running import RunOnDisk, spread
 from chase_fast.evaluate.scoring import Board, Outcome, known_protocols, rate
@@ -37,7 +39,7 @@ def split_name(text: str) -> tuple[str, str]:
     if sign and name and os.sep not in name:
         return name, path
     stem = Path(text).resolve().name.removesuffix(".safetensors")
-    stem = stem.removesuffix(".pth").removesuffix(".tar").removesuffix(".pth")
+    stem = stem.removesuffix(".zip").removesuffix(".pth").removesuffix(".tar").removesuffix(".pth")
     return (Path(text).resolve().parent.name if stem in GENERIC else stem) or stem, text
 
 
@@ -51,8 +53,8 @@ def _device(name: str) -> str:
     return name
 
 
-def _field(options: Evaluate) -> tuple[dict[str, Entrant], dict[str, Path]]:
-    """The trackers to run and the folders of results to read, by name.
+def _field(options: Evaluate, scratch: Path) -> tuple[dict[str, Entrant], dict[str, Path]]:
+    """The trackers to run and the folders of results to read, by name; archives are unpacked into `scratch`.
 
     Raises:
         ChaseError: none at all, one name twice, or unusable files.
@@ -81,9 +83,12 @@ def _field(options: Evaluate) -> tuple[dict[str, Entrant], dict[str, Path]]:
         entrants[new(name)] = peer
     for text in options.results:
         name, path = split_name(text)
-        if not os.path.isdir(user_path(path)):
+        place = user_path(path)
+        if os.path.isfile(place) and place.suffix == ".zip":
+            place = unpack(place, scratch / str(len(folders)))
+        if not os.path.isdir(place):
             raise ChaseError(f"--results {path}: there is no such folder")
-        folders[new(name)] = user_path(path)
+        folders[new(name)] = place
     if not entrants and not folders:
         raise ChaseError("no tracker: give --checkpoint FILE, --opencv NAME or --results DIR")
     return entrants, folders
@@ -102,11 +107,16 @@ def hold(options: Evaluate, console: Console) -> int:
     Raises:
         ChaseError: wrong options, unusable data, or results that do not fit it.
     """
+    with tempfile.TemporaryDirectory() as scratch:
+        return _hold(options, console, Path(scratch))
+
+
+def _hold(options: Evaluate, console: Console, scratch: Path) -> int:
     _check(options)
     kind = options.data.split(":")[0]
     data = open_evaluation(options.data)
     protocols = known_protocols(options.protocol, kind)
-    entrants, folders = _field(options)
+    entrants, folders = _field(options, scratch)
     say = (lambda text: None) if options.quiet else (lambda text: console.print(text, markup=False))
     gpu = bool(options.checkpoint) and resolve_device(_device(options.device)).type == "cuda"
     effort = spread(options.workers, options.threads, gpu, len(data.sequences))

@@ -19,7 +19,7 @@ DEPTH = 3  # folders between the one that was given and that of the run
 MOST = 5000  # folders that are looked at
 PREFIXES = ("uav_", "nfs_", "otb_")  # pytracking writes them before the names of UAV123, NfS and OTB
 # what trackers write beside NAME.txt
-COMPANION = re.compile(r"(.+)_(time|times|fps|scores?|object_presence_scores|all_boxes|all_scores)")
+COMPANION = re.compile(r"(.+?)_(time|times|fps|scores?|object_presence_scores|all_boxes|all_scores)")
 BOXES = "boxes.txt"
 
 
@@ -125,7 +125,7 @@ def find(folder: Path, wanted: Mapping[str, Sequence[str]]) -> tuple[dict[str, F
             raise ChaseError(
                 f"{run.folder}: results of {name} may be {stems[0]} or {stems[1]}: keep one of them"
             )
-    remarks = [] if run.folder == folder else [Remark(f"the results are those in {run.folder}")]
+    remarks = [] if run.folder == folder else [Remark(f"the results are those in {_way(folder, run.folder)}")]
     remarks += [
         Remark("results of sequences that are not in this set are not used", stem)
         for stem in run.unused({stems[0] for stems in found.values()})
@@ -152,6 +152,12 @@ def _choose(folder: Path, wanted: Mapping[str, Sequence[str]]) -> tuple[Run, dic
     if not partly and len(found := _spelled(above, wanted)) == len(wanted):
         return above, found
     return max(partly, key=lambda pair: len(pair[1]), default=given)
+
+
+def _way(given: Path, taken: Path) -> str:
+    if taken.is_relative_to(given):
+        return f"its folder {taken.relative_to(given)}"
+    return f"{taken.name}, the folder above"
 
 
 def _spelled(run: Run, wanted: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

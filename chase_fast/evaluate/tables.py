@@ -116,4 +116,4 @@ def write_scores(board: Board, out: Path, unknown: str) -> None:
         for name, one in scores.items():
             for sequence, metrics in {"ALL": one.metrics, **one.per_sequence}.items():
                 table.writerows((name, protocol, sequence, k, repr(v)) for k, v in metrics.items())
-    write_atomic(out / "scores.csv", text.getvalue().encode())
+    write_atomic(out / "scores.csv", text.getvalue().encode(errors="backslashreplace"))
