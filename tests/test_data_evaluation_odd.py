@@ -84,6 +84,13 @@ def test_the_official_annotation_of_lasot_is_scored(tmp_path):
     assert counts(remarks, "the annotation ends before the video") == {"cat-1": 2, "cat-3": 1}
 
 
+def test_an_empty_file_of_absence_flags_is_named(tmp_path):
+    lasot_sequence(tmp_path, "cat-1")
+    write(tmp_path / "annos" / "absent" / "cat-1.txt", "")
+    with pytest.raises(ChaseError, match=r"sequence cat-1: .*absent.cat-1\.txt: 0 values for 1 frames"):
+        open_evaluation(f"lasot:{tmp_path}")
+
+
 # annotations that end before the video, and parts of videos
 
 
@@ -166,6 +173,8 @@ def test_a_listed_folder_that_is_missing_is_refused(tmp_path, kind):
     spec = f"{kind}:{tmp_path}" + ":val" * (kind == "got10k")
     with pytest.raises(ChaseError, match=r"list\.txt names 'lost', but there is no such folder"):
         open_evaluation(spec)
+    write(tmp_path / "mine.txt", "ball\n")  # the others can be named
+    assert list(opened(f"{kind}:{tmp_path}:mine.txt")[0]) == ["ball"]
     write(home / "list.txt", f"ball\n{LONG}\n")
     with pytest.raises(ChaseError, match=r"list\.txt names 'x+\.\.\., but there is no such folder") as error:
         open_evaluation(spec)

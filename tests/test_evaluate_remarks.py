@@ -269,6 +269,18 @@ def test_boxes_after_a_shorter_annotation_are_cut(tmp_path, capsys):
     assert metrics["whole"]["metrics"]["frames_scored"] == 4 and metrics["whole"]["metrics"]["AO"] == 1
 
 
+def test_a_stated_resolution_of_another_size_is_said(tree, tmp_path, capsys):
+    """The toolkit bounds boxes by what meta_info.ini states; here by a sixth of the frame."""
+    write(tree / "val" / "a" / "meta_info.ini", "resolution: (10, 8)\n")
+    clean = results(tmp_path / "clean", {"a": 8, "b": 6})
+    command = ("--data", f"got10k:{tree}:val", "--results", clean, "--out", tmp_path / "out")
+    assert run(*command) == 0
+    line = "(got10k): boxes are bounded by the stated resolution, which no frame has: 1 sequence (a)"
+    assert line in capsys.readouterr().out
+    assert run(*command, "--protocol", "otb") == 0
+    assert "stated resolution" not in capsys.readouterr().out
+
+
 def test_absurd_boxes_end_in_numbers_a_remark_and_a_page(tree, tmp_path, capfd):
     odd = results(tmp_path / "odd", {"a": 8, "b": 6})
     rows = (odd / "a.txt").read_text().splitlines()

@@ -53,6 +53,8 @@ def notice(seen: dict[str, list[str]] | None, scored: int) -> str:
         parts.append(f"trained on {count} of these {scored} sequences ({_some(seen['train'])})")
     if count := len(seen["val"]):
         parts.append(f"its epoch was chosen on {count} of these {scored} sequences ({_some(seen['val'])})")
+    if seen["init"]:
+        parts.append(f"it began from {', '.join(seen['init'])}, of which this is not known")
     return "; ".join(parts)
 
 

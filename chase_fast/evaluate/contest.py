@@ -72,6 +72,8 @@ def _field(options: Evaluate, scratch: Path) -> tuple[dict[str, Entrant], dict[s
     for text in options.checkpoint:
         name, path = split_name(text)
         path = str(user_path(path))
+        if os.path.isfile(best := os.path.join(path, "best.safetensors")):  # the folder of a training
+            path = best
         if not os.path.isfile(path):
             raise ChaseError(f"--checkpoint {path}: there is no such file; the train command makes one")
         how = options.preset, _device(options.device), not options.no_graphs, options.precision

@@ -25,7 +25,8 @@ class Entry:
     @property
     def who(self) -> str:
         """`CSRT (otb, pysot)`."""
-        return f"{self.tracker} ({', '.join(self.protocols)})" if self.protocols else self.tracker
+        by = f" ({', '.join(self.protocols)})" if self.protocols else ""
+        return f"{self.tracker}{by}".strip()
 
     @property
     def line(self) -> str:
@@ -47,7 +48,7 @@ class Entry:
 
 def entries(board: Board) -> list[Entry]:
     """Remarks on the data, on every tracker's files and its scores; equal ones of several protocols once."""
-    found = list(_entries("", (), board.data.remarks))
+    found = [*_entries("", (), board.data.remarks), *_entries("", ("got10k",), board.sizes)]
     for outcome in board.outcomes:
         found += _entries(outcome.name, (), outcome.remarks)
         merged: dict[tuple[str, tuple[Remark, ...]], list[str]] = {}

@@ -53,6 +53,7 @@ class Board:
     scores: dict[str, dict[str, Scores]]  # protocol -> tracker
     attributes: dict[str, list[str]]  # attribute -> sequences
     by_attribute: dict[str, dict[str, dict[str, Scores]]]  # protocol -> attribute -> tracker
+    sizes: tuple[Remark, ...] = ()  # on the picture sizes that protocol got10k bounds boxes by
 
 
 def known_protocols(names: tuple[str, ...], kind: str) -> tuple[str, ...]:
@@ -101,12 +102,14 @@ def rate(
 
     if not truths:
         return Board(data, outcomes, {}, {}, {})
+    wrong = [s.name for s in data.scored if "got10k" in protocols and s.stated_wrongly()]
     return Board(
         data,
         outcomes,
         {p: scores(p) for p in protocols},
         attributes,
         {p: {a: scores(p, names) for a, names in attributes.items()} for p in protocols},
+        tuple(Remark("boxes are bounded by the stated resolution, which no frame has", n) for n in wrong),
     )
 
 

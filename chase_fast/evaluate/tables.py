@@ -43,7 +43,7 @@ def print_board(board: Board, console: Console) -> None:
             table.add_row(metric, protocol, *(number(metric, scores[n].metrics[metric]) for n in names))
         console.print(table)
     _print_speed(board, console)
-    lines = [e.line for e in entries(board) if e.tracker and not e.rule]
+    lines = [e.line for e in entries(board) if e.who and not e.rule]
     lines += [f"{name}: {text}" for name, text in notices(board).items()]
     if lines:
         console.print("\nremarks (all sequences are in scores.json):")

@@ -126,7 +126,8 @@ def _official_absence(root: Path, name: str) -> np.ndarray | None:
     for folder in (root / "absent", root / "annos" / "absent"):
         file = folder / f"{name}.txt"
         if is_file(file):
-            return flags(file, len(file.read_bytes().replace(b",", b" ").split())) == 1
+            count = len(file.read_bytes().replace(b",", b" ").split())
+            return flags(file, max(count, 1)) == 1
     return None
 
 

@@ -6,7 +6,7 @@ Frame ranges of five sequences: as the benchmark's page states them (and the too
 from collections.abc import Iterator
 from pathlib import Path
 
-from chase_fast.data.evaluation.listing import chosen, open_root, subfolders, unannotated
+from chase_fast.data.evaluation.listing import chosen, folders_in, open_root, subfolders, unannotated
 from chase_fast.data.evaluation.types import (
     EvaluationSequence,
     Listing,
@@ -26,9 +26,9 @@ RANGES = {
 }
 
 
-def _targets(root: Path, spec: str) -> Iterator[tuple[str, Path]]:
+def _targets(root: Path, folders: list[str]) -> Iterator[tuple[str, Path]]:
     """(name, annotation); two annotations make NAME.1 and NAME.2; empty files do not count (Human4)."""
-    for folder in subfolders(root, spec):
+    for folder in folders:
         files = sorted((root / folder).glob("groundtruth_rect*.txt"))
         files = [f for f in files if f.stat().st_size > 100 or f.read_bytes().strip()]
         for number, file in enumerate(files, 1):
@@ -38,7 +38,7 @@ def _targets(root: Path, spec: str) -> Iterator[tuple[str, Path]]:
 def otb(path: str, split: str | None, spec: str) -> Listing:
     """All sequences, or those of a list file (names as Jogging.1)."""
     root = open_root(path, spec)
-    targets = dict(_targets(root, spec))
+    targets = dict(_targets(root, subfolders(root, spec) if split is None else folders_in(root)))
     if not targets:
         raise ChaseError(f"{spec}: no folder with img/ and groundtruth_rect.txt under {root}")
     names = chosen(list(targets), root, split, spec)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from chase_fast.data.annotations import read_boxes, read_flags
-from chase_fast.data.decode import BrokenImage, read_frame
+from chase_fast.data.decode import BrokenImage, Picture, read_bytes, read_frame
 from chase_fast.data.frames import frame_number, list_frames, missing_number
 from chase_fast.errors import ChaseError
 from chase_fast.fields import short
-from chase_fast.remarks import Notes, Remark
+from chase_fast.remarks import Notes, Remark, counted
 
 FAR = 1e7  # px: no picture is so large
 
@@ -75,6 +75,14 @@ class EvaluationSequence:
         height, width = self.frame(0).shape[:2]
         return width, height
 
+    def stated_wrongly(self) -> bool:
+        """Whether `declared_size` is not that of the first frame; False where that cannot be read."""
+        try:
+            height, width = Picture(read_bytes(self.frames[0])).shape[:2]
+        except BrokenImage:
+            return False
+        return self.declared_size not in (None, (width, height))
+
 
 @dataclass(frozen=True)
 class EvaluationSet:
@@ -99,7 +107,7 @@ class EvaluationSet:
     def summary(self) -> str:
         """One line: size, and what cannot be scored."""
         frames = sum(len(s.frames) for s in self.sequences)
-        text = f"{self.spec}: {len(self.sequences)} sequences, {frames} frames"
+        text = f"{self.spec}: {counted(len(self.sequences), 'sequence')}, {counted(frames, 'frame')}"
         hidden = len(self.sequences) - len(self.scored)
         return text + (f"; {hidden} of them annotated on the first frame only" if hidden else "")
 

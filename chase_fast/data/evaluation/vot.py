@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chase_fast.data.evaluation.listing import chosen, is_folder, open_root, subfolders
+from chase_fast.data.evaluation.listing import chosen, folders_in, is_folder, open_root, subfolders
 from chase_fast.data.evaluation.types import (
     EvaluationSequence,
     Listing,
@@ -61,7 +61,7 @@ def vot(path: str, split: str | None, spec: str) -> Listing:
     """All sequences of list.txt (else of the folder), or those of another list file."""
     root = open_root(path, spec)
     root = root / "sequences" if is_folder(root / "sequences") else root
-    known = subfolders(root, spec)
+    known = subfolders(root, spec) if split is None else folders_in(root)
     if not known:
         raise ChaseError(f"{spec}: no sequence folders under {root}")
     return Listing({n: lambda n=n: _read(root / n, n) for n in chosen(known, root, split, spec)})
