@@ -66,9 +66,12 @@ def record(role: str, source: Source) -> dict[str, Any]:
 
 
 def begun(path: str, entries: Any) -> list[dict[str, Any]]:
-    """What a checkpoint keeps of the one that its training began from, whose own record is `entries`."""
-    if _read(entries) is not None:
-        return entries
+    """What a checkpoint keeps of the one that its training began from, whose own record is `entries`.
+
+    path: of that one; empty: the training began from none.
+    """
+    if not path or _read(entries) is not None:
+        return entries if path else []
     return [{"role": "init", "spec": path, "kind": "", "root": "", "count": 0, "names": ""}]
 
 

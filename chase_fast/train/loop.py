@@ -325,8 +325,7 @@ class Training:
             self._epoch, self._iteration = state["epoch"], state["iteration"]
             self._sums, self._timing = state["sums"], state["timing"]
             self.history, self.perf = state["history"], state["perf"]
-            unknown = begun(self.config.init, None) if self.config.init else []  # of an older version
-            self._trained_before = state.get("trained_before", unknown)
+            self._trained_before = begun(self.config.init, state.get("trained_before"))
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as e:
             reason = str(e).splitlines()[0] if str(e) else type(e).__name__
             raise ChaseError(
