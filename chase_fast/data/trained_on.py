@@ -50,7 +50,7 @@ def record(role: str, source: Source) -> dict[str, Any]:
     """What a checkpoint keeps of a source; role: train or val."""
     spec, names = parse_spec(source.spec), list[str]()
     if isinstance(source.sequences, PackedSequences):
-        spec = parse_spec(source.sequences.about["source"])
+        spec = parse_spec(source.sequences.source)
     if source.video and isinstance(source.sequences, VideoTable):
         names = source.sequences.names()
     elif source.video and isinstance(source.sequences, PackedSequences) and spec.kind != "synthetic":
