@@ -39,13 +39,12 @@ def key(name: str) -> str:
 
 
 class Run:
-    """The result files in one folder. `entries`: name of a sequence as it is spelled there -> its place."""
+    """The result files in one folder: flat ones, and the folders that may hold those of one sequence each."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.files: dict[str, Path] = {}
         self.folders: dict[str, Path] = {}
-        self._clocks: dict[str, Path] = {}
         for entry in _scan(folder):
             if entry.is_dir():
                 self.folders[entry.name] = Path(entry.path)
