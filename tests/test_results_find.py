@@ -8,6 +8,7 @@ import pytest
 
 from chase_fast.data.evaluation import open_evaluation
 from chase_fast.errors import ChaseError
+from chase_fast.evaluate import results_zip
 from chase_fast.evaluate.results import read_run, write_sequence
 from chase_fast.evaluate.results_zip import unpack
 from tests.benchmarks import boxes, lines, write, write_frames
@@ -147,7 +148,7 @@ def test_human4_has_the_number_of_its_only_annotation(tmp_path):
         assert list(read_run(folder, {human4.name: (human4.name, *human4.also)}).boxes) == ["Human4"]
 
 
-def test_an_archive_of_results(tmp_path):
+def test_an_archive_of_results(tmp_path, monkeypatch):
     spread(tmp_path / "run", ["a/a_001.txt", "b/b_001.txt"])
     archive = tmp_path / "run.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as z:
@@ -158,6 +159,9 @@ def test_an_archive_of_results(tmp_path):
     found = read(unpack(archive, tmp_path / "unpacked"), "a", "b")
     assert starts(found) == {"a": 0, "b": 1}
     assert not (tmp_path / "outside.txt").exists() and not list((tmp_path / "unpacked").rglob("*.pdf"))
+    monkeypatch.setattr(results_zip, "MOST_BYTES", 10)
+    with pytest.raises(ChaseError, match=r"run\.zip unpacks to 0 MiB of text: these are no result files"):
+        unpack(archive, tmp_path / "large")
     archive.write_bytes(archive.read_bytes()[:200])
     with pytest.raises(ChaseError, match=r"run\.zip is not a zip archive, or it is damaged"):
         unpack(archive, tmp_path / "again")

@@ -19,14 +19,14 @@ def unpack(archive: Path, folder: Path) -> Path:
     try:
         with zipfile.ZipFile(archive) as opened:
             texts = [e for e in opened.infolist() if e.filename.endswith((".txt", ".json"))]
-            if sum(e.file_size for e in texts) > MOST_BYTES:
-                raise ChaseError(
-                    f"{archive} unpacks to more than {MOST_BYTES >> 30} GiB: these are no result files"
-                )
-            folder.mkdir(parents=True)
-            opened.extractall(folder, texts)
+            size = sum(e.file_size for e in texts)
+            if size <= MOST_BYTES:
+                folder.mkdir(parents=True)
+                opened.extractall(folder, texts)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, EOFError):
         raise ChaseError(f"{archive} is not a zip archive, or it is damaged or encrypted") from None
     except OSError as e:
         raise cannot_write(folder, e) from None
+    if size > MOST_BYTES:
+        raise ChaseError(f"{archive} unpacks to {size >> 20} MiB of text: these are no result files")
     return folder
