@@ -11,7 +11,7 @@ from rich.console import Console
 
 from chase_fast.data.evaluation import EvaluationSet, open_evaluation
 from chase_fast.device import resolve_device
-from chase_fast.errors import ChaseError
+from chase_fast.errors import ChaseError, MissingFile
 from chase_fast.evaluate.about import ABOUT, described, read_about, trained_on
 from chase_fast.evaluate.about import UNKNOWN as UNKNOWN_TRACKER
 from chase_fast.evaluate.options import Evaluate
@@ -75,7 +75,7 @@ def _field(options: Evaluate, scratch: Path) -> tuple[dict[str, Entrant], dict[s
         if os.path.isfile(best := os.path.join(path, "best.safetensors")):  # the folder of a training
             path = best
         if not os.path.isfile(path):
-            raise ChaseError(f"--checkpoint {path}: there is no such file; the train command makes one")
+            raise MissingFile(f"--checkpoint {path}: there is no such file; the train command makes one")
         how = options.preset, _device(options.device), not options.no_graphs, options.precision
         entrant = Checkpoint(path, *how)
         entrant.check()
@@ -89,7 +89,7 @@ def _field(options: Evaluate, scratch: Path) -> tuple[dict[str, Entrant], dict[s
         if os.path.isfile(place) and place.suffix == ".zip":
             place = unpack(place, scratch / str(len(folders)))
         if not os.path.isdir(place):
-            raise ChaseError(f"--results {path}: there is no such folder")
+            raise MissingFile(f"--results {path}: there is no such folder")
         folders[new(name)] = place
     if not entrants and not folders:
         raise ChaseError("no tracker: give --checkpoint FILE, --opencv NAME or --results DIR")

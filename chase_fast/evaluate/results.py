@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chase_fast.errors import ChaseError
+from chase_fast.errors import ChaseError, MissingFile
 from chase_fast.evaluate.results_find import find
 from chase_fast.evaluate.results_text import format_table, read_table
 from chase_fast.files import write_atomic
@@ -147,7 +147,9 @@ def read_run(
             number of boxes, or results of several runs. A time file is never a reason.
     """
     if not os.path.isdir(folder):
-        raise ChaseError(f"there is no result folder {folder}: give the folder of one tracker's result files")
+        raise MissingFile(
+            f"there is no result folder {folder}: give the folder of one tracker's result files"
+        )
     files, home, remarks = find(folder, names)
     if missing := [name for name in names if name not in files]:
         example = f"{missing[0]}.txt or {missing[0]}/{missing[0]}_001.txt"

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from chase_fast.errors import ChaseError
+from chase_fast.errors import ChaseError, MissingFile
 from chase_fast.fields import short
 from chase_fast.files import user_path
 from chase_fast.remarks import Remark
@@ -24,7 +24,7 @@ def quoted(name: str) -> str:
 def open_root(path: str, spec: str) -> Path:
     root = user_path(path)
     if not is_folder(root):
-        raise ChaseError(f"{spec}: there is no folder {root}")
+        raise MissingFile(f"{spec}: there is no folder {root}")
     return root
 
 
@@ -66,7 +66,7 @@ def subfolders(folder: Path, spec: str) -> list[str]:
 def stems(folder: Path, spec: str) -> list[str]:
     """Names of the annotation files NAME.txt in a folder, sorted; hidden ones do not count."""
     if not is_folder(folder):
-        raise ChaseError(f"{spec}: there is no folder {folder} with the annotations")
+        raise MissingFile(f"{spec}: there is no folder {folder} with the annotations")
     return sorted(p.stem for p in folder.glob("*.txt") if not p.name.startswith("."))
 
 
