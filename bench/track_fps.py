@@ -51,7 +51,7 @@ from chase_fast.track import captured as capturing  # noqa: E402
 from chase_fast.track import step as stepping  # noqa: E402
 from chase_fast.track.localize import Geometry  # noqa: E402
 from chase_fast.track.settings import settings_for  # noqa: E402
-from chase_fast.track.source import open_source  # noqa: E402
+from chase_fast.track.sources import open_source  # noqa: E402
 from chase_fast.track.target import Place, Target  # noqa: E402
 
 NETWORKS = {

@@ -41,9 +41,14 @@ def cache_folder() -> Path:
         return Path(tempfile.gettempdir()) / f"chase_fast-{user}"
 
 
+def is_full(error: OSError) -> bool:
+    """No more can be written: the disk, the user's share of it, or the largest size of a file."""
+    return error.errno in _FULL
+
+
 def cannot_write(path: Path, error: OSError, kept: str = "") -> ChaseError:
     """The error of a file that cannot be written. kept: what is safe and how to go on, for a full disk."""
-    if error.errno in _FULL:
+    if is_full(error):
         return ChaseError(f"disk full while writing {path}: {kept or 'free some space and run again'}")
     return ChaseError(f"cannot write {path}: {error.strerror or error}")
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from chase_fast._version import __version__
-from chase_fast.errors import ChaseError
-from chase_fast.files import TEMPORARY, cannot_write, write_atomic
+from chase_fast.errors import ChaseError, MissingFile
+from chase_fast.files import TEMPORARY, cannot_write, user_path, write_atomic
 
 CONFIG, CHECKPOINT, HISTORY, ALPHAS, PERF = (
     "config.json",
@@ -25,6 +25,7 @@ CONFIG, CHECKPOINT, HISTORY, ALPHAS, PERF = (
     "alphas.jsonl",
     "perf.jsonl",
 )
+BEST = "best.safetensors"  # the result of a training
 _KEPT = "the previous checkpoint is unharmed, free space and run again with --resume"
 _PACKAGES = (
     "torch",
@@ -32,6 +33,7 @@ _PACKAGES = (
     "triton",
     "numpy",
     "opencv-python",
+    "av",
     "simplejpeg",
     "safetensors",
 )
@@ -39,7 +41,7 @@ _PACKAGES = (
 
 def stream(seed: int, *parts: object) -> int:
     """A seed of its own for every purpose, epoch and iteration: nothing random depends on what ran before."""
-    text = ":".join(map(str, (seed, *parts))).encode()
+    text = ":".join(map(str, (seed, *parts))).encode(errors="surrogateescape")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
 
 
@@ -66,6 +68,31 @@ def git_commit() -> str | None:
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def checkpoint_file(path: Path, flag: str = "--checkpoint") -> Path:
+    """The trained network that a user means: a file, or best.safetensors of a training run's folder.
+
+    Raises:
+        ChaseError: there is none; begins with the flag.
+    """
+    path = user_path(path)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise MissingFile(f"{flag} {path}: no such file")
+    if (path / BEST).is_file():
+        return path / BEST
+    seeds = sorted(p.parent.name for p in path.glob(f"seed_*/{BEST}"))
+    if seeds:
+        raise ChaseError(
+            f"{flag} {path}: its training with several seeds has not finished; give {path / seeds[0] / BEST}"
+        )
+    if (path / CONFIG).is_file():
+        raise ChaseError(f"{flag} {path}: this run has no {BEST} yet, no epoch of it has finished")
+    raise ChaseError(
+        f"{flag} {path}: is a folder without {BEST}; give the file, or the folder of a training run"
+    )
 
 
 class RunFolder:

@@ -3,10 +3,12 @@
 import json
 import re
 
+import cv2
 import numpy as np
 import pytest
 
 from chase_fast.checkpoint import pack_tracker
+from chase_fast.data.evaluation import open_evaluation
 from chase_fast.evaluate.__main__ import main
 from chase_fast.evaluate.results import read_results, write_sequence
 from chase_fast.evaluate.trackers import Checkpoint
@@ -60,6 +62,11 @@ def test_scores_of_result_files(tree, tmp_path, capsys):
         page.count('class="chart"') == 3 and page.count('class="strip"') == 2
     )  # success; success, precision
     assert "AO (got10k)" in page and "Protocol otb" in page
+    # names for people, and no path as the title
+    assert (
+        "<h1>Evaluation on data val (GOT-10k layout)</h1>" in page and "<title>Evaluation on data val" in page
+    )
+    assert "Average overlap<small>AO</small>" in page and "Precision at 20 px<small>P20</small>" in page
 
 
 def test_pictures_and_attributes_are_on_the_page(tree, tmp_path):
@@ -104,6 +111,37 @@ def test_a_checkpoint_and_opencv_are_run_and_resumed(tree, tmp_path, capsys):
     arguments[arguments.index("fast")] = "balanced"
     assert run(*arguments) == 2
     assert "another preset" in capsys.readouterr().err
+
+
+def test_levels_of_deep_frames_are_said_and_part_of_a_result(tmp_path, capsys):
+    folder, counts = tmp_path / "data" / "warm", np.linspace(7300, 8300, 60 * 80).reshape(60, 80)
+    folder.mkdir(parents=True)
+    for i in range(3):
+        cv2.imwrite(str(folder / f"{i:08d}.png"), (counts + 20 * i).astype(np.uint16))
+    (folder / "groundtruth.txt").write_text("20,20,16,12\n" * 3)
+    (sequence,) = open_evaluation(f"folder:{tmp_path}/data").sequences
+    assert len(np.unique(sequence.frame(2))) > 240, "as the first frame has them"
+    command = (
+        "--data",
+        f"folder:{tmp_path}/data",
+        "--opencv",
+        "mil",
+        "--workers",
+        "0",
+        "--out",
+        tmp_path / "out",
+    )
+    assert run(*command, "--levels", "7000,9000") == 0
+    assert "frames of more than 8 bits" in capsys.readouterr().out
+    about = json.loads((tmp_path / "out" / "results" / "opencv-mil" / "tracker.json").read_text())
+    assert about["levels"] == [7000, 9000]
+    for others in (("--levels", "0,65535"), ()):
+        assert run(*command, *others) == 2
+        assert "holds results with another levels" in capsys.readouterr().err
+    write_frames(tmp_path / "eight" / "s", 2)
+    (tmp_path / "eight" / "s" / "groundtruth.txt").write_text("2,2,6,6\n" * 2)
+    assert run("--data", f"folder:{tmp_path}/eight", "--opencv", "mil", "--levels", "0,9") == 2
+    assert "have 8 bits" in capsys.readouterr().err
 
 
 def test_one_tracker_serves_one_sequence_after_the_other(tmp_path):

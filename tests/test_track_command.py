@@ -11,16 +11,15 @@ import cv2
 import numpy as np
 import pytest
 
-from chase_fast.checkpoint import pack_tracker
 from chase_fast.errors import ChaseError
-from chase_fast.nn.genotype import CHASE
-from chase_fast.nn.tracker_net import TrackerSpec
 from chase_fast.track import MultiTracker, Tracker, draw
 from chase_fast.track.__main__ import main
-from chase_fast.track.source import from_bgr, open_source
-from chase_fast.track.writer import fitted
-from tests import moving
+from chase_fast.track.annotated import fitted
+from chase_fast.track.sources import open_source
+from chase_fast.track.sources.opencv import from_bgr
+from tests import clips, moving
 from tests.flags import changed
+from tests.tiny import tiny_tracker
 
 FRAMES, BOXES = moving.video(6)
 BOX = "120,90,40,50"
@@ -28,11 +27,7 @@ BOX = "120,90,40,50"
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
-    """A random network that looks at 64 x 64 pixels."""
-    spec = TrackerSpec("prdimp", "resnet18", CHASE, channels=16, feature_size=4)
-    path = tmp_path_factory.mktemp("checkpoint") / "best.safetensors"
-    path.write_bytes(pack_tracker(spec.build(), spec, {}))
-    return path
+    return tiny_tracker(tmp_path_factory.mktemp("checkpoint") / "best.safetensors")
 
 
 def save(folder: Path, images=FRAMES, first: int = 1, name: str = "%d.png") -> Path:
@@ -89,7 +84,8 @@ def test_a_folder_gives_boxes_results_and_a_video(track, folder, tmp_path, check
     assert about["frames"] == list(range(6)) and about["files"] == [f"{i}.png" for i in range(7, 13)]
     assert about["sizes"] == [[0, 320, 240]] and len(about["seconds"]) == 6 and min(about["seconds"]) > 0
     (target,) = about["targets"]
-    assert target["boxes"] == "boxes.txt" and target["given"] == [120, 90, 40, 50]
+    assert target["file"] == "boxes.txt" and target["given"] == [120, 90, 40, 50]
+    assert target["boxes"] == [[float(v) for v in row.split(",")] for row in lines(out / "boxes.txt")]
     assert target["state"] == ["given", *(r.state for r in expected)]
     assert target["score"] == [None, *(r.score for r in expected)]
     times = np.array(about["seconds"])
@@ -124,7 +120,7 @@ def test_several_targets_have_files_of_their_own(track, folder, tmp_path, checkp
     for k in range(2):
         rows = lines(out / f"boxes_{k}.txt")
         assert len(rows) == 6 and rows[1] == ",".join(f"{v:.3f}" for v in second[k].box)
-    assert [t["boxes"] for t in result(out)["targets"]] == ["boxes_0.txt", "boxes_1.txt"]
+    assert [t["file"] for t in result(out)["targets"]] == ["boxes_0.txt", "boxes_1.txt"]
     assert sorted(p.name for p in out.iterdir()) == ["boxes_0.txt", "boxes_1.txt", "result.json"]
 
 
@@ -144,7 +140,7 @@ def test_a_truncated_video_keeps_what_was_decoded(track, tmp_path, capsys):
     assert track(video) == 2
     (message,) = capsys.readouterr().err.splitlines()
     n = len(lines(tmp_path / "out" / "boxes.txt"))
-    assert 2 < n < 10 and f"announces 12 frames but only {n} can be decoded" in message
+    assert 2 < n < 10 and f"breaks off after frame {n - 1} " in message and "announces 0.60 s" in message
     assert f"results of {n} frames are in" in message
     assert result(tmp_path / "out")["frames"] == list(range(n))
 
@@ -205,8 +201,8 @@ def test_bad_sources_and_flags_are_one_line_and_leave_nothing(track, folder, tmp
     save(tmp_path / "two" / "b", FRAMES[:1])
     refused(tmp_path / "nowhere", words="no such file or folder")
     refused(tmp_path / "empty", words="holds no frames")
-    refused(tmp_path / "empty.mp4", words="no video that OpenCV can read")
-    refused(tmp_path / "text.mp4", words="no video that OpenCV can read")
+    refused(tmp_path / "empty.mp4", words="it is empty")
+    refused(tmp_path / "text.mp4", words="no video that can be read")
     refused(tmp_path / "two", words="holds 2 folders of frames (a, b")
     refused(folder / "7.png", words="single image")
     refused("97", words="camera 97 cannot be opened")
@@ -215,8 +211,8 @@ def test_bad_sources_and_flags_are_one_line_and_leave_nothing(track, folder, tmp
     refused(save_video(tmp_path / "v.avi"), "--start", "9", words="has 6 frames: nothing is left")
     refused(folder, "--frames", "0", words="--frames 1 or more")
     refused(folder, "--fps", "0", words="--fps 0 must lie")
-    refused(folder, "--preset", "best", words="unknown preset 'best'")
-    refused(folder, "--precision", "fp8", words="--precision fp8 is unknown")
+    refused(folder, "--preset", "best", words="--preset best: choose from accurate, balanced, fast")
+    refused(folder, "--precision", "fp8", words="--precision fp8: choose from fp32, bf16")
     refused(folder, "--checkpoint", str(tmp_path / "none.safetensors"), words="no such file")
     refused(folder, "--checkpoint", str(folder / "7.png"), words="7.png")
 
@@ -266,13 +262,13 @@ def test_ctrl_c_twice_stops_at_once(track, folder, tmp_path, monkeypatch, capsys
 
 def test_a_crash_loses_nothing(track, folder, tmp_path, monkeypatch):
     def crash(self, frame):
-        raise RuntimeError("out of memory")
+        raise RuntimeError("the device was lost")
 
     monkeypatch.setattr(MultiTracker, "update", crash)
-    with pytest.raises(RuntimeError, match="out of memory"):
+    with pytest.raises(RuntimeError, match="the device was lost"):
         track(folder)
     assert lines(tmp_path / "out" / "boxes.txt") == ["120.000,90.000,40.000,50.000"]
-    assert result(tmp_path / "out")["end"] == "RuntimeError: out of memory"
+    assert result(tmp_path / "out")["end"] == "RuntimeError: the device was lost"
 
 
 class Camera(BaseHTTPRequestHandler):
@@ -301,7 +297,7 @@ def stream():
 
 
 def test_a_stream_that_breaks_off_keeps_its_results(track, stream, tmp_path, capsys):
-    assert track(stream, "--no-video") == 2
+    assert track(stream, "--no-video", "--reconnects", "0") == 2
     (message,) = capsys.readouterr().err.splitlines()
     assert "stopped sending after" in message and "are in" in message
     about = result(tmp_path / "out")
@@ -343,6 +339,38 @@ def test_pictures_keep_labels_inside_and_frames_keep_their_proportions():
         assert (picture == draw.COLOURS[state][::-1]).all(-1).sum() > 1000
     small = fitted(np.full((10, 40, 3), 255, np.uint8), 20, 20)
     assert small.shape == (20, 20, 3) and small[:7].max() == 0 and small[8:12].min() == 255
+
+
+def thermal(count: int = 6) -> list[np.ndarray]:
+    """The frames as counts of a thermal camera, 7300 to 8300; the second half is colder."""
+    greys = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY).astype(np.float64) for f in FRAMES[:count]]
+    low, high = greys[0].min(), greys[0].max()
+    counts = [7300 + 1000 * (g - low) / (high - low) - 90 * (i > 2) for i, g in enumerate(greys)]
+    return [c.round().clip(0).astype(np.uint16) for c in counts]
+
+
+def test_levels_of_a_thermal_source_are_said_kept_and_chosen(track, tmp_path, capsys):
+    """A folder, a video and a TIFF of the same counts give the same boxes."""
+    counts = thermal()
+    folder = save(tmp_path / "frames", counts)
+    clips.encode(tmp_path / "video.mkv", counts, "ffv1", "gray16le")
+    cv2.imwritemulti(str(tmp_path / "pages.tif"), counts)
+    boxes = []
+    for source in (folder, tmp_path / "video.mkv", tmp_path / "pages.tif"):
+        out = tmp_path / f"out_{source.name}"
+        assert track(source, "--no-video", out=out) == 0
+        assert result(out)["source"]["levels"] == [7300, 8300]
+        assert "7300 to 8300 become black to white" in capsys.readouterr().err
+        boxes.append((out / "boxes.txt").read_text())
+    assert len(set(boxes)) == 1
+    assert track(folder, "--no-video", "--levels", "7000,9000", out=tmp_path / "other") == 0
+    assert result(tmp_path / "other")["source"]["levels"] == [7000, 9000]
+    assert "7000 to 9000" in capsys.readouterr().err
+    for text in ("9000,7000", "a,b"):
+        assert track(folder, "--levels", text, out=tmp_path / "none") == 2
+        assert "grey levels" in capsys.readouterr().err
+    assert track(save(tmp_path / "eight"), "--levels", "0,9", out=tmp_path / "none") == 2
+    assert "have 8 bits" in capsys.readouterr().err and not (tmp_path / "none").exists()
 
 
 def test_frames_of_opencv_become_rgb():

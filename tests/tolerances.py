@@ -76,3 +76,6 @@ def error(a: torch.Tensor, b: torch.Tensor) -> float:
 def assert_close(a: torch.Tensor, b: torch.Tensor, tolerance: float, what: str = "") -> None:
     e = error(a, b)
     assert e <= tolerance, f"{what}: relative RMS error {e:.3g} > {tolerance:.3g}"
+
+
+COLOUR_LEVELS = 4  # known colours through an encoder at almost no loss, of 255

@@ -32,6 +32,7 @@ from chase_fast.data.sources import (
     visible_count,
 )
 from chase_fast.data.tables import StillTable, VideoTable
+from chase_fast.remarks import by_kind, sentence
 
 CHUNK = 64
 SYNTHETIC_SEQUENCES = 8
@@ -198,7 +199,7 @@ def _evaluation_source(spec: str) -> Source:
     for s in found.sequences:
         visible = has_size(s.boxes) & (True if s.absent is None else ~s.absent)
         sequences.append(FileSequence(s.name, "", tuple(s.frames), s.boxes, visible))
-    decisions = summed((s.name, note) for s in found.sequences for note in s.notes)
+    decisions = [sentence(what, remarks) for what, remarks in by_kind(found.remarks).items()]
     table = VideoTable.of(sequences)
     return Source(spec, found.kind, 1.0, table, video=False, decisions=tuple(decisions))
 

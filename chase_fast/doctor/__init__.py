@@ -13,8 +13,8 @@ from chase_fast._version import __version__
 from chase_fast.command import why_not_imported
 
 PACKAGES = (
-    "torch", "torchvision", "triton", "numpy", "opencv-python", "simplejpeg", "safetensors", "tensorboard",
-    "matplotlib", "jinja2", "tyro", "rich", "pillow",
+    "torch", "torchvision", "triton", "numpy", "opencv-python", "av", "pillow", "simplejpeg", "safetensors",
+    "tensorboard", "matplotlib", "jinja2", "tyro", "rich",
 )  # fmt: skip
 MODULES = {"opencv-python": "cv2", "pillow": "PIL"}  # where the module is not called like the package
 NOT_WRITTEN = "not written for this op"

@@ -17,9 +17,10 @@ class Evaluate:
     """Folder for result files, scores.json, scores.csv and evaluation.html. The same command again continues
     there: finished sequences are kept."""
     checkpoint: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=]FILE ...")] = ()
-    """Trackers to run, made by the train or convert command. The name defaults to the file's."""
+    """Trackers to run, made by the train or convert command, or folders of training runs. The name defaults
+    to the file's."""
     results: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=]DIR ...")] = ()
-    """Result files of other trackers to score beside them, in any public layout."""
+    """Result files of other trackers to score beside them, in any public layout; a zip archive of them."""
     opencv: Annotated[tuple[str, ...], tyro.conf.arg(metavar="mil|nano:BACKBONE.onnx:HEAD.onnx ...")] = ()
     """OpenCV's trackers to run in the same way."""
     protocol: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
@@ -39,6 +40,9 @@ class Evaluate:
     The boxes do not depend on it, the measured speed does: use 1 to measure speed."""
     threads: int | None = None
     """CPU threads of each process; default: the cores shared evenly. Last digits can depend on it."""
+    levels: Annotated[str | None, tyro.conf.arg(metavar="LOW,HIGH")] = None
+    """Values of frames of more than 8 bits (16-bit, thermal, floats) that become black and white. Default: as
+    the first frame of each sequence has them."""
     unknown: Literal["toolkit", "zero", "remove"] = "toolkit"
     """Frames without a known box (NaN): as the protocol's toolkit treats them (some refuse), zero (a frame of
     no size) or remove."""

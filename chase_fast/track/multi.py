@@ -39,6 +39,15 @@ class MultiTracker(Base):
             self._start(frame, box)
         self._device.prepare(self._targets, frame)
 
+    def warm_up(self, targets: int = 1) -> None:
+        """Tracks noise once: whatever is built or loaded at the first frame is ready afterwards. Forgets all
+        targets."""
+        image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+        self.init(image, [(140, 100, 40, 40)] * targets)
+        for _ in range(2):
+            self.update(image)
+        self._targets, self._started = None, 0
+
     def update(self, frame: np.ndarray) -> list[Result]:
         """Finds all targets in the next frame, in the order of `init` and `add`.
 

@@ -1,5 +1,6 @@
 """What the running command shows: a bar with fps on a terminal, else a line every 100 frames."""
 
+import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from chase_fast.progress import RunProgress
+from chase_fast.track.sources.masking import masked
 
 _EVERY = 100  # frames per line
 _WINDOW = 20  # frames that the speed shown is a mean of
@@ -19,7 +21,7 @@ class TrackProgress(RunProgress):
     def __init__(self, total: int | None, quiet: bool = False, console: Console | None = None):
         super().__init__(quiet, console)
         self._total, self._frames = total, 0
-        self._times: deque[float] = deque([time.perf_counter()], _WINDOW + 1)
+        self._times: deque[float] = deque(maxlen=_WINDOW + 1)
         if not quiet and self.console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),
@@ -34,16 +36,27 @@ class TrackProgress(RunProgress):
 
     @property
     def fps(self) -> float | None:
-        """Frames per second of the whole command lately; None before the first frame."""
-        seconds = self._times[-1] - self._times[0]
+        """Frames per second of the whole command lately; None before the second frame."""
+        seconds = self._times[-1] - self._times[0] if self._times else 0
         return (len(self._times) - 1) / seconds if seconds > 0 else None
+
+    def say(self, text: str) -> None:
+        super().say(masked(text))
+
+    def warn(self, text: str) -> None:
+        super().warn(masked(text))
+
+    def note(self, text: str) -> None:
+        """A line on standard error that is no warning, quiet or not."""
+        print(masked(text), file=sys.stderr)
 
     def frame(self, states: Sequence[str]) -> None:
         """One frame is done."""
         self._frames += 1
         self._times.append(time.perf_counter())
         where = f"frame {self._frames}" + (f"/{self._total}" if self._total else "")
-        now = f"{self.fps or 0:.1f} fps | {', '.join(s.replace('_', ' ') for s in states)}"
+        speed = f"{self.fps:.1f} fps | " if self.fps else ""
+        now = f"{speed}{', '.join(s.replace('_', ' ') for s in states)}"
         if self._bar is not None:
             self._bar.update(self._task, completed=self._frames, description=where, now=now)
         elif self._frames % _EVERY == 0:

@@ -2,73 +2,40 @@
 
 import dataclasses
 import hashlib
-import signal
-import sys
 import time
 from collections.abc import Iterator
 from collections.abc import Sequence as Many
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from chase_fast.errors import ChaseError
 from chase_fast.runs import git_commit, versions
-from chase_fast.track.draw import Window, annotate, display_problem, draw_box
+from chase_fast.track.annotated import AnnotatedVideo
+from chase_fast.track.draw import Window, annotate, display_problem, draw_box, enlargement
 from chase_fast.track.frames import Box, check_box
+from chase_fast.track.interrupt import Interrupt
 from chase_fast.track.multi import MultiTracker
+from chase_fast.track.options import Track
 from chase_fast.track.progress import TrackProgress
-from chase_fast.track.source import Frame, Source
-from chase_fast.track.writer import VideoFile, Writer
-
-if TYPE_CHECKING:
-    from chase_fast.track.__main__ import Track
+from chase_fast.track.sources.base import Frame, Source
+from chase_fast.track.sources.masking import masked_data
+from chase_fast.track.writer import Writer
 
 _FPS = 30.0  # of a video made from a folder
-
-
-class Interrupt:
-    """Ctrl-C and SIGTERM. Once: `asked` is set, a wait for a frame ends at once; twice: everything ends."""
-
-    def __init__(self):
-        self.asked = self.waiting = False
-
-    def __enter__(self):
-        self._before = {n: signal.signal(n, self._stop) for n in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *error):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _stop(self, number, frame):
-        if self.asked or self.waiting:
-            raise KeyboardInterrupt
-        self.asked = True
-
-    def frames(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        """The frames until someone asks to stop."""
-        while not self.asked:
-            self.waiting = True
-            try:
-                frame = next(frames, None)
-            except KeyboardInterrupt:
-                self.asked = True
-                return
-            finally:
-                self.waiting = False
-            if frame is None:
-                return
-            yield frame
+_GAP = 1.0  # s between the frame of the box and the next one, above which the user is told
 
 
 class Session:
     """Tracks an open source with the options of the command, into a folder that `check_folder` allowed."""
 
-    def __init__(self, options: "Track", source: Source, out: Path):
+    def __init__(self, options: Track, source: Source, out: Path):
         self._options, self._source, self._out = options, source, out
         self._window: Window | None = None
-        self._video: VideoFile | None = None
+        self._video: AnnotatedVideo | None = None
+        self._scale = 1
+        self._notes: list[str] = []  # those the user has seen
 
     def run(self, boxes: Many[Box]) -> int:
         """Returns the exit code.
@@ -78,10 +45,14 @@ class Session:
                 written; or a source that breaks off, or a full disk: what was tracked until then is kept.
         """
         frames = self._source.frames()
-        first, boxes = self._first(frames, boxes)
-        options = self._options
-        how = options.preset, options.device, options.seed, not options.no_graphs, options.precision
-        tracker = MultiTracker.load(options.checkpoint, *how)
+        self._check_display(boxes)
+        if self._source.live:  # its frames do not wait for the network
+            tracker = self._load()
+            tracker.warm_up(max(1, len(boxes)))
+            first, boxes = self._first(frames, boxes)
+        else:
+            first, boxes = self._first(frames, boxes)
+            tracker = self._load()
         about = self._about(tracker)
         self._started = time.perf_counter()
         tracker.init(first.image, boxes)
@@ -89,57 +60,79 @@ class Session:
             torch.cuda.synchronize(tracker.device)
         seconds = time.perf_counter() - self._started
 
-        self._writer = Writer(self._out, len(boxes))
-        self._progress = TrackProgress(self._source.total, options.quiet)
-        for note in self._source.notes:
-            self._progress.warn(note)
+        self._first_frame = first
+        self._writer = Writer(self._out, len(boxes), self._make_room)
+        self._progress = TrackProgress(self._source.total, self._options.quiet)
         self._progress.say(f"{self._source.kind} {self._source.path} -> {self._out}, {tracker.about}")
-        end = "end of the source"
+        self._tell()
+        interrupt, end, error = Interrupt(), "end of the source", None
         try:
-            with Interrupt() as interrupt:
-                going = self._record(first, boxes, [None] * len(boxes), ["given"] * len(boxes), seconds)
-                for frame in interrupt.frames(frames) if going else ():
-                    results = tracker.update(frame.image)
-                    columns = zip(*((r.box, r.score, r.state) for r in results))
-                    if not self._record(frame, *columns, results[0].seconds):
-                        end = "stopped in the window"
-                        break
+            with interrupt:
+                end = self._track(tracker, interrupt.frames(frames), boxes, seconds)
             if interrupt.asked:
                 end = "interrupted"
         except KeyboardInterrupt:
             end = "interrupted"
         except ChaseError as e:
-            end = str(e)
-            raise ChaseError(f"{e}; results of {self._kept()} are in {self._out}") from None
+            error, end = e, str(e)
         except Exception as e:
-            end = f"{type(e).__name__}: {e}"
+            self._finish(f"{type(e).__name__}: {e}", about)
             raise
-        finally:
-            self._progress.stop()
-            if self._video:
-                self._video.close()
-            if self._window:
-                self._window.close()
-            shown = {"video": self._video.name if self._video else None}
-            took = {"seconds_in_all": time.perf_counter() - self._started}
-            self._writer.finish({"command": "track", "end": end} | about | shown | took)
+        unwritten = self._finish(end, about)
+        if error or unwritten:
+            without = f" without result.json ({unwritten})" if error and unwritten else ""
+            raise ChaseError(f"{error or unwritten}; results of {self._kept()} are in {self._out}{without}")
         self._progress.say(self._summary())
         if end == "interrupted":
-            print(f"stopped; results of {self._kept()} are in {self._out}", file=sys.stderr)
-            return 130
+            self._progress.note(f"stopped; results of {self._kept()} are in {self._out}")
+            return interrupt.code
         return 0
 
-    def _first(self, frames: Iterator[Frame], boxes: Many[Box]) -> tuple[Frame, Many[Box]]:
-        """The first frame and the targets in it, drawn by the user if none is given."""
+    def _check_display(self, boxes: Many[Box]) -> None:
         if (self._options.show or not boxes) and (problem := display_problem()):
             cure = "leave out --show" if boxes else "give the target with --box x,y,w,h"
             raise ChaseError(f"{problem}: {cure}")
+
+    def _load(self) -> MultiTracker:
+        options = self._options
+        how = options.preset, options.device, options.seed, not options.no_graphs, options.precision
+        return MultiTracker.load(options.checkpoint, *how)
+
+    def _first(self, frames: Iterator[Frame], boxes: Many[Box]) -> tuple[Frame, Many[Box]]:
+        """The first frame and the targets in it, drawn by the user if none is given."""
         first = next(frames, None)
         if first is None:
             raise ChaseError(f"{self._source.path} holds no frame")
         for box in boxes:
             check_box(box, first.image)
         return first, boxes or [draw_box(first.image)]
+
+    def _track(self, tracker: MultiTracker, frames: Iterator[Frame], boxes: Many[Box], seconds: float) -> str:
+        """Frame by frame; why it ended. seconds: that learning the targets took."""
+        going = self._record(self._first_frame, boxes, [None] * len(boxes), ["given"] * len(boxes), seconds)
+        if going and self._options.frames == 1:
+            return "--frames reached"
+        for frame in frames if going else ():
+            results = tracker.update(frame.image)
+            columns = zip(*((r.box, r.score, r.state) for r in results))
+            if len(self._writer.frames) == 1:
+                self._tell_gap(frame)
+            going = self._record(frame, *columns, results[0].seconds)
+            if not going:
+                break
+            if len(self._writer.frames) == self._options.frames:
+                return "--frames reached"
+        return "end of the source" if going else "stopped in the window"
+
+    def _tell_gap(self, second: Frame) -> None:
+        """A live source went on while the box was drawn and learned."""
+        if not self._source.live or None in (second.time, self._first_frame.time):
+            return
+        if (gap := second.time - self._first_frame.time) > _GAP:
+            self._warn(
+                f"{gap:.1f} s lie between the frame of the box and the next tracked one: "
+                "the target may have moved"
+            )
 
     def _record(
         self,
@@ -151,30 +144,74 @@ class Session:
     ) -> bool:
         """Writes and shows one frame; False if the user wants to stop."""
         writer, progress, options = self._writer, self._progress, self._options
-        before = writer.frames[-1] if writer.frames else frame.number - 1
-        if writer.add(frame, boxes, scores, states, seconds):
-            height, width = frame.image.shape[:2]
-            progress.warn(f"frame {frame.number}: the frames now have {width}x{height} pixels")
+        changed = writer.add(frame, boxes, scores, states, seconds)
+        height, width = frame.image.shape[:2]
+        self._tell()
+        if changed:
+            self._warn(f"frame {frame.number}: the frames now have {width}x{height} pixels")
         progress.frame(states)
         if options.no_video and not options.show:
             return True
         picture = annotate(frame.image, boxes, states, scores, frame.number, progress.fps)
-        height, width = picture.shape[:2]
         if not options.no_video:
-            self._video = self._video or self._open_video(width, height)
-            self._video.add(picture, frame.number - before)
+            self._add_to_video(picture, frame)
         if options.show:
+            height, width = picture.shape[:2]
             self._window = self._window or Window(width, height)
             return self._window.show(picture)
         return True
 
-    def _open_video(self, width: int, height: int) -> VideoFile:
-        video = VideoFile(self._out, width, height, self._options.fps or self._source.fps or _FPS)
-        if video.name is None:
-            self._progress.warn("OpenCV can write neither mp4 nor avi here: no annotated video is made")
-        elif video.name.endswith("avi"):
-            self._progress.warn("OpenCV cannot write mp4 here: the annotated video is annotated.avi")
-        return video
+    def _add_to_video(self, picture, frame: Frame) -> None:
+        fps = self._options.fps or self._source.fps or _FPS
+        if self._video is None:
+            self._scale = enlargement(frame.image.shape[1], frame.image.shape[0])
+            self._video = AnnotatedVideo(self._out, picture.shape[1], picture.shape[0], fps)
+            self._tell()
+        if self._options.fps or frame.time is None or self._first_frame.time is None:
+            self._video.add(picture, (frame.number - self._first_frame.number) / fps, 1 / fps)
+        else:
+            self._video.add(picture, frame.time - self._first_frame.time, frame.duration)
+
+    def _make_room(self) -> bool:
+        """The disk is full: boxes matter more than the annotated video."""
+        if self._video is None or self._video.name is None:
+            return False
+        self._warn(f"the disk is full: {self._video.name} is removed to make room for boxes and result.json")
+        self._video.remove()
+        return True
+
+    def _tell(self) -> None:
+        """What source and video have to say since the last time."""
+        for note in [*self._source.notes, *(self._video.notes if self._video else ())]:
+            self._warn(note)
+
+    def _warn(self, text: str) -> None:
+        if text not in self._notes:
+            self._notes.append(text)
+            self._progress.warn(text)
+
+    def _finish(self, end: str, about: dict[str, Any]) -> ChaseError | None:
+        """Closes everything and writes result.json; what keeps it from being written."""
+        self._progress.stop()
+        if self._video:
+            self._video.close()
+        if self._window:
+            self._window.close()
+        self._tell()
+        video, source = self._video, self._source
+        told = {
+            "source": about["source"] | source.about,
+            "notes": self._notes,
+            "video": video.name if video else None,
+        }
+        if video and video.name:
+            told |= {"video_codec": video.codec, "video_scale": self._scale}
+        took = {"seconds_in_all": time.perf_counter() - self._started}
+        try:
+            self._writer.finish(masked_data({"command": "track", "end": end} | about | told | took))
+        except ChaseError as e:
+            return e
+        return None
 
     def _about(self, tracker: MultiTracker) -> dict[str, Any]:
         """What result.json says beside the frames."""
@@ -212,5 +249,6 @@ class Session:
             f"boxes: {', '.join(str(self._out / name) for name in writer.names)}",
         ]
         if self._video and self._video.name:
-            lines.append(f"video: {self._out / self._video.name}")
+            scaled = f", scaled x{self._scale}" if self._scale > 1 else ""
+            lines.append(f"video: {self._out / self._video.name} ({self._video.codec}{scaled})")
         return "\n".join(lines)

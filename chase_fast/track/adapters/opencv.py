@@ -8,7 +8,7 @@ import numpy as np
 
 from chase_fast.track.frames import Box, Levels
 from chase_fast.track.result import Result
-from chase_fast.track.source import from_bgr
+from chase_fast.track.sources.opencv import from_bgr
 from chase_fast.track.tracker import Tracker
 
 

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tyro
 
 from chase_fast.command import run_command
@@ -53,10 +52,7 @@ def load(options: Server):
 
     how = options.preset, options.device, options.seed, not options.no_graphs, options.precision
     tracker = MultiTracker.load(options.checkpoint, *how)
-    image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
-    tracker.init(image, [(140, 100, 40, 40)])
-    for _ in range(2):
-        tracker.update(image)
+    tracker.warm_up()
     return tracker
 
 

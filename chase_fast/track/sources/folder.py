@@ -27,7 +27,7 @@ class Folder:
         ChaseError: no frames, nothing says which images are frames, or none is left after `start`.
     """
 
-    kind, fps = "folder", None
+    kind, fps, live = "folder", None, False
 
     def __init__(self, path: Path, start: int, count: int | None, levels: Levels | None = None):
         self.path = str(path)
@@ -46,6 +46,7 @@ class Folder:
         self._folder, self._names, self._range = found.folder, names, range(start, last)
         self.total = len(self._range)
         self.levels = self._choose(levels)
+        self.about = {"levels": [self.levels.low, self.levels.high]} if self.levels else {}
         self.notes = self._say(levels, list(map(str, found.notes)))
 
     def _choose(self, levels: Levels | None) -> Levels | None:
