@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Protocol
 
 from chase_fast.errors import ChaseError, Elsewhere
+from chase_fast.files import lend_caches
 from chase_fast.kernels._choice import BackendError, check_variable
 from chase_fast.process import tune_process
 
@@ -38,6 +39,7 @@ def run_command(work: Callable[[], int | None], stopped: str = "stopped") -> int
         stopped: the line after Ctrl-C or SIGTERM, where the work did not catch them itself.
     """
     tune_process()
+    lend_caches()
     try:
         with handling(_terminate, signal.SIGTERM):
             check_variable()
@@ -56,6 +58,10 @@ def run_command(work: Callable[[], int | None], stopped: str = "stopped") -> int
     except BrokenPipeError:  # what reads the output has ended, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as e:
+        if e.filename is None:
+            raise
+        return _fail(f"{e.filename}: {e.strerror or e}")
     except Exception as e:
         if text := _out_of_memory(e):
             return _fail(text)

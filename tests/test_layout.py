@@ -26,14 +26,15 @@ MAY = {
     "device": set(),
     "graphs": set(),
     "stored": {"runs"},
+    "rows": set(),
     "cells": {"nn"},
     "distributed": {"nn", "device"},  # of nn only norm, whose statistics it merges
     "published": {"nn"},
     "checkpoint": {"nn", "published"},
     "recipes": {"nn"},  # only nn.space, which needs no torch
     "report": {"nn", "runs", "cells"} | _COMMAND,
-    "search": _LOOP | {"stored"} | _COMMAND,
-    "train": _LOOP | {"stored", "checkpoint", "cells"} | _COMMAND,
+    "search": _LOOP | {"stored", "rows"} | _COMMAND,
+    "train": _LOOP | {"stored", "rows", "checkpoint", "cells"} | _COMMAND,
     "convert": {"checkpoint", "published", "nn", "runs", "cells"} | _COMMAND,
     "doctor": {"kernels", "data"} | _COMMAND,
     "track": {"nn", "data", "kernels", "checkpoint", "runs", "progress", "device", "graphs"} | _COMMAND,
