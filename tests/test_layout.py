@@ -19,7 +19,9 @@ MAY = {
     "kernels": set(),
     "process": set(),
     "command": {"process", "kernels"},  # of kernels only _choice, which needs no torch
-    "nn": {"kernels"},
+    "unpickle": set(),
+    "weights": {"unpickle"},
+    "nn": {"kernels", "weights"},
     "data": {"kernels", "process", "command"} | _WORDS,  # command: data.pack
     "runs": set(),
     "progress": set(),
@@ -29,8 +31,8 @@ MAY = {
     "rows": set(),
     "cells": {"nn"},
     "distributed": {"nn", "device"},  # of nn only norm, whose statistics it merges
-    "published": {"nn"},
-    "checkpoint": {"nn", "published"},
+    "published": {"nn", "unpickle", "weights"},
+    "checkpoint": {"nn", "published", "weights"},
     "recipes": {"nn"},  # only nn.space, which needs no torch
     "report": {"nn", "runs", "cells"} | _COMMAND,
     "search": _LOOP | {"stored", "rows"} | _COMMAND,

@@ -135,7 +135,7 @@ class Search:
         return self.folder.read_json(CELL) if self.ranks.main else None
 
     def _finish(self) -> Fields | None:
-        """Of a run resumed after its last checkpoint: writes what a kill may have prevented. One that is whole
+        """Of a run resumed after its last checkpoint: writes what a kill may have prevented. A whole run
         is left alone, and may lie on a read-only disk."""
         if not self.ranks.main:
             return None

@@ -131,7 +131,7 @@ class Training:
             self.progress.stop()
 
     def _finish(self) -> None:
-        """Of a run resumed after its last checkpoint: writes what a kill may have prevented. One that is whole
+        """Of a run resumed after its last checkpoint: writes what a kill may have prevented. A whole run
         is left alone, and may lie on a read-only disk."""
         if self._ranks.main:
             self.folder.ensure_rows(HISTORY, self.history)

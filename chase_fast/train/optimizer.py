@@ -74,7 +74,9 @@ def check_optimizer(optimizer: torch.optim.Adam, state: Fields) -> dict[str, Any
     """
     groups, own = state.many("param_groups"), optimizer.state_dict()["param_groups"]
     for mine, other in zip(own, groups, strict=True):
-        if {k: v for k, v in other.items() if k != "lr"} != {k: v for k, v in mine.items() if k != "lr"}:
+        if {k: v for k, v in dict(other).items() if k != "lr"} != {
+            k: v for k, v in mine.items() if k != "lr"
+        }:
             raise ValueError("the groups of its optimiser have other constants or sizes")
         other.number("lr", 0)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
