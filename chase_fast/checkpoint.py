@@ -88,10 +88,11 @@ def load_tracker(path: str | Path, cell: Genotype | None = None) -> Checkpoint:
         spec, state, about = read_pytracking(path, cell)
     with torch.device("meta"):  # nothing is allocated for a network that the weights do not fit
         expected = spec.build().state_dict()
-    check_fit(expected, state, origin)
+    check_keys(expected, state, origin)
     claimed, size = sum(t.nbytes for t in expected.values()), path.stat().st_size
     if claimed > max(8 * size, MOST_CLAIMED):
         raise ChaseError(f"{origin}: claims {claimed >> 20} MiB of weights in a file of {size >> 20} MiB")
+    check_types(expected, state, origin)
     net = spec.build()
     net.load_state_dict(net.state_dict() | state)
     return Checkpoint(net.eval(), spec, about)
@@ -142,18 +143,18 @@ def _described(
 
 
 def fit(net: torch.nn.Module, state: dict[str, torch.Tensor], origin: str) -> None:
-    """Loads a state dict, all of it; raises ChaseError as `check_fit`."""
+    """Loads a state dict, all of it; raises ChaseError as `check_keys` and `check_types`."""
     own = net.state_dict()
-    check_fit(own, state, origin)
+    check_keys(own, state, origin)
+    check_types(own, state, origin)
     net.load_state_dict(own | state)
 
 
-def check_fit(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], origin: str) -> None:
+def check_keys(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], origin: str) -> None:
     """Whether weights are all those of a network; counters of BatchNorm, which nothing reads, may be missing.
 
     Raises:
-        ChaseError: keys or shapes differ; names the first of each kind. Or a tensor holds no finite floating
-            point numbers.
+        ChaseError: keys or shapes differ; names the first of each kind.
     """
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
     unexpected = [k for k in state if k not in own]
@@ -165,5 +166,3 @@ def check_fit(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]
     ]
     if found:
         raise ChaseError(f"{origin}: another architecture: keys {', '.join(found)}")
-    if bad := check_types(own, state):
-        raise ChaseError(f"{origin}: {bad}")

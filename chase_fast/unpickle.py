@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import torch
 
@@ -35,6 +35,8 @@ _DTYPES = {
     "CharStorage": torch.int8,
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
+    "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
 }
 
 
@@ -176,7 +178,7 @@ class _Bounded:
 class _Unpickler(pickle._Unpickler):
     """`read(storage)` gives the bytes of a storage, later."""
 
-    dispatch = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, file: BinaryIO, size: int, read: Callable[[Storage], bytes] | None = None):
         super().__init__(_Bounded(file, size), encoding="latin1")
@@ -219,8 +221,10 @@ class _Unpickler(pickle._Unpickler):
         if type(pid) is not tuple or not pid or pid[0] != "storage":
             return Inert
         _, kind, key, _, count, *view = pid
-        if not isinstance(kind, StorageType) or type(key) is not str or type(count) is not int or count < 0:
-            raise ValueError("a storage of an unknown kind")
+        if not isinstance(kind, StorageType):  # of a type that no network here has
+            return Inert()
+        if type(key) is not str or type(count) is not int or count < 0:
+            raise ValueError("a storage without a key or a size")
         if view not in ([], [None]):
             raise ValueError("a storage that is part of another one")
         made = self.storages.setdefault(key, Storage(key, kind.dtype, count, self._read))
@@ -279,13 +283,11 @@ def _other_kind(head: bytes) -> str | None:
 
 def _load_archive(archive: zipfile.ZipFile, size: int) -> Any:
     entries = archive.infolist()
-    if (
-        any(e.compress_type != zipfile.ZIP_STORED for e in entries)
-        or sum(e.file_size for e in entries) > size
-    ):
-        raise ValueError("its entries are compressed or overlap; torch stores them plainly")
     if any(e.filename.endswith("constants.pkl") for e in entries):
         raise ValueError("a TorchScript archive; save the state_dict() of the network instead")
+    stored = all(e.compress_type == zipfile.ZIP_STORED for e in entries)
+    if not stored or sum(e.file_size for e in entries) > size:
+        raise ValueError("its entries are compressed or overlap; torch stores them plainly")
     pickles = [name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl"]
     if len(pickles) != 1:
         raise ValueError("an archive without data.pkl")

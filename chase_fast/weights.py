@@ -21,6 +21,7 @@ from chase_fast.errors import ChaseError, MissingFile
 from chase_fast.unpickle import TensorRecord, open_checkpoint
 
 WRAPPERS = ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+COUNTER = "n_averaged"  # that torch's AveragedModel keeps beside the network
 DEPTH = 2  # levels of dictionaries below the file's own
 
 log = logging.getLogger("chase_fast")
@@ -136,6 +137,8 @@ def _tables(content: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ..
 def _places(path: tuple[str, ...], table: dict[str, Any], marks: Sequence[str], where: str) -> list[Found]:
     clean: dict[str, Any] = {}
     for key, value in table.items():
+        if key.endswith(COUNTER):
+            continue
         name = ".".join(part for part in key.split(".") if part not in WRAPPERS)
         if name in clean and clean[name] is not value:
             raise ChaseError(f"{where}: has two tensors {name}, but for {', '.join(WRAPPERS)} in their names")
@@ -155,14 +158,13 @@ def tensors_of(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {k: v.tensor() if isinstance(v, TensorRecord) else v for k, v in state.items()}
 
 
-def check_types(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str | None:
-    """Of tensors with equal shapes: the first that cannot be a weight, and why; floats of any size can."""
+def check_types(own: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:
+    """Raises ChaseError unless tensors of equal shapes can be the weights `own`: finite floats of any size."""
     for key, like in own.items():
         if key not in state or not like.is_floating_point():
             continue
         value = state[key]
         if not value.is_floating_point():
-            return f"{key} holds {value.dtype}, not floating point numbers"
+            raise ChaseError(f"{where}: {key} holds {value.dtype}, not floating point numbers")
         if not value.to(like.dtype).isfinite().all():
-            return f"{key} holds NaN or infinity, the file is damaged"
-    return None
+            raise ChaseError(f"{where}: {key} holds NaN or infinity, the file is damaged")

@@ -255,8 +255,7 @@ def _load(backbone: Backbone, state: dict[str, torch.Tensor], name: str, origin:
                 f"backbone weights {origin}: {problem} {keys[0]}{more}; "
                 f"{name} needs torchvision's key names and shapes"
             )
-    if bad := check_types(own, state):
-        raise ChaseError(f"backbone weights {origin}: {bad}")
+    check_types(own, state, f"backbone weights {origin}")
     backbone.load_state_dict(state, strict=False)
 
 
