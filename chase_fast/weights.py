@@ -159,7 +159,7 @@ def tensors_of(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def check_types(own: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:
-    """Raises ChaseError unless tensors of equal shapes can be the weights `own`: finite floats of any size."""
+    """Raises ChaseError unless tensors of equal shapes can be the weights `own`: finite floats."""
     for key, like in own.items():
         if key not in state or not like.is_floating_point():
             continue
