@@ -23,8 +23,12 @@ def check_ranges(config: Any, ranges: Mapping[str, Range]) -> None:
             if (least, most) == SHARE:
                 raise ChaseError(f"{flag}, it must be in [0, 1)")
             if not value > most:
-                raise ChaseError(f"{flag}, it must be at least {least:g}")
-            raise ChaseError(f"{flag}, it must be at most {most:g}")
+                raise ChaseError(f"{flag}, it must be at least {_text(least)}")
+            raise ChaseError(f"{flag}, it must be at most {_text(most)}")
+
+
+def _text(number: float) -> str:
+    return str(int(number)) if number == int(number) else f"{number:g}"
 
 
 def check_image_size(size: int) -> None:
