@@ -34,8 +34,10 @@ def load(name: str) -> dict[str, np.ndarray]:
 
 
 def made_with(function: str) -> dict[str, int]:
-    """Defaults of a function of the set's prdimp/seeded_inputs.py, which made its inputs (read, not run); {} if
-    the set has none: it was made with ours."""
+    """Defaults of a function of the set's prdimp/seeded_inputs.py, which made its inputs: read, not run.
+
+    {} if the set has no such file: it was made with our defaults.
+    """
     script = ROOT / "prdimp" / "seeded_inputs.py"
     if not script.is_file():
         return {}
