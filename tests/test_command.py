@@ -24,6 +24,7 @@ from chase_fast.search import __main__ as search_cli
 from chase_fast.search import loop as search_loop
 from chase_fast.train import __main__ as train_cli
 from chase_fast.train import loop as train_loop
+from tests.flags import changed
 from tests.test_search import TINY
 from tests.test_train import TINY as TRAIN
 
@@ -111,7 +112,7 @@ def test_a_run_leaves_the_process_as_it_was(tmp_path):
         torch.set_num_threads(2)
         cv2.setNumThreads(2)
         flags = ("--ops", "skip_connect", "noisy", "--threads", "1", "--workers", "1", *SHORT)
-        assert search_cli.main(["demo", *TINY, *flags, "--out", str(tmp_path / "s"), "--quiet"]) == 0
+        assert search_cli.main(["demo", *changed(TINY, *flags, "--out", str(tmp_path / "s"), "--quiet")]) == 0
         assert (torch.get_num_threads(), cv2.getNumThreads()) == (2, 2)
         build_backbone("resnet18", "random", 3)
     finally:
@@ -219,10 +220,10 @@ def test_a_wrong_backend_ends_every_command(monkeypatch, tmp_path, capsys):
 @pytest.mark.parametrize("name", ["reference", "cpu", "cpu,target_filter=reference"])
 def test_one_backend_for_all_ops_that_have_it(name, tmp_path, monkeypatch):
     monkeypatch.setenv("CHASE_FAST_BACKEND", name)
-    assert search_cli.main(["demo", *TINY, *SHORT, "--out", str(tmp_path / "s"), "--quiet"]) == 0
+    assert search_cli.main(["demo", *changed(TINY, *SHORT, "--out", str(tmp_path / "s"), "--quiet")]) == 0
     monkeypatch.setenv("CHASE_FAST_BACKEND", "cuda")
     if not torch.cuda.is_available():
-        assert search_cli.main(["demo", *TINY, *SHORT, "--out", str(tmp_path / "t"), "--quiet"]) == 2
+        assert search_cli.main(["demo", *changed(TINY, *SHORT, "--out", str(tmp_path / "t"), "--quiet")]) == 2
         assert not (tmp_path / "t").exists()
 
 

@@ -16,6 +16,7 @@ from chase_fast.search import loop as search_loop
 from chase_fast.train import __main__ as train_cli
 from chase_fast.train import loop as train_loop
 from chase_fast.train.step import TrainStep
+from tests.flags import changed
 from tests.test_search import TINY
 from tests.test_train import TINY as TRAIN
 
@@ -25,7 +26,7 @@ CLI = {"search": (search_cli.main, TINY), "train": (train_cli.main, TRAIN)}
 
 def start(kind, out, *flags) -> int:
     main, tiny = CLI[kind]
-    return main(["demo", *tiny, *SHORT, *flags, "--out", str(out), "--quiet"])
+    return main(["demo", *changed(tiny, *changed(SHORT, *flags), "--out", str(out), "--quiet")])
 
 
 def failing(capsys, kind, out, *flags, resume=True) -> str:
@@ -147,12 +148,12 @@ def test_an_edited_architecture_is_refused(change, finished, tmp_path, capsys):
 # last.ckpt
 
 
-def changed(state, path, value):
+def edited(state, path, value):
     """A checkpoint with another value at a path."""
     key, *rest = path
     if not rest:
         return state | {key: value} if isinstance(state, dict) else [*state[:key], value, *state[key + 1 :]]
-    inner = changed(state[key], rest, value)
+    inner = edited(state[key], rest, value)
     return state | {key: inner} if isinstance(state, dict) else [*state[:key], inner, *state[key + 1 :]]
 
 
@@ -239,7 +240,7 @@ def test_a_checkpoint_of_other_values_is_refused(kind, path, value, opened, fini
     state = dict(torch.load(finished[kind] / "last.ckpt", weights_only=True))
     opened[kind]._restore(Fields(state, "last.ckpt"))
     with pytest.raises(ChaseError, match=r"last\.ckpt") as caught:
-        opened[kind]._restore(Fields(changed(state, path, value), "last.ckpt"))
+        opened[kind]._restore(Fields(edited(state, path, value), "last.ckpt"))
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 
 
@@ -290,9 +291,7 @@ def test_a_finished_run_is_left_as_it_is(copy, capsys):
         ("train", TrainStep, "gradients"),
     ],
 )
-@pytest.mark.parametrize(
-    "error", [MemoryError(), RuntimeError("CUDA out of memory"), ZeroDivisionError("ours")]
-)
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), ZeroDivisionError("ours")])
 def test_a_run_that_never_began_leaves_nothing(kind, owner, name, error, tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
 
@@ -356,7 +355,8 @@ def test_every_number_has_a_range(config):
 )
 def test_what_the_network_cannot_do_is_refused_first(flags, says, tmp_path, capsys):
     out = tmp_path / "run"
-    assert says in failing(capsys, "train", out, "demo", *TRAIN, *SHORT, *flags.split(), resume=False)
+    words = changed(TRAIN, *changed(SHORT, *flags.split()))
+    assert says in failing(capsys, "train", out, "demo", *words, resume=False)
     assert not out.exists()
 
 
