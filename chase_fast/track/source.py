@@ -12,7 +12,7 @@ import numpy as np
 
 from chase_fast.data.decode import EXTENSIONS, BrokenImage, read_frame
 from chase_fast.data.frames import images_in, missing_number
-from chase_fast.errors import ChaseError
+from chase_fast.errors import ChaseError, MissingFile
 from chase_fast.track.frames import to_rgb8
 from chase_fast.track.source_live import Newest
 
@@ -86,7 +86,7 @@ def open_source(text: str, start: int = 0, count: int | None = None) -> Source:
         return Video(text, "video", start, count)
     if "://" in text or text.isdecimal():
         return Video(text, "stream" if "://" in text else "camera", start, count)
-    raise ChaseError(
+    raise MissingFile(
         f"{text}: no such file or folder; give a video, a folder of frames, a camera's number or a URL"
     )
 

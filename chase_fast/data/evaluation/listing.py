@@ -4,14 +4,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from chase_fast.errors import ChaseError
+from chase_fast.errors import ChaseError, MissingFile
 from chase_fast.files import user_path
 
 
 def open_root(path: str, spec: str) -> Path:
     root = user_path(path)
     if not root.is_dir():
-        raise ChaseError(f"{spec}: there is no folder {root}")
+        raise MissingFile(f"{spec}: there is no folder {root}")
     return root
 
 
