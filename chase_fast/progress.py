@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
@@ -13,6 +14,11 @@ def duration(seconds: float) -> str:
     minutes, s = divmod(round(seconds), 60)
     hours, m = divmod(minutes, 60)
     return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
+
+
+def some(names: Sequence[str], total: int) -> str:
+    """The first of some of so many names, and how many there are: `a (18 of 20)`."""
+    return f"{names[0]} ({len(names)} of {total} sequences)"
 
 
 class _Left(ProgressColumn):

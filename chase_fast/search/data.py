@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from chase_fast.data import Batch, SampleRecipe, SampleSet, loader, open_sources
+from chase_fast.progress import some
 from chase_fast.recipes import SearchConfig
 from chase_fast.runs import stream
 from chase_fast.search.progress import SearchProgress
@@ -64,7 +65,8 @@ class SearchData:
                 shared = [key for key in keys if seen.setdefault(key, name) != name]
                 if shared:
                     progress.warn(
-                        f"{seen[shared[0]]} and {name} share {shared[0]}: their losses are not independent, "
+                        f"{seen[shared[0]]} and {name} share {some(shared, len(keys))}: their losses are not "
+                        "independent, "
                         "give --train, --val and --holdout different sequences"
                     )
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from chase_fast.data import Batch, SampleRecipe, SampleSet, loader, open_sources
-from chase_fast.progress import RunProgress
+from chase_fast.progress import RunProgress, some
 from chase_fast.recipes import TrainConfig
 from chase_fast.runs import stream
 
@@ -37,8 +37,8 @@ class TrainData:
                 shared = [key for key in keys if seen.setdefault(key, name) != name]
                 if shared:
                     progress.warn(
-                        f"train and val share {shared[0]}: the validation loss is not independent, give "
-                        "--train and --val different sequences"
+                        f"train and val share {some(shared, len(keys))}: the validation loss is not "
+                        "independent, give --train and --val different sequences"
                     )
 
     def _open(self, name: str) -> SampleSet:
