@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from chase_fast.command import RUN_EXIT_CODES
 from chase_fast.commandline import parse as parse_words
 from chase_fast.commandline import take_word
 from chase_fast.distributed import Ranks
@@ -58,7 +59,8 @@ def description() -> str:
         f"  {PROG} demo --out runs/mine --epochs 20 --channels 32\n"
         f"  {PROG} paper {three} --seeds 0 1 2\n"
         f"  {PROG} --out runs/mine --resume\n"
-        f"  torchrun --nproc_per_node 8 -m chase_fast.search paper {three} --batch 80"
+        f"  torchrun --nproc_per_node 8 -m chase_fast.search paper {three} --batch 80\n\n"
+        f"{RUN_EXIT_CODES}"
     )
 
 

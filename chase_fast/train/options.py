@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chase_fast.command import RUN_EXIT_CODES
 from chase_fast.commandline import parse as parse_words
 from chase_fast.commandline import take_word
 from chase_fast.distributed import Ranks
@@ -85,7 +86,8 @@ def description() -> str:
         f"  {PROG} small {two} --cell runs/demo/cell.json\n"
         f"  {PROG} chase_prdimp {two} --precision bf16 --seeds 0 1 2\n"
         f"  {PROG} --out runs/mine --resume\n"
-        f"  torchrun --nproc_per_node 2 -m chase_fast.train prdimp50 {two}"
+        f"  torchrun --nproc_per_node 2 -m chase_fast.train prdimp50 {two}\n\n"
+        f"{RUN_EXIT_CODES}"
     )
 
 
