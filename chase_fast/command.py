@@ -14,12 +14,12 @@ from chase_fast.files import lend_caches
 from chase_fast.kernels._choice import BackendError, check_variable
 from chase_fast.process import tune_process
 
-RUN_EXIT_CODES = """Exit code: 0; 2, after one line, for what you can mend; 130 after Ctrl-C, 143 after SIGTERM
-(once: the run ends after this iteration with a checkpoint; twice: at once).
+RUN_EXIT_CODES = """Exit code: 0; 2, after one line, for what you can mend; 130 after Ctrl-C, 143 after
+SIGTERM (once: the run ends after this iteration with a checkpoint; twice: at once).
 
 Environment: CHASE_FAST_CACHE, the folder for indexes of datasets; CHASE_FAST_BACKEND=NAME or OP=NAME,OP=NAME
-(python -m chase_fast.doctor lists both); OMP_NUM_THREADS; GOMP_SPINCOUNT, 2000 unless set: how long threads wait
-actively."""
+(python -m chase_fast.doctor lists both); OMP_NUM_THREADS; GOMP_SPINCOUNT, 2000 unless set: how long
+threads wait actively."""
 PACKAGE_OF = {"cv2": "opencv-python", "PIL": "pillow", "chase_fast_C": "chase-fast"}
 LIBRARIES = "apt-get install libgl1 libglib2.0-0"  # what opencv-python is linked with and slim images lack
 
@@ -42,8 +42,10 @@ def run_command(work: Callable[[], int | None], stopped: str = "stopped") -> int
     """
     tune_process()
     lend_caches()
+    # a rank that waits for others in C++ could not answer: torchrun ends it at once
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
     try:
-        with handling(_terminate, signal.SIGTERM):
+        with handling(_terminate, *([signal.SIGTERM] if alone else [])):
             check_variable()
             return work() or 0
     except Elsewhere:

@@ -209,6 +209,28 @@ def test_errors_are_what_callers_expect(tmp_path):
     assert why_not_imported(ImportError("cannot import name 'x'", name="torch")) is None
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"WORLD_SIZE": "two"}, {"WORLD_SIZE": "2"}, {"WORLD_SIZE": "2", "RANK": "x", "LOCAL_RANK": "0"},
+        {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "-1"}, {"WORLD_SIZE": ""},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_wrong_variables_of_torchrun_are_one_line(changes, tmp_path, monkeypatch, capsys):
+    for name, value in ({"MASTER_ADDR": "localhost", "MASTER_PORT": "1"} | changes).items():
+        monkeypatch.setenv(name, value)
+    assert search_cli.main(["demo", "--out", str(tmp_path / "run")]) == 2
+    assert "WORLD_SIZE" in one_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("name", ["meta", "mps", "xpu", "cpu:x", "", "gpu"])
+def test_other_devices_are_one_line(name, tmp_path, capsys):
+    flags = changed(TINY, "--device", name, "--out", str(tmp_path / "run"), "--quiet")
+    assert search_cli.main(["demo", *flags]) == 2
+    assert "--device" in one_line(capsys.readouterr().err) and not (tmp_path / "run").exists()
+
+
 def test_a_wrong_backend_ends_every_command(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("CHASE_FAST_BACKEND", "sep_convv=cpu")
     assert report([str(tmp_path)]) == 2
