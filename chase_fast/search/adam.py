@@ -69,6 +69,6 @@ class Adam:
         """
         state = Fields.of(state, "Adam")
         for mine, other in zip(self.state, state.items("moments"), strict=True):
-            check_like(other, mine, "a moment")
+            check_like(other, mine, f"moments of shape {list(getattr(other, 'shape', ()))}: one")
             mine.copy_(other)
         self.steps = state.integer("steps", 0)
