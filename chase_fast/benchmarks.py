@@ -3,8 +3,8 @@
 KINDS = {
     "got10k": "got10k:ROOT:SPLIT (train, val, test or a list file)",
     "trackingnet": "trackingnet:ROOT[:TEST]",
-    "lasot": "lasot:ROOT[:SPLIT] (test, all or a list file)",
-    "uav123": "uav123:ROOT[:SPLIT] (UAV123, UAV20L or a list file)",
+    "lasot": "lasot:ROOT[:SPLIT] (test, train, all or a list file)",
+    "uav123": "uav123:ROOT[:SPLIT] (UAV123, UAV20L, UAV123_10fps or a list file)",
     "otb": "otb:ROOT[:LIST]",
     "visdrone": "visdrone:ROOT[:SPLIT] (a subfolder or a list file)",
     "vot": "vot:ROOT[:LIST]",

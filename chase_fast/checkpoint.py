@@ -31,8 +31,9 @@ _GIVE = "give the best.safetensors of a training run"
 class Checkpoint:
     """A tracker network in eval mode on the CPU, its architecture, and where it comes from.
 
-    about: of a training run config, seed, versions, commit, data, epoch, val_loss; of a public file source,
-        format, epoch and net_type if it has them, and `assumed`, the published constants it does not hold.
+    about: of a training run config, seed, versions, commit, data, trained_on (see data/trained_on.py), epoch,
+        val_loss; of a public file source, format, epoch and net_type if it has them, and `assumed`, the
+        published constants it does not hold.
     """
 
     net: TrackerNet

@@ -60,8 +60,8 @@ def test_lasot_absence_comes_from_its_flags_or_the_official_files(tmp_path):
     assert everything["cat-1"].absent.tolist() == [False, False, True, False]
     present = [k for k, v in everything["cat-1"].attributes.items() if v]
     assert present == ["Illumination Variation", "Aspect Ratio Change"]
-    (tmp_path / "testing_set.txt").unlink()
-    with pytest.raises(ChaseError, match=r"testing_set.txt"):
+    (tmp_path / "testing_set.txt").write_text("cat-5\n")
+    with pytest.raises(ChaseError, match=r"sequence 'cat-5' has no folder with groundtruth.txt"):
         open_evaluation(f"lasot:{tmp_path}:test")
 
 

@@ -60,6 +60,11 @@ def test_scores_of_result_files(tree, tmp_path, capsys):
         page.count('class="chart"') == 3 and page.count('class="strip"') == 2
     )  # success; success, precision
     assert "AO (got10k)" in page and "Protocol otb" in page
+    # names for people, and no path as the title
+    assert (
+        "<h1>Evaluation on data val (GOT-10k layout)</h1>" in page and "<title>Evaluation on data val" in page
+    )
+    assert "Average overlap<small>AO</small>" in page and "Precision at 20 px<small>P20</small>" in page
 
 
 def test_pictures_and_attributes_are_on_the_page(tree, tmp_path):

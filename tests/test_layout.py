@@ -8,13 +8,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OPS = sorted(p.parent.name for p in (ROOT / "kernels").glob("*/__init__.py"))
 _LOOP = {"nn", "data", "kernels", "runs", "recipes", "report", "distributed", "progress", "device", "graphs"}
-_WORDS = {"commandline", "benchmarks"}
 _COMMAND = {"command", "commandline"}
+_WORDS = {"commandline", "benchmarks", "remarks"}
 # part of chase_fast -> the parts it may import, beside itself, errors, files, fields and _version
 MAY = {
     "fields": set(),
     "commandline": set(),
     "benchmarks": set(),
+    "remarks": set(),
     "files": set(),
     "kernels": set(),
     "process": set(),

@@ -1,12 +1,14 @@
 """The report page and the drawing of a cell: what they must contain, whatever part of a run exists."""
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from chase_fast import report
 from chase_fast.errors import ChaseError
 from chase_fast.nn.genotype import CHASE, CHASE_FD, CHASE_WO, OPS, Genotype
 from chase_fast.report import __main__ as command
@@ -140,6 +142,18 @@ def test_charts_have_names_and_the_page_has_a_language(paper):
         assert svg["role"] == "img" and svg["aria-label"]
     headings = [t for t, _ in paper.elements if t in ("h1", "h2", "h3")]
     assert headings[0] == "h1" and headings.count("h1") == 1
+
+
+def test_words_of_charts_stay_legible_on_narrow_pages(paper):
+    """Fault: on a page of 400 px the words of the loss chart were 4 px high, and nothing showed that panels
+    scroll."""
+    style = (Path(report.__file__).parent / "style.css").read_text()
+    least = re.search(r"\.chart\.wide, \.chart\.strip \{ min-width: (\d+)px", style)
+    for svg in paper.find("svg", class_="chart"):
+        width = float(svg["viewbox"].split()[2])
+        shown = 320 if width <= 420 else float(least[1]) * ("wide" in svg["class"].split())
+        assert 11 * shown / width >= 8, svg["aria-label"]
+    assert re.search(r"\.panel, \.scroll, \.cellbox \{\s+background: .*local,", style)
 
 
 def test_two_node_cell_of_seven_operations(tmp_path):

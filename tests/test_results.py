@@ -129,9 +129,6 @@ def test_bad_files_are_named_with_the_line(tmp_path, text, message):
 
 def test_contradictions_are_refused(tmp_path):
     write_sequence(tmp_path, "flat", "a", BOXES, TIMES)
-    (tmp_path / "times/a_time.txt").write_text("0.1\n0.2\n")
-    with pytest.raises(ChaseError, match=r"a_time\.txt has 2 times in 1 columns for 3 boxes"):
-        read_results(tmp_path, ["a"])
     write_sequence(tmp_path, "got10k", "a", BOXES)
     with pytest.raises(ChaseError, match=r"has both a\.txt and a/"):
         read_results(tmp_path, ["a"])

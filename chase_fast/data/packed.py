@@ -176,7 +176,7 @@ class PackedSequences(Many[PackedSequence]):
     def __init__(
         self, folder: str, about: dict[str, Any], arrays: dict[str, np.ndarray], chosen: np.ndarray | None
     ):
-        self.folder, self.about = folder, about
+        self.folder, self.about, self.source = folder, about, about["source"]
         texts = json.loads(arrays["texts"].tobytes())
         self.names, self._folders = texts["names"], texts["folders"]
         self._ends, self.boxes, self.visible = arrays["ends"], arrays["boxes"], arrays["visible"]

@@ -1,5 +1,6 @@
 """Command line: python -m chase_fast.evaluate --data KIND:PATH[:SPLIT] --checkpoint FILE [flags]."""
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -40,6 +41,8 @@ def parse(argv: Sequence[str] | None) -> Evaluate:
 
 
 def run(argv: Sequence[str] | None) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files in other encodings
     options = parse(argv)
 
     from chase_fast.evaluate.contest import hold

@@ -3,6 +3,7 @@
 import math
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,20 +11,24 @@ from rich.console import Console
 
 from chase_fast.data.evaluation import EvaluationSet, open_evaluation
 from chase_fast.device import resolve_device
-from chase_fast.errors import ChaseError
+from chase_fast.errors import ChaseError, MissingFile
+from chase_fast.evaluate.about import ABOUT, described, read_about, trained_on
+from chase_fast.evaluate.about import UNKNOWN as UNKNOWN_TRACKER
 from chase_fast.evaluate.options import Evaluate
 from chase_fast.evaluate.pack import pack
-from chase_fast.evaluate.pack_check import KINDS, validate
+from chase_fast.evaluate.pack_check import validate
 from chase_fast.evaluate.page import write_page
 from chase_fast.evaluate.peers import parse_peer
-from chase_fast.evaluate.protocols import UNKNOWN
 from chase_fast.evaluate.ranks import together
-from chase_fast.evaluate.results import read_results
+from chase_fast.evaluate.results import read_run
+from chase_fast.evaluate.results_zip import unpack
 from chase_fast.evaluate.runner import limit_threads
 from chase_fast.evaluate.running import RunOnDisk, spread
 from chase_fast.evaluate.scoring import Board, Outcome, known_protocols, rate
 from chase_fast.evaluate.tables import print_board, write_scores
 from chase_fast.evaluate.trackers import Checkpoint, Entrant
+from chase_fast.files import user_path
+from chase_fast.remarks import Remark, by_kind, sentence
 
 GENERIC = {"best", "last", "checkpoint", "tracker", "model"}  # file names that say nothing
 
@@ -34,7 +39,7 @@ def split_name(text: str) -> tuple[str, str]:
     if sign and name and os.sep not in name:
         return name, path
     stem = Path(text).resolve().name.removesuffix(".safetensors")
-    stem = stem.removesuffix(".pth").removesuffix(".tar").removesuffix(".pth")
+    stem = stem.removesuffix(".zip").removesuffix(".pth").removesuffix(".tar").removesuffix(".pth")
     return (Path(text).resolve().parent.name if stem in GENERIC else stem) or stem, text
 
 
@@ -48,8 +53,8 @@ def _device(name: str) -> str:
     return name
 
 
-def _field(options: Evaluate) -> tuple[dict[str, Entrant], dict[str, Path]]:
-    """The trackers to run and the folders of results to read, by name.
+def _field(options: Evaluate, scratch: Path) -> tuple[dict[str, Entrant], dict[str, Path]]:
+    """The trackers to run and the folders of results to read, by name; archives are unpacked into `scratch`.
 
     Raises:
         ChaseError: none at all, one name twice, or unusable files.
@@ -66,8 +71,11 @@ def _field(options: Evaluate) -> tuple[dict[str, Entrant], dict[str, Path]]:
 
     for text in options.checkpoint:
         name, path = split_name(text)
-        if not Path(path).is_file():
-            raise ChaseError(f"--checkpoint {path}: there is no such file; the train command makes one")
+        path = str(user_path(path))
+        if os.path.isfile(best := os.path.join(path, "best.safetensors")):  # the folder of a training
+            path = best
+        if not os.path.isfile(path):
+            raise MissingFile(f"--checkpoint {path}: there is no such file; the train command makes one")
         how = options.preset, _device(options.device), not options.no_graphs, options.precision
         entrant = Checkpoint(path, *how)
         entrant.check()
@@ -77,19 +85,18 @@ def _field(options: Evaluate) -> tuple[dict[str, Entrant], dict[str, Path]]:
         entrants[new(name)] = peer
     for text in options.results:
         name, path = split_name(text)
-        if not Path(path).is_dir():
-            raise ChaseError(f"--results {path}: there is no such folder")
-        folders[new(name)] = Path(path)
+        place = user_path(path)
+        if os.path.isfile(place) and place.suffix == ".zip":
+            place = unpack(place, scratch / str(len(folders)))
+        if not os.path.isdir(place):
+            raise MissingFile(f"--results {path}: there is no such folder")
+        folders[new(name)] = place
     if not entrants and not folders:
         raise ChaseError("no tracker: give --checkpoint FILE, --opencv NAME or --results DIR")
     return entrants, folders
 
 
 def _check(options: Evaluate) -> None:
-    if options.unknown not in UNKNOWN:
-        raise ChaseError(f"--unknown {options.unknown}: choose from {', '.join(UNKNOWN)}")
-    if options.pack is not None and options.pack not in KINDS:
-        raise ChaseError(f"--pack {options.pack}: choose from {', '.join(KINDS)}")
     for name, least in (("workers", 0), ("threads", 1), ("pictures", 0), ("seed", 0)):
         value = getattr(options, name)
         if value is not None and value < least:
@@ -102,11 +109,16 @@ def hold(options: Evaluate, console: Console) -> int:
     Raises:
         ChaseError: wrong options, unusable data, or results that do not fit it.
     """
+    with tempfile.TemporaryDirectory() as scratch:
+        return _hold(options, console, Path(scratch))
+
+
+def _hold(options: Evaluate, console: Console, scratch: Path) -> int:
     _check(options)
     kind = options.data.split(":")[0]
     data = open_evaluation(options.data)
     protocols = known_protocols(options.protocol, kind)
-    entrants, folders = _field(options)
+    entrants, folders = _field(options, scratch)
     say = (lambda text: None) if options.quiet else (lambda text: console.print(text, markup=False))
     gpu = bool(options.checkpoint) and resolve_device(_device(options.device)).type == "cuda"
     effort = spread(options.workers, options.threads, gpu, len(data.sequences))
@@ -114,11 +126,13 @@ def hold(options: Evaluate, console: Console) -> int:
         limit_threads(effort.threads)
     if effort.rank == 0:
         say(data.summary())
+        for what, remarks in by_kind(data.remarks).items():
+            say(f"  {sentence(what, remarks)}")
         ran = next((e for e in entrants.values() if isinstance(e, Checkpoint)), None)
         if ran:
             say(f"checkpoints run on {ran.about(effort.threads if effort.workers else options.threads)}")
     # before hours of tracking: unusable results of others
-    others = [_outcome(name, folder, data, "its own result files") for name, folder in folders.items()]
+    others = [_outcome(name, folder, data) for name, folder in folders.items()]
     with together(effort) as meet:
         runs = [
             RunOnDisk(options.out, name, data, entrant, options.seed, effort.rank == 0)
@@ -138,7 +152,7 @@ def hold(options: Evaluate, console: Console) -> int:
             )
         return 1
     if effort.rank == 0:
-        ours = [_outcome(run.name, run.folder, data, run.note) for run in runs]
+        ours = [_outcome(run.name, run.folder, data) for run in runs]
         board = rate(data, ours + others, protocols, options.unknown)
         _write(options, board, console, say)
         folders |= {run.name: run.folder for run in runs}
@@ -148,19 +162,17 @@ def hold(options: Evaluate, console: Console) -> int:
     return 0
 
 
-def _outcome(name: str, folder: Path, data: EvaluationSet, note: str) -> Outcome:
-    """Result files; target 2 of a video X may be called X.2, X-2 or X_2, as three toolkits do."""
-    found = {}
-    for sequence in (s.name for s in data.sequences):
-        stem, dot, target = sequence.rpartition(".")
-        several = dot and target.isdecimal()
-        spellings = [sequence, f"{stem}-{target}", f"{stem}_{target}"] if several else [sequence]
-        there = [s for s in spellings if (folder / f"{s}.txt").is_file() or (folder / s).is_dir()]
-        found[(there or [sequence])[0]] = sequence
-    boxes, times = read_results(folder, list(found))
-    return Outcome(
-        name, {found[n]: b for n, b in boxes.items()}, {found[n]: t for n, t in times.items()}, note
-    )
+def _outcome(name: str, folder: Path, data: EvaluationSet) -> Outcome:
+    """The result files of a tracker, and what is beside them about it."""
+    found = read_run(folder, {s.name: (s.name, *s.also) for s in data.sequences})
+    remarks = found.remarks
+    try:
+        about = read_about(found.folder)
+        note, seen = described(about), trained_on(about, [s.name for s in data.sequences])
+    except ChaseError:
+        about, note, seen = None, UNKNOWN_TRACKER, None
+        remarks += (Remark(f"{ABOUT} is not one of this package and is left aside"),)
+    return Outcome(name, found.boxes, found.times, note, dict(about or {}), seen, remarks)
 
 
 def _write(options: Evaluate, board: Board, console: Console, say: Callable[[str], None]) -> None:

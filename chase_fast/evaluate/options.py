@@ -17,9 +17,10 @@ class Evaluate:
     """Folder for result files, scores.json, scores.csv and evaluation.html. The same command again continues
     there: finished sequences are kept."""
     checkpoint: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=]FILE ...")] = ()
-    """Trackers to run, made by the train or convert command. The name defaults to the file's."""
+    """Trackers to run, made by the train or convert command, or folders of training runs. The name defaults
+    to the file's."""
     results: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=]DIR ...")] = ()
-    """Result files of other trackers to score beside them, in any public layout."""
+    """Result files of other trackers to score beside them, in any public layout; a zip archive of them."""
     opencv: Annotated[tuple[str, ...], tyro.conf.arg(metavar="mil|nano:BACKBONE.onnx:HEAD.onnx ...")] = ()
     """OpenCV's trackers to run in the same way."""
     protocol: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()

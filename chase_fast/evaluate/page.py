@@ -9,12 +9,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from chase_fast._version import __version__
+from chase_fast.evaluate.names import data_set, metric
 from chase_fast.evaluate.pictures import worst_pictures
 from chase_fast.evaluate.plots import Curve, colour, css, curve_chart, strip, swatch
 from chase_fast.evaluate.protocols import PROTOCOLS
+from chase_fast.evaluate.remarked import by_rule, entries, notices
 from chase_fast.evaluate.scoring import Board, overlaps
 from chase_fast.evaluate.tables import number
 from chase_fast.files import write_atomic
+from chase_fast.remarks import counted
 
 HERE = Path(__file__).parent
 PAGE = "evaluation.html"
@@ -38,8 +41,10 @@ def write_page(board: Board, out: Path, pictures: int) -> Path:
     page = _template().render(
         version=__version__,
         style=Markup((HERE / "page.css").read_text(encoding="utf-8") + css()),
-        title=f"Evaluation on {board.data.spec}",
+        title=f"Evaluation on {data_set(board.data)}",
         summary=board.data.summary(),
+        notices=notices(board),
+        remarks=[e for e in entries(board) if not e.rule],
         trackers=[(o.name, swatch(i), o.note) for i, o in enumerate(board.outcomes)],
         protocols=[_protocol(board, p) for p in board.scores],
         speeds=[(o.name, o.speed, o.note) for o in board.outcomes if o.speed],
@@ -47,9 +52,11 @@ def write_page(board: Board, out: Path, pictures: int) -> Path:
         headline=_headline(board),
         pictures=worst_pictures(board, pictures),
         number=number,
+        metric=metric,
+        counted=counted,
         colour=colour,
     )
-    write_atomic(path, page.encode())
+    write_atomic(path, page.encode(errors="backslashreplace"))  # names in other encodings
     return path
 
 
@@ -92,6 +99,7 @@ def _protocol(board: Board, protocol: str) -> dict[str, Any]:
         "name": protocol,
         "toolkit": facts.toolkit,
         "rules": facts.rules,
+        "done": by_rule(board, protocol),
         "metrics": names,
         "rows": [(name, [s.metrics[k] for k in names]) for name, s in scores.items()],
         "charts": charts,

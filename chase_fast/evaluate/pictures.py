@@ -15,6 +15,7 @@ PER_SEQUENCE = 2
 BAD = 0.5  # overlap from which on a frame is not worth a picture
 SIZE = (336, 210)  # px, width and height of a picture
 QUALITY = 72
+FAR = 10_000.0  # px: OpenCV draws no longer lines
 TRUTH = (255, 255, 255)
 
 
@@ -78,8 +79,9 @@ def _draw(board: Board, sequence: EvaluationSequence, index: int) -> str:
     shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     picture = cv2.warpAffine(np.ascontiguousarray(image), matrix, SIZE, flags=shrink)
     for colour, box in reversed(boxes):
-        low = np.round((box[:2] - corner) * scale).astype(int)
-        high = np.round((box[:2] + box[2:] - corner) * scale).astype(int)
+        box = np.clip(box, -FAR, FAR)
+        low = np.clip(np.round((box[:2] - corner) * scale), -FAR, FAR).astype(int)
+        high = np.clip(np.round((box[:2] + box[2:] - corner) * scale), -FAR, FAR).astype(int)
         for thick, ink in ((4, (0, 0, 0)), (2, colour)):
             cv2.rectangle(picture, low.tolist(), high.tolist(), ink, thick)
     _, data = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])

@@ -2,21 +2,26 @@
 
 Layouts, of a folder that belongs to one tracker:
 
-* `got10k`:     SEQ/SEQ_001.txt (_002, _003 of more repetitions) and SEQ/SEQ_time.txt, one column per
-repetition * `flat`:       SEQ.txt and times/SEQ_time.txt (OTB, UAV123, LaSOT, TrackingNet, VisDrone; pysot,
-got10k toolkit) * `pytracking`: SEQ.txt and SEQ_time.txt, delimited by tabs
+* `got10k`:     SEQ/SEQ_001.txt (_002, _003 of more repetitions) and SEQ/SEQ_time.txt, a column per repetition
+* `flat`:       SEQ.txt and times/SEQ_time.txt (pysot; got10k toolkit for OTB, UAV123, LaSOT, TrackingNet)
+* `pytracking`: SEQ.txt and SEQ_time.txt, delimited by tabs
 
-A box is a line x,y,w,h in pixels, the first line is the given box; a time is in seconds.
+These are written; `results_find` finds them in the folders and under the names of the public toolkits too. A
+box is a line x,y,w,h in pixels, the first line is the given box; a time is in seconds.
 """
 
-import re
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from chase_fast.errors import ChaseError
+from chase_fast.errors import ChaseError, MissingFile
+from chase_fast.evaluate.results_find import find
 from chase_fast.evaluate.results_text import format_table, read_table
 from chase_fast.files import write_atomic
+from chase_fast.remarks import Notes, Remark
 
 LAYOUTS = ("got10k", "flat", "pytracking")
 
@@ -107,40 +112,54 @@ def is_complete(folder: Path, layout: str, name: str, frames: int, repetition: i
         return False
 
 
-def read_results(
+@dataclass(frozen=True)
+class Results:
+    """The result files of a tracker, read.
+
+    Attributes:
+        boxes, times: by sequence, [T, 4] and [T]; several repetitions give [R, T, 4] and [R, T]. A sequence
+            whose times cannot be used has none.
+        folder: where they are.
+        remarks: what was left aside.
+    """
+
+    boxes: dict[str, np.ndarray]
+    times: dict[str, np.ndarray]
+    folder: Path
+    remarks: tuple[Remark, ...]
+
+
+def read_run(
     folder: Path,
-    names: list[str],
+    names: Mapping[str, Sequence[str]],
     lengths: dict[str, int] | None = None,
     repetition: int | None = None,
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Boxes and times of any tracker; the layout of every sequence is found by looking.
+) -> Results:
+    """Boxes and times of any tracker; where they are and how they are named is found by looking.
 
     Args:
-        names: the sequences that must be there; other files are not looked at.
+        names: the sequences that must be there -> how toolkits name them; other files are not looked at.
         lengths: frames per sequence, to refuse another number of boxes. Without it the protocol decides.
         repetition: take this one only, counted from 1.
 
-    Returns:
-        Sequence -> boxes [T, 4] and sequence -> times [T]. Several repetitions give [R, T, 4] and [R, T].
-        Sequences without a time file have no times.
-
     Raises:
         ChaseError: missing sequences (all are listed), a line that is no box (file and line), a wrong
-            number of boxes or times.
+            number of boxes, or results of several runs. A time file is never a reason.
     """
-    if not folder.is_dir():
-        raise ChaseError(f"there is no result folder {folder}: give the folder of one tracker's result files")
-    files = {name: _files_of(folder, name) for name in names}
-    missing = [name for name, (paths, _) in files.items() if not paths]
-    if missing:
+    if not os.path.isdir(folder):
+        raise MissingFile(
+            f"there is no result folder {folder}: give the folder of one tracker's result files"
+        )
+    files, home, remarks = find(folder, names)
+    if missing := [name for name in names if name not in files]:
         example = f"{missing[0]}.txt or {missing[0]}/{missing[0]}_001.txt"
         raise ChaseError(
-            f"{folder} has no results for {len(missing)} of {len(names)} sequences ({', '.join(missing)}): "
+            f"{home} has no results for {len(missing)} of {len(names)} sequences ({', '.join(missing)}): "
             f"expected files like {example}"
         )
     boxes, times = {}, {}
-    for name, (paths, clock) in files.items():
-        chosen = _choose(paths, repetition, name)
+    for name, found in ((name, files[name]) for name in names):
+        chosen = _choose(found.boxes, repetition, name)
         tables = [read_table(path, 4) for path in chosen.values()]
         frames = lengths.get(name) if lengths else len(tables[0])
         for path, table in zip(chosen.values(), tables, strict=True):
@@ -150,24 +169,21 @@ def read_results(
                     "this sequence again"
                 )
         boxes[name] = np.stack(tables) if len(tables) > 1 else tables[0]
-        if clock:
-            times[name] = _times(clock, list(chosen), len(tables[0]))
-    return boxes, times
+        clock = _times(found.times, list(chosen), len(tables[0]), Notes(name, remarks))
+        if clock is not None:
+            times[name] = clock
+    return Results(boxes, times, home, tuple(remarks))
 
 
-def _files_of(folder: Path, name: str) -> tuple[dict[int, Path], Path | None]:
-    """Box files of a sequence by repetition, and its time file."""
-    pattern = re.compile(re.escape(name) + r"_(\d+)\.txt")
-    inside = folder / name
-    entries = sorted(inside.iterdir()) if inside.is_dir() else []
-    repeated = {int(m[1]): p for p in entries if (m := pattern.fullmatch(p.name))}
-    flat = folder / f"{name}.txt"
-    if repeated and flat.is_file():
-        raise ChaseError(f"{folder} has both {flat.name} and {name}/: keep the results of one run only")
-    paths = repeated or ({1: flat} if flat.is_file() else {})
-    layouts = ("got10k",) if repeated else ("flat", "pytracking")
-    clocks = [time_file(folder, layout, name) for layout in layouts]
-    return paths, next((clock for clock in clocks if clock.is_file()), None)
+def read_results(
+    folder: Path,
+    names: Iterable[str],
+    lengths: dict[str, int] | None = None,
+    repetition: int | None = None,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Boxes and times of `read_run` for sequences that have one name each."""
+    found = read_run(folder, {name: (name,) for name in names}, lengths, repetition)
+    return found.boxes, found.times
 
 
 def _choose(paths: dict[int, Path], repetition: int | None, name: str) -> dict[int, Path]:
@@ -178,12 +194,17 @@ def _choose(paths: dict[int, Path], repetition: int | None, name: str) -> dict[i
     return {repetition: paths[repetition]}
 
 
-def _times(path: Path, repetitions: list[int], frames: int) -> np.ndarray:
-    table = read_table(path)
+def _times(path: Path | None, repetitions: list[int], frames: int, note: Notes) -> np.ndarray | None:
+    """[T] or [R, T] seconds; None without a time file, or with one that does not fit, which is noted."""
+    if path is None:
+        return None
+    try:
+        table = read_table(path)
+    except ChaseError:
+        note("time files that cannot be read are left aside", 1, "file")
+        return None
     if len(table) != frames or table.shape[1] < max(repetitions):
-        raise ChaseError(
-            f"{path} has {table.shape[0]} times in {table.shape[1]} columns for {frames} boxes and "
-            f"repetition {max(repetitions)}: delete it, speed is then left out"
-        )
+        note("time files with another number of frames than boxes are left aside", 1, "file")
+        return None
     chosen = table[:, [r - 1 for r in repetitions]].T
     return chosen if len(repetitions) > 1 else chosen[0]

@@ -14,13 +14,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from chase_fast.data.evaluation import EvaluationSequence, EvaluationSet
 from chase_fast.errors import ChaseError
+from chase_fast.evaluate.about import ABOUT, read_about
 from chase_fast.evaluate.results import is_complete, write_sequence
 from chase_fast.evaluate.runner import track_beside, track_here
-from chase_fast.evaluate.trackers import Entrant
+from chase_fast.evaluate.trackers import Checkpoint, Entrant
+from chase_fast.fields import Fields
 from chase_fast.files import user_path, write_atomic
 from chase_fast.runs import versions
 
-ABOUT = "tracker.json"
 MOST_WORKERS = 8  # by default: each holds its own network
 
 
@@ -66,16 +67,17 @@ class RunOnDisk:
         root = str(user_path(data.spec.split(":")[1]).resolve())
         about = {"dataset": f"{data.kind}:{root}", "seed": seed, **entrant.identity()}
         self.about: dict[str, Any] = about
-        path = self.folder / ABOUT
+        self._trained_on = entrant.trained_on(data) if isinstance(entrant, Checkpoint) else None
         self._efforts: list[str] = []
-        if path.is_file():
-            before = self._read(path)
+        if (before := self._read()) is not None:
             if changed := [k for k, v in self.about.items() if before.get(k) != v]:
                 raise ChaseError(
                     f"{self.folder} holds results with another {changed[0]}: choose another --out, or "
                     "another name (NAME=FILE)"
                 )
-            self._efforts = before.get("measured_with", [])
+            self._efforts = before.texts("measured_with", [])
+            if main and before.get("trained_on") != self._trained_on:  # other sequences of the same set
+                self._write()
         elif main:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -83,21 +85,19 @@ class RunOnDisk:
                 raise ChaseError(f"cannot make the folder {self.folder}: {e.strerror}") from e
             self._write()
 
-    @property
-    def note(self) -> str:
-        """How the sequences were tracked, of which the speed depends; several ways if it was continued."""
-        return "; ".join(self._efforts)
-
     def _write(self) -> None:
         content = self.about | {"measured_with": self._efforts, "versions": versions()}
+        if self._trained_on is not None:
+            content["trained_on"] = self._trained_on
         write_atomic(self.folder / ABOUT, (json.dumps(content, indent=1) + "\n").encode())
 
-    @staticmethod
-    def _read(path: Path) -> dict[str, Any]:
-        try:  # files of versions without a choice of precision do not name it
-            return {"precision": "fp32"} | json.loads(path.read_text())
-        except (OSError, ValueError) as e:
-            raise ChaseError(f"{path} is corrupt ({e}): choose another --out") from None
+    def _read(self) -> Fields | None:
+        """tracker.json of an earlier run, if there is one; of versions without a choice of precision too."""
+        try:
+            about = read_about(self.folder)
+        except ChaseError as e:
+            raise ChaseError(f"{e}: choose another --out") from None
+        return about and Fields({"precision": "fp32", **about}, about.where)
 
     def finished(self, sequence: EvaluationSequence) -> bool:
         return is_complete(self.folder, self.layout, sequence.name, len(sequence.frames))

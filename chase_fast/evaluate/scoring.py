@@ -1,6 +1,7 @@
 """Scores of several trackers on one benchmark, by the protocols asked for."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -9,16 +10,29 @@ from chase_fast.errors import ChaseError
 from chase_fast.evaluate.protocols import DEFAULT_PROTOCOLS, PROTOCOLS, Scores, Truth, score
 from chase_fast.evaluate.protocols.curves import overlap
 from chase_fast.evaluate.speed import Speed, speed
+from chase_fast.remarks import Notes, Remark
+
+REPEATED = ("got10k",)  # protocols that score all repetitions of a tracker
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one tracker did: boxes [T, 4] ([R, T, 4] of R repetitions) and seconds of each sequence."""
+    """What one tracker did.
+
+    Attributes:
+        boxes, times: of each sequence, [T, 4] and seconds [T] ([R, T, 4] and [R, T] of R repetitions).
+        note: how it was run, for people; about: what its tracker.json says.
+        trained_on: role (train, val, init) -> the sequences that it has seen; None where that is not known.
+        remarks: what was found and left aside when its files were read.
+    """
 
     name: str
     boxes: dict[str, np.ndarray] = field(repr=False)
     times: dict[str, np.ndarray] = field(repr=False)
-    note: str = ""  # how it was run
+    note: str = ""
+    about: dict[str, Any] = field(default_factory=dict, repr=False)
+    trained_on: dict[str, list[str]] | None = None
+    remarks: tuple[Remark, ...] = field(default=(), repr=False)
 
     @property
     def speed(self) -> Speed | None:
@@ -39,6 +53,7 @@ class Board:
     scores: dict[str, dict[str, Scores]]  # protocol -> tracker
     attributes: dict[str, list[str]]  # attribute -> sequences
     by_attribute: dict[str, dict[str, dict[str, Scores]]]  # protocol -> attribute -> tracker
+    sizes: tuple[Remark, ...] = ()  # on the picture sizes that protocol got10k bounds boxes by
 
 
 def known_protocols(names: tuple[str, ...], kind: str) -> tuple[str, ...]:
@@ -77,28 +92,53 @@ def rate(
         chosen = truths if names is None else [t for t in truths if t.name in set(names)]
         found = {}
         for outcome in outcomes:
+            boxes, remarks = _taken(protocol, data.scored, outcome)
             try:
-                found[outcome.name] = score(protocol, chosen, outcome.boxes, unknown)
+                one = score(protocol, chosen, boxes, unknown)
             except ChaseError as e:
                 raise ChaseError(f"{outcome.name}, protocol {protocol}: {e}") from e
+            found[outcome.name] = replace(one, remarks=(*remarks, *one.remarks))
         return found
 
     if not truths:
         return Board(data, outcomes, {}, {}, {})
+    wrong = [s.name for s in data.scored if "got10k" in protocols and s.stated_wrongly()]
     return Board(
         data,
         outcomes,
         {p: scores(p) for p in protocols},
         attributes,
         {p: {a: scores(p, names) for a, names in attributes.items()} for p in protocols},
+        tuple(Remark("boxes are bounded by the stated resolution, which no frame has", n) for n in wrong),
     )
+
+
+def _taken(
+    protocol: str, sequences: list[EvaluationSequence], outcome: Outcome
+) -> tuple[dict[str, np.ndarray], list[Remark]]:
+    """The boxes that a protocol scores: of annotated frames, and of one run unless it takes several."""
+    taken, remarks = {}, list[Remark]()
+    for sequence in sequences:
+        if sequence.name not in outcome.boxes:
+            continue
+        boxes, note = outcome.boxes[sequence.name], Notes(sequence.name, remarks)
+        if boxes.ndim == 3 and protocol not in REPEATED:
+            note("only the first repetition is scored", len(boxes) - 1, "further repetition")
+            boxes = boxes[0]
+        surplus = boxes.shape[-2] - len(sequence.boxes)
+        if surplus > 0 and boxes.shape[-2] == sequence.frames_in_all:
+            note("boxes of frames after the annotation are cut off", surplus, "box")
+            boxes = boxes[..., : len(sequence.boxes), :]
+        taken[sequence.name] = boxes
+    return taken, remarks
 
 
 def overlaps(outcome: Outcome, sequence: EvaluationSequence) -> np.ndarray:
     """[T] intersection over union with the annotation, NaN where the box is unknown or the target hidden."""
     boxes = outcome.first_run(sequence.name)[: len(sequence.boxes)]
     values = np.full(len(sequence.boxes), np.nan)
-    values[: len(boxes)] = overlap(boxes, sequence.boxes[: len(boxes)])
+    with np.errstate(over="ignore", invalid="ignore"):  # of absurd boxes
+        values[: len(boxes)] = overlap(boxes, sequence.boxes[: len(boxes)])
     hidden = np.isnan(sequence.boxes).any(1)
     if sequence.absent is not None:
         hidden |= sequence.absent

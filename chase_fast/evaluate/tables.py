@@ -12,11 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from chase_fast.evaluate.protocols import PROTOCOLS, Scores
+from chase_fast.evaluate.remarked import by_rule, entries, notices
 from chase_fast.evaluate.scoring import Board
 from chase_fast.files import write_atomic
 from chase_fast.runs import git_commit, versions
 
-COUNTS = ("frames_scored",)  # metrics that count something; the others are fractions of 1
+# metrics that count something; the others are fractions of 1
+COUNTS = ("frames_scored", "dropped_from_success", "dropped_from_precision")
 
 
 def number(name: str, value: float) -> str:
@@ -32,12 +34,24 @@ def print_board(board: Board, console: Console) -> None:
     for protocol, scores in board.scores.items():
         facts = PROTOCOLS[protocol]
         console.print(f"\n{protocol}: rules of {facts.toolkit}; {facts.rules}", markup=False)
+        if done := by_rule(board, protocol):
+            console.print(f"by these rules: {'; '.join(done)}", markup=False)
         table = Table("metric", "protocol", box=SIMPLE_HEAD, pad_edge=False)
         for name in names:
             table.add_column(name, justify="right", overflow="fold")
         for metric in next(iter(scores.values())).metrics:
             table.add_row(metric, protocol, *(number(metric, scores[n].metrics[metric]) for n in names))
         console.print(table)
+    _print_speed(board, console)
+    lines = [e.line for e in entries(board) if e.who and not e.rule]
+    lines += [f"{name}: {text}" for name, text in notices(board).items()]
+    if lines:
+        console.print("\nremarks (all sequences are in scores.json):")
+    for line in lines:
+        console.print(f"  {line}", markup=False)
+
+
+def _print_speed(board: Board, console: Console) -> None:
     timed = [o for o in board.outcomes if o.speed]
     if not timed:
         return
@@ -52,9 +66,9 @@ def print_board(board: Board, console: Console) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers for JSON: NaN becomes null."""
+    """Numbers for JSON: NaN becomes null, counts are whole."""
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: int(v) if k in COUNTS and v == v else _plain(v) for k, v in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -81,11 +95,14 @@ def write_scores(board: Board, out: Path, unknown: str) -> None:
             },
         }
     speeds = {o.name: vars(o.speed) | {"run": o.note} for o in board.outcomes if o.speed}
+    trackers = {o.name: {"run": o.note, "about": o.about, "trained_on": o.trained_on} for o in board.outcomes}
     content = {
         "data": board.data.spec,
         "sequences": len(board.data.sequences),
         "scored": len(board.data.scored),
         "unknown_boxes": unknown,
+        "remarks": [e.data() for e in entries(board)],
+        "trackers": trackers,
         "protocols": protocols,
         "speed": speeds,
         "versions": versions(),
@@ -99,4 +116,4 @@ def write_scores(board: Board, out: Path, unknown: str) -> None:
         for name, one in scores.items():
             for sequence, metrics in {"ALL": one.metrics, **one.per_sequence}.items():
                 table.writerows((name, protocol, sequence, k, repr(v)) for k, v in metrics.items())
-    write_atomic(out / "scores.csv", text.getvalue().encode())
+    write_atomic(out / "scores.csv", text.getvalue().encode(errors="backslashreplace"))

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from chase_fast.data.evaluation import EvaluationSet
+from chase_fast.data.trained_on import Known, seen
 from chase_fast.device import resolve_device
 from chase_fast.errors import ChaseError
 
@@ -71,6 +74,11 @@ class Checkpoint:
 
     def identity(self) -> dict[str, Any]:
         return {"checkpoint": digest(self.path), "preset": self.preset, "precision": self.precision}
+
+    def trained_on(self, data: EvaluationSet) -> dict[str, list[str]] | None:
+        """Role (train, val, init) -> the sequences of this set that the network has seen; None: not known."""
+        known = [Known(data.kind, s.name, os.path.dirname(s.frames[0])) for s in data.sequences]
+        return seen(_settings(self.path, self.preset)[0].about.get("trained_on"), known)
 
     def start(self, seed: int) -> Session:
         tracker = _tracker(self)

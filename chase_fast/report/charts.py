@@ -9,6 +9,8 @@ from markupsafe import Markup
 
 from chase_fast.report.svg import element, line, points, rect, text
 
+WIDE = 800  # px of a view box, above which a chart scrolls on narrow pages, not to make its words too small
+
 
 @dataclass(frozen=True)
 class Series:
@@ -153,7 +155,7 @@ def chart(
     svg = element(
         "svg",
         *parts,
-        class_="chart small" if small else "chart",
+        class_="chart small" if small else "chart wide" if size[0] > WIDE else "chart",
         role="img",
         aria_label=title,
         viewBox=f"0 0 {size[0]} {size[1]}",

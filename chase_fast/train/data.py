@@ -1,10 +1,13 @@
 """The data of a training: samples for the weights, and the fixed validation samples."""
 
+import functools
 import itertools
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from chase_fast.data import Batch, SampleRecipe, SampleSet, loader, open_sources
+from chase_fast.data.trained_on import record
 from chase_fast.progress import RunProgress, some
 from chase_fast.recipes import TrainConfig
 from chase_fast.runs import stream
@@ -61,6 +64,11 @@ class TrainData:
             size=config.batch * (config.val_batches if val else config.iterations),
             augment=not val,
         )
+
+    @functools.cached_property
+    def record(self) -> list[dict[str, Any]]:
+        """The names of all sequences, for best.safetensors; see `data.trained_on`."""
+        return [record(name, s) for name, samples in self._sets.items() for s in samples.sources]
 
     @property
     def summary(self) -> list[str]:

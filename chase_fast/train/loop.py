@@ -14,6 +14,7 @@ import torch
 
 from chase_fast.checkpoint import fit, load_tracker, pack_tracker
 from chase_fast.data import Batch
+from chase_fast.data.trained_on import begun
 from chase_fast.device import device_name
 from chase_fast.distributed import Ranks
 from chase_fast.errors import ChaseError, Elsewhere
@@ -68,6 +69,7 @@ class Training:
         self.config, self.spec, self.folder, self.progress = config.check(), spec, folder, progress
         self._provenance, self._ranks, self.device = provenance, ranks, device
         self.interrupted = False
+        self._trained_before: list[dict[str, Any]] = []  # the record of --init
         self.history: list[dict[str, Any]] = []
         self.perf: list[dict[str, Any]] = []
         self._data = TrainData(config, progress, (ranks.rank, ranks.world), pin=device.type == "cuda")
@@ -92,7 +94,9 @@ class Training:
         weights = config.backbone_weights if fresh and not config.init else "random"
         net = self.spec.build(weights, stream(config.seed, "weights") % 2**31)
         if fresh and config.init:
-            fit(net, load_tracker(config.init).net.state_dict(), f"--init {config.init}")
+            start = load_tracker(config.init)
+            fit(net, start.net.state_dict(), f"--init {config.init}")
+            self._trained_before = begun(config.init, start.about.get("trained_on"))
         return net
 
     def _begin(self, net: TrackerNet) -> None:
@@ -299,7 +303,7 @@ class Training:
         row, config = self.history[-1], self.config
         chosen = {"epoch": row["epoch"], "val_loss": row["val_loss"]}
         about = self._provenance | chosen | {"config": dataclasses.asdict(config)}
-        about["data"] = self._data.summary
+        about["data"], about["trained_on"] = self._data.summary, self._trained_before + self._data.record
         self.folder.write_bytes(BEST, pack_tracker(self._step.best_net, self.spec, about))
         result = chosen | {"spec": self.spec.to_data()} | self._cost | self._provenance
         self.folder.write_json(RESULT, result | {"train": list(config.train), "val": list(config.val)})
@@ -320,6 +324,7 @@ class Training:
             "history": self.history,
             "perf": self.perf,
             "timing": self._timing,
+            "trained_before": self._trained_before,
         }
         self.folder.save_checkpoint(state)
         self._last_checkpoint = time.monotonic()
@@ -343,6 +348,7 @@ class Training:
             self.perf = perf_rows(state, PERF_COLUMNS)
             if not len(self.history) == len(self.perf) + 1 == self._epoch:
                 raise ValueError("its tables do not end at its epoch")
+            self._trained_before = begun(config.init, state.get("trained_before"))
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as e:
             reason = str(e).splitlines()[0] if str(e) else type(e).__name__
             raise ChaseError(

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from chase_fast.benchmarks import KINDS
 from chase_fast.data.evaluation.got10k import folder, got10k, trackingnet
 from chase_fast.data.evaluation.lasot import lasot
+from chase_fast.data.evaluation.listing import quoted
 from chase_fast.data.evaluation.otb import otb
 from chase_fast.data.evaluation.types import EvaluationSequence, EvaluationSet, Unusable
 from chase_fast.data.evaluation.uav123 import uav123
@@ -45,8 +46,8 @@ def open_evaluation(spec: str) -> EvaluationSet:
             f"{spec}: more than kind:path:split; a path with ':' in it cannot be named, link to it"
         )
     split = parts[1] if len(parts) > 1 and parts[1] else None
-    readers = LAYOUTS[kind](parts[0], split, spec)
-    if not readers:
+    listing = LAYOUTS[kind](parts[0], split, spec)
+    if not listing.readers:
         raise ChaseError(f"{spec}: no sequences found; the dataset or its list is empty")
 
     def read(item) -> EvaluationSequence | str:
@@ -54,11 +55,11 @@ def open_evaluation(spec: str) -> EvaluationSet:
         try:
             return reader()
         except Unusable as e:
-            return f"sequence {name}: {e}"
+            return f"sequence {quoted(name)[1:-1]}: {e}"
 
     with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(read, readers.items()))
+        found = list(pool.map(read, listing.readers.items()))
     if problems := [f for f in found if isinstance(f, str)]:
         more = f" (and {len(problems) - 1} more such sequences)" if len(problems) > 1 else ""
         raise ChaseError(f"{spec}: {problems[0]}{more}; repair them, or name the others in a list file")
-    return EvaluationSet(spec, kind, found)
+    return EvaluationSet(spec, kind, found, tuple(listing.remarks))

@@ -1,15 +1,20 @@
 """What an evaluation needs of a sequence, and the checks that every layout shares."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from chase_fast.data.annotations import read_boxes, read_flags
-from chase_fast.data.decode import BrokenImage, read_frame
+from chase_fast.data.decode import BrokenImage, Picture, read_bytes, read_frame
 from chase_fast.data.frames import frame_number, list_frames, missing_number
 from chase_fast.errors import ChaseError
+from chase_fast.fields import short
+from chase_fast.remarks import Notes, Remark, counted
+
+FAR = 1e7  # px: no picture is so large
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,10 @@ class EvaluationSequence:
         attributes: challenges that the benchmark names -> whether this sequence has them; empty if unknown.
         scored: False for the test sets of servers, which annotate the first frame only.
         declared_size: (width, height) that the benchmark states, None if it states none.
+        frames_in_all: frames of the video, where the annotation ends before it; else None. Boxes of a tracker
+            that went through all of them are cut.
+        also: other names that toolkits give this sequence.
+        remarks: what was cut or left aside when this was read.
     """
 
     name: str
@@ -36,6 +45,9 @@ class EvaluationSequence:
     attributes: Mapping[str, bool] = field(default_factory=dict, repr=False)
     scored: bool = True
     declared_size: tuple[int, int] | None = None
+    frames_in_all: int | None = None
+    also: tuple[str, ...] = ()
+    remarks: tuple[Remark, ...] = field(default=(), repr=False)
 
     @property
     def first_box(self) -> np.ndarray:
@@ -63,14 +75,30 @@ class EvaluationSequence:
         height, width = self.frame(0).shape[:2]
         return width, height
 
+    def stated_wrongly(self) -> bool:
+        """Whether `declared_size` is not that of the first frame; False where that cannot be read."""
+        try:
+            height, width = Picture(read_bytes(self.frames[0])).shape[:2]
+        except BrokenImage:
+            return False
+        return self.declared_size not in (None, (width, height))
+
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """A benchmark: the name it was opened with, its kind and its sequences in the benchmark's order."""
+    """A benchmark: the name it was opened with, its kind and its sequences in the benchmark's order.
+
+    set_remarks: what was left out of the set; `remarks` are these and those of the sequences.
+    """
 
     spec: str
     kind: str
     sequences: list[EvaluationSequence] = field(repr=False)
+    set_remarks: tuple[Remark, ...] = field(default=(), repr=False)
+
+    @property
+    def remarks(self) -> list[Remark]:
+        return [*self.set_remarks, *(r for s in self.sequences for r in s.remarks)]
 
     @property
     def scored(self) -> list[EvaluationSequence]:
@@ -79,9 +107,17 @@ class EvaluationSet:
     def summary(self) -> str:
         """One line: size, and what cannot be scored."""
         frames = sum(len(s.frames) for s in self.sequences)
-        text = f"{self.spec}: {len(self.sequences)} sequences, {frames} frames"
+        text = f"{self.spec}: {counted(len(self.sequences), 'sequence')}, {counted(frames, 'frame')}"
         hidden = len(self.sequences) - len(self.scored)
         return text + (f"; {hidden} of them annotated on the first frame only" if hidden else "")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a layout finds: name -> what reads that sequence, in the benchmark's order; remarks on the set."""
+
+    readers: Mapping[str, Callable[[], EvaluationSequence]]
+    remarks: Sequence[Remark] = ()
 
 
 class Unusable(ValueError):
@@ -106,44 +142,64 @@ def annotation(path: Path) -> np.ndarray:
         raise Unusable(f"{path} cannot be read: {e.strerror}") from None
     except ValueError as e:
         raise Unusable(f"{path}: {e}") from None
+    return in_pictures(boxes, path)
+
+
+def in_pictures(boxes: np.ndarray, path: Path) -> np.ndarray:
+    """The annotated boxes [T, 4]; raises Unusable where one lies far from any picture, or if T is 0."""
     if not len(boxes):
         raise Unusable(f"{path} is empty")
+    if len(far := np.flatnonzero((np.abs(boxes) > FAR).any(1))):
+        raise Unusable(f"{path}: line {far[0] + 1} is {boxes[far[0]].tolist()}, which lies in no picture")
     return boxes
 
 
 def flags(path: Path, length: int) -> np.ndarray | None:
     """[T] integers of a label file, None if there is no such file; raises Unusable."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return None
     try:
         return read_flags(path, length)
-    except (OSError, ValueError) as e:
-        raise Unusable(f"{path}: {e}") from None
+    except (OSError, ValueError, OverflowError) as e:
+        raise Unusable(f"{path}: {short(str(e))[1:-1]}") from None
 
 
-def named_flags(path: Path, names: tuple[str, ...]) -> dict[str, bool]:
-    """Attributes of a sequence: as many 0 or 1 as names; empty if there is no such file; raises Unusable."""
-    values = flags(path, len(names)) if path.is_file() else None
+def named_flags(path: Path, names: tuple[str, ...], note: Notes) -> dict[str, bool]:
+    """Attributes of a sequence: as many 0 or 1 as names; empty without such a file. One that holds something
+    else is noted and left aside: attributes only make tables."""
+    try:
+        values = flags(path, len(names))
+    except Unusable:
+        note(f"attributes are left aside: their file does not hold {len(names)} numbers", 1, "file")
+        return {}
     return {} if values is None else {n: bool(v) for n, v in zip(names, values)}
 
 
-def make(name: str, frames: list[str], boxes: np.ndarray, source: Path, **more) -> EvaluationSequence:
-    """A sequence whose annotation covers every frame, or only the first one (a server's test set).
+def make(
+    name: str, frames: list[str], boxes: np.ndarray, source: Path, remarks: Sequence[Remark] = (), **more
+) -> EvaluationSequence:
+    """A sequence whose annotation covers every frame, or the first ones, or the very first one (a server's
+    test set). Frames after the annotation are left out, with a remark.
 
     Raises:
-        Unusable: other counts, or a first box that is unknown or has no size.
+        Unusable: fewer frames than boxes, a frame number that is missing, or a first box that is unknown or
+            has no size.
     """
     first = boxes[0]
     if not (np.isfinite(first).all() and (first[2:] > 0).all()):
         raise Unusable(f"{source}: the first box {first.tolist()} has no size: no tracker can start from it")
     if len(boxes) == 1 < len(frames):
         boxes = np.concatenate([boxes, np.full((len(frames) - 1, 4), np.nan)])
-        return EvaluationSequence(name, frames, boxes, scored=False, **more)
-    if len(boxes) != len(frames):
-        gap = missing_number([Path(f).name for f in frames])
+        return EvaluationSequence(name, frames, boxes, scored=False, remarks=tuple(remarks), **more)
+    surplus = len(frames) - len(boxes)
+    gap = missing_number([Path(f).name for f in frames]) if surplus else None
+    if surplus < 0 or gap is not None:
         hint = "" if gap is None else f"; frame number {gap} is missing"
         raise Unusable(f"{len(boxes)} boxes in {source} for {len(frames)} frames{hint}")
-    return EvaluationSequence(name, frames, boxes, **more)
+    if surplus:
+        cut = Remark("the annotation ends before the video: frames after it are not scored", name, surplus)
+        remarks, more = (*remarks, cut), more | {"frames_in_all": len(frames)}
+    return EvaluationSequence(name, frames[: len(boxes)], boxes, remarks=tuple(remarks), **more)
 
 
 def numbered(frames: list[str], first: int, last: int) -> list[str]:

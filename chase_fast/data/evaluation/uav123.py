@@ -1,11 +1,12 @@
-"""UAV123 and UAV20L: ROOT/data_seq/UAV123/FOLDER/000001.jpg, ROOT/anno/{UAV123,UAV20L}/NAME.txt."""
+"""UAV123, UAV20L and UAV123@10fps: ROOT/data_seq/{UAV123,UAV123_10fps}/FOLDER/000001.jpg and
+ROOT/anno/{UAV123,UAV20L,UAV123_10fps}/NAME.txt."""
 
-from collections.abc import Callable
 from pathlib import Path
 
-from chase_fast.data.evaluation.listing import chosen, open_root, stems
+from chase_fast.data.evaluation.listing import chosen, is_folder, open_root, stems
 from chase_fast.data.evaluation.types import (
     EvaluationSequence,
+    Listing,
     Unusable,
     annotation,
     image_files,
@@ -14,8 +15,10 @@ from chase_fast.data.evaluation.types import (
     numbered,
 )
 from chase_fast.errors import ChaseError
+from chase_fast.remarks import Notes, Remark
 
-SETS = ("UAV123", "UAV20L")
+SETS = ("UAV123", "UAV20L", "UAV123_10fps")
+SLOW = 3  # UAV123_10fps keeps every third frame, numbered anew
 # the order of the columns in anno/UAV123/att/NAME.txt
 ATTRIBUTES = (
     "Scale Variation", "Aspect Ratio Change", "Low Resolution", "Fast Motion", "Full Occlusion",
@@ -52,24 +55,41 @@ PARTS: dict[str, tuple[str, int, int]] = {
 }
 
 
-def uav123(path: str, split: str | None, spec: str) -> dict[str, Callable[[], EvaluationSequence]]:
-    """Split UAV123 (default), UAV20L, or a list file of names of UAV123."""
+def uav123(path: str, split: str | None, spec: str) -> Listing:
+    """Split: UAV123 (default), UAV20L, UAV123_10fps, or a list of names of UAV123 (or the only set there)."""
     root = open_root(path, spec)
-    version = split if split in SETS else SETS[0]
+    there = [s for s in SETS if is_folder(root / "anno" / s)]
+    version = split if split in SETS else (there or SETS)[0]
     annotations = root / "anno" / version
     known = stems(annotations, spec)
     if not known:
         raise ChaseError(f"{spec}: no annotations NAME.txt in {annotations}")
     names = chosen(known, root, None if split in SETS else split, spec, f" and none of {', '.join(SETS)}")
-    return {n: lambda n=n: _read(root, annotations, n, version == SETS[0]) for n in names}
+    return Listing({n: lambda n=n: _read(root, annotations, n, version) for n in names})
 
 
-def _read(root: Path, annotations: Path, name: str, parts: bool) -> EvaluationSequence:
-    file = annotations / f"{name}.txt"
+def _part(name: str, version: str, boxes: int) -> tuple[str, int, int] | None:
+    """Folder, first and last frame of a part of a video; None for a whole one. The table is that of UAV123:
+    at a third of the rate parts begin at a third, and end with their annotation."""
+    if version == "UAV20L" or name not in PARTS:
+        return None
+    folder, first, last = PARTS[name]
+    if version == "UAV123_10fps":
+        first = (first - 1) // SLOW + 1
+        last = first + boxes - 1
+    return folder, first, last
+
+
+def _read(root: Path, annotations: Path, name: str, version: str) -> EvaluationSequence:
+    file, remarks = annotations / f"{name}.txt", list[Remark]()
     boxes = annotation(file)
-    folder, first, last = PARTS[name] if parts and name in PARTS else (name, 1, len(boxes))
-    if last - first + 1 != len(boxes):
-        raise Unusable(f"{file} has {len(boxes)} boxes, frames {first} to {last} are {last - first + 1}")
-    frames = numbered(image_files(root / "data_seq" / "UAV123" / folder), first, last)
-    attributes = named_flags(annotations / "att" / f"{name}.txt", ATTRIBUTES)
-    return make(name, frames, boxes, file, attributes=attributes)
+    videos = root / "data_seq" / ("UAV123" if version == "UAV20L" else version)
+    if part := _part(name, version, len(boxes)):
+        folder, first, last = part
+        if len(boxes) != last - first + 1:
+            raise Unusable(f"{file} has {len(boxes)} boxes, frames {first} to {last} are {last - first + 1}")
+        frames = numbered(image_files(videos / folder), first, last)
+    else:
+        frames = image_files(videos / name)
+    attributes = named_flags(annotations / "att" / f"{name}.txt", ATTRIBUTES, Notes(name, remarks))
+    return make(name, frames, boxes, file, remarks, attributes=attributes)

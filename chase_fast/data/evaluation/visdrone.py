@@ -3,11 +3,18 @@
 The challenge set has ROOT/initialization/NAME.txt (first box only) instead of annotations.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
-from chase_fast.data.evaluation.listing import chosen, open_root, stems
-from chase_fast.data.evaluation.types import EvaluationSequence, annotation, image_files, make, named_flags
+from chase_fast.data.evaluation.listing import chosen, is_folder, open_root, stems, unannotated
+from chase_fast.data.evaluation.types import (
+    EvaluationSequence,
+    Listing,
+    annotation,
+    image_files,
+    make,
+    named_flags,
+)
+from chase_fast.remarks import Notes, Remark
 
 # the order of the columns in attributes/NAME_attr.txt
 ATTRIBUTES = (
@@ -17,19 +24,22 @@ ATTRIBUTES = (
 )  # fmt: skip
 
 
-def visdrone(path: str, split: str | None, spec: str) -> dict[str, Callable[[], EvaluationSequence]]:
+def visdrone(path: str, split: str | None, spec: str) -> Listing:
     """Split: a folder under ROOT that holds such a set (VisDrone2019-SOT-test-dev), or a list of names."""
     root = open_root(path, spec)
-    if split is not None and (root / split).is_dir():
+    if split is not None and is_folder(root / split):
         root, split = root / split, None
-    hidden = not (root / "annotations").is_dir() and (root / "initialization").is_dir()
+    hidden = not is_folder(root / "annotations") and is_folder(root / "initialization")
     annotations = root / ("initialization" if hidden else "annotations")
-    names = chosen(stems(annotations, spec), root, split, spec, f" and no folder under {root}")
-    return {n: lambda n=n: _read(root, annotations, n) for n in names}
+    known = stems(annotations, spec)
+    names = chosen(known, root, split, spec, f" and no folder under {root}")
+    remarks = unannotated(root / "sequences", known) if split is None else []
+    return Listing({n: lambda n=n: _read(root, annotations, n) for n in names}, remarks)
 
 
 def _read(root: Path, annotations: Path, name: str) -> EvaluationSequence:
     file = annotations / f"{name}.txt"
-    attributes = named_flags(root / "attributes" / f"{name}_attr.txt", ATTRIBUTES)
+    remarks: list[Remark] = []
+    attributes = named_flags(root / "attributes" / f"{name}_attr.txt", ATTRIBUTES, Notes(name, remarks))
     frames = image_files(root / "sequences" / name)
-    return make(name, frames, annotation(file), file, attributes=attributes)
+    return make(name, frames, annotation(file), file, remarks, attributes=attributes)

@@ -5,14 +5,22 @@ A ground-truth line is a rectangle (4 numbers), a polygon (8 or more: x1, y1, x2
 accuracy and robustness need the regions and its toolkit.
 """
 
-from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 
-from chase_fast.data.evaluation.listing import chosen, open_root, subfolders
-from chase_fast.data.evaluation.types import EvaluationSequence, Unusable, image_files, make
+from chase_fast.data.evaluation.listing import chosen, folders_in, is_folder, open_root, subfolders
+from chase_fast.data.evaluation.types import (
+    EvaluationSequence,
+    Listing,
+    Unusable,
+    image_files,
+    in_pictures,
+    make,
+)
 from chase_fast.errors import ChaseError
+from chase_fast.remarks import Notes, Remark
 
 
 def region_box(line: str) -> list[float]:
@@ -33,27 +41,30 @@ def region_box(line: str) -> list[float]:
 def _mask_box(numbers: list[int]) -> list[float]:
     """Mask window x, y, w, h, then lengths of runs of 0, 1, 0, ... over its rows -> box of the ones."""
     x, y, width, height, *runs = numbers
-    ends = np.cumsum(runs)
-    if width < 0 or height < 0 or min(runs, default=0) < 0 or (len(ends) and ends[-1] > width * height):
+    ends = list(accumulate(runs))
+    if width < 0 or height < 0 or min(runs, default=0) < 0 or (ends and ends[-1] > width * height):
         raise ValueError
-    mask = np.zeros(width * height, bool)
-    for start, end in zip(ends[0::2], ends[1::2]):
-        mask[start:end] = True
-    rows, columns = np.nonzero(mask.reshape(height, width))
-    if not len(rows):
+    ones = [(start, end - 1) for start, end in zip(ends[0::2], ends[1::2]) if start < end]
+    if not ones:
         return [np.nan] * 4
-    left, top = columns.min(), rows.min()
-    return [x + left, y + top, columns.max() - left + 1, rows.max() - top + 1]
+    top, bottom = ones[0][0] // width, ones[-1][1] // width
+    inside_rows = [(s % width, e % width) for s, e in ones if s // width == e // width]
+    left, right = width, -1
+    if len(inside_rows) < len(ones):  # a run that goes over the end of a row touches both sides
+        left, right = 0, width - 1
+    left = min(left, min((s for s, _ in inside_rows), default=left))
+    right = max(right, max((e for _, e in inside_rows), default=right))
+    return [float(v) for v in (x + left, y + top, right - left + 1, bottom - top + 1)]
 
 
-def vot(path: str, split: str | None, spec: str) -> dict[str, Callable[[], EvaluationSequence]]:
+def vot(path: str, split: str | None, spec: str) -> Listing:
     """All sequences of list.txt (else of the folder), or those of another list file."""
     root = open_root(path, spec)
-    root = root / "sequences" if (root / "sequences").is_dir() else root
-    known = [n for n in subfolders(root) if (root / n).is_dir()]
+    root = root / "sequences" if is_folder(root / "sequences") else root
+    known = subfolders(root, spec) if split is None else folders_in(root)
     if not known:
         raise ChaseError(f"{spec}: no sequence folders under {root}")
-    return {n: lambda n=n: _read(root / n, n) for n in chosen(known, root, split, spec)}
+    return Listing({n: lambda n=n: _read(root / n, n) for n in chosen(known, root, split, spec)})
 
 
 def _read(folder: Path, name: str) -> EvaluationSequence:
@@ -66,10 +77,22 @@ def _read(folder: Path, name: str) -> EvaluationSequence:
     for number, row in enumerate(rows, 1):
         try:
             boxes.append(region_box(row))
-        except ValueError:
+        except (ValueError, OverflowError):
             raise Unusable(f"{file}: line {number} is {row[:60]!r}, no rectangle, polygon or mask") from None
-    if not boxes:
-        raise Unusable(f"{file} is empty")
-    frames = image_files(folder / "color" if (folder / "color").is_dir() else folder)
-    tags = {tag.stem.replace("_", " "): "1" in tag.read_text() for tag in sorted(folder.glob("*.tag"))}
-    return make(name, frames, np.array(boxes, np.float64), file, attributes=tags)
+    frames = image_files(folder / "color" if is_folder(folder / "color") else folder)
+    boxes = in_pictures(np.array(boxes, np.float64).reshape(-1, 4), file)
+    remarks: list[Remark] = []
+    return make(name, frames, boxes, file, remarks, attributes=_tags(folder, Notes(name, remarks)))
+
+
+def _tags(folder: Path, note: Notes) -> dict[str, bool]:
+    """Attributes: whether any line of NAME.tag is 1. A file that cannot be read is noted and left aside."""
+    tags = {}
+    for file in sorted(f for f in folder.glob("*.tag") if not f.name.startswith(".")):
+        try:
+            values = file.read_text("utf-8-sig").split()
+        except (OSError, ValueError):
+            note("tags that cannot be read are left aside", 1, "file")
+            continue
+        tags[file.stem.replace("_", " ")] = "1" in values
+    return tags

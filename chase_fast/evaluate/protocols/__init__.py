@@ -2,6 +2,8 @@
 the name
 of its protocol says little, so every `Scores` carries it."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from chase_fast.errors import ChaseError
@@ -15,7 +17,7 @@ from chase_fast.evaluate.protocols import (
     visdrone,
 )
 from chase_fast.evaluate.protocols.types import Protocol, Scores, Truth
-from chase_fast.evaluate.protocols.unknown import UNKNOWN, treat_unknown
+from chase_fast.evaluate.protocols.unknown import UNKNOWN, note_treatment, treat_unknown
 
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
@@ -72,8 +74,10 @@ def score(
     if missing:
         raise ChaseError(f"no results for {some(missing)}: run the tracker on them or leave them out")
     checked = {t.name: _checked(t, predictions[t.name]) for t in truths}
+    remarks = note_treatment(truths, unknown)
     truths, checked = treat_unknown(truths, checked, unknown)
-    return PROTOCOLS[protocol].score(truths, checked)
+    scores = PROTOCOLS[protocol].score(truths, checked)
+    return replace(scores, remarks=(*remarks, *scores.remarks))
 
 
 def _checked(truth: Truth, boxes: np.ndarray) -> np.ndarray:

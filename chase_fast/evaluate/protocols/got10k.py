@@ -4,8 +4,9 @@ import numpy as np
 
 from chase_fast.errors import ChaseError
 from chase_fast.evaluate.protocols.curves import overlap, share_above
-from chase_fast.evaluate.protocols.ope import fit_length
+from chase_fast.evaluate.protocols.ope import fit_length, note_odd
 from chase_fast.evaluate.protocols.types import Protocol, Scores, Truth
+from chase_fast.remarks import Notes, Remark
 
 THRESHOLDS = np.linspace(0, 1, 101)
 
@@ -36,27 +37,43 @@ def score(truths: list[Truth], predictions: dict[str, np.ndarray]) -> Scores:
     Raises:
         ChaseError: a sequence has no picture size, or not one box per frame.
     """
-    frames = {}
+    frames, remarks = {}, list[Remark]()
     for truth in truths:
-        runs = predictions[truth.name]
+        runs, note = predictions[truth.name], Notes(truth.name, remarks)
         runs = runs[None] if runs.ndim == 2 else runs
-        frames[truth.name] = np.concatenate([_overlaps(truth, boxes) for boxes in runs])
+        note("repetitions of a sequence all count", len(runs) * (len(runs) > 1), "repetition")
+        frames[truth.name] = np.concatenate([_overlaps(truth, boxes, note) for boxes in runs])
+        _note_rules(truth, runs, note)
     per_sequence = {name: _numbers(overlaps) for name, overlaps in frames.items()}
     together = np.concatenate(list(frames.values()))
     metrics = _numbers(together)
     for name in ("AO", "SR50"):
         metrics[f"{name}_seqmean"] = float(np.mean([numbers[name] for numbers in per_sequence.values()]))
     curves = {"success": (THRESHOLDS, share_above(together, THRESHOLDS))}
-    return Scores("got10k", metrics, per_sequence, curves)
+    return Scores("got10k", metrics, per_sequence, curves, tuple(remarks))
 
 
-def _overlaps(truth: Truth, boxes: np.ndarray) -> np.ndarray:
+def _note_rules(truth: Truth, runs: np.ndarray, note: Notes) -> None:
+    """What becomes of the annotation [T, 4] and of the boxes [R, T, 4]."""
+    boxes, true = np.concatenate(runs[:, 1:]), truth.boxes[1:]
+    note_odd(boxes, note, "make AO no number")
+    counts = np.ones(len(true), bool) if truth.cover is None else np.asarray(truth.cover)[1:] > 0
+    unknown = np.isnan(true).any(1) & counts
+    note("frames without a known box make AO no number", np.count_nonzero(unknown))
+    note("first frames are not scored", 1, rule=True)
+    note("frames with cover 0 are not scored", np.count_nonzero(~counts), rule=True)
+    for whose, exact in (("predicted", boxes), ("annotated", true)):
+        moved = (inside(exact, truth.size) != exact).any(1) & ~np.isnan(exact).any(1)
+        note(f"{whose} boxes are bounded by the picture", np.count_nonzero(moved), "box", rule=True)
+
+
+def _overlaps(truth: Truth, boxes: np.ndarray, note: Notes) -> np.ndarray:
     if truth.size is None:
         raise ChaseError(
             f"sequence {truth.name} has no picture size, which protocol got10k needs: give its frames or "
             "choose another protocol"
         )
-    boxes = fit_length("got10k", truth, boxes)
+    boxes = fit_length("got10k", truth, boxes, note)
     overlaps = overlap(inside(boxes[1:], truth.size), inside(truth.boxes[1:], truth.size))
     return overlaps if truth.cover is None else overlaps[np.asarray(truth.cover)[1:] > 0]
 

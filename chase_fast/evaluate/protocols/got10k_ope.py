@@ -17,8 +17,18 @@ from chase_fast.evaluate.protocols.curves import (
     share_above,
     share_within,
 )
-from chase_fast.evaluate.protocols.ope import Curves, score_curves
+from chase_fast.evaluate.protocols.ope import (
+    SURPLUS,
+    Curves,
+    note_odd,
+    note_unknown,
+    score_curves,
+    set_first,
+)
 from chase_fast.evaluate.protocols.types import Protocol, Scores, Truth
+from chase_fast.remarks import Notes
+
+MISSING = "fewer boxes than annotated frames, those after the last box are not scored"
 
 
 def score(
@@ -38,10 +48,16 @@ def score(
     return score_curves(protocol, truths, predictions, of_sequence, _read)
 
 
-def _curves(truth: Truth, boxes: np.ndarray, known_only: bool, normalised: bool) -> Curves:
+def _curves(truth: Truth, boxes: np.ndarray, note: Notes, known_only: bool, normalised: bool) -> Curves:
     frames = min(len(boxes), len(truth.boxes))
+    note(MISSING, len(truth.boxes) - frames)
+    note(SURPLUS, len(boxes) - frames, "box")
     boxes, true = boxes[:frames], truth.boxes[:frames]
-    boxes[0] = true[0]
+    set_first(boxes, truth, note)
+    note_odd(boxes, note)
+    note_unknown(truth, note, "are not scored" if known_only else "are misses")
+    no_area = ~np.isnan(true).any(1) & (true[:, 2:] <= 0).any(1)
+    note("annotated boxes of no size are misses for success", np.count_nonzero(no_area), rule=True)
     if known_only:
         known = ~np.isnan(true).any(1)
         boxes, true = boxes[known], true[known]

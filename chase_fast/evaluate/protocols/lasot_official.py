@@ -3,10 +3,20 @@
 import numpy as np
 
 from chase_fast.evaluate.protocols.matlab import frame_curves, score_dropping
-from chase_fast.evaluate.protocols.ope import Curves, fit_length, need_absent, replace_by_previous
+from chase_fast.evaluate.protocols.ope import (
+    Curves,
+    fit_length,
+    need_absent,
+    note_invalid,
+    note_odd,
+    replace_by_previous,
+    set_first,
+)
 from chase_fast.evaluate.protocols.types import Protocol, Scores, Truth
+from chase_fast.remarks import Notes
 
 NAME = "lasot-official"
+INVALID = "are misses for success, hits for precision"
 
 
 def score(truths: list[Truth], predictions: dict[str, np.ndarray]) -> Scores:
@@ -24,13 +34,18 @@ def score(truths: list[Truth], predictions: dict[str, np.ndarray]) -> Scores:
     return score_dropping(NAME, truths, predictions, _curves)
 
 
-def _curves(truth: Truth, boxes: np.ndarray) -> Curves:
+def _curves(truth: Truth, boxes: np.ndarray, note: Notes) -> Curves:
     true = truth.boxes
-    boxes = fit_length(NAME, truth, boxes, longer="cut")
+    boxes = fit_length(NAME, truth, boxes, note, longer="cut")
     bad = np.isnan(boxes).any(1) | (boxes[:, 2:] <= 0).any(1)
-    replace_by_previous(boxes, bad & ~np.isnan(true).any(1))
-    boxes[0] = true[0]
+    replace_by_previous(boxes, bad & ~np.isnan(true).any(1), note)
+    set_first(boxes, truth, note)
+    note_odd(boxes, note)
     present = ~need_absent(NAME, truth)
+    note("frames marked absent are misses", np.count_nonzero(~present), rule=True)
+    note_invalid(true[present], note, INVALID)
+    unknown = np.isnan(true[present]).any(1)
+    note(f"frames without a known box {INVALID}", np.count_nonzero(unknown), rule=True)
     return frame_curves(boxes[present], true[present], frames=len(true), normalised=True)
 
 

@@ -19,6 +19,7 @@ from chase_fast.evaluate.protocols.curves import (
 )
 from chase_fast.evaluate.protocols.ope import Curves, score_curves
 from chase_fast.evaluate.protocols.types import Scores
+from chase_fast.remarks import Remark
 
 
 def frame_curves(boxes: np.ndarray, true: np.ndarray, frames: int, normalised: bool) -> Curves:
@@ -71,4 +72,11 @@ def score_dropping(protocol, truths, predictions, of_sequence) -> Scores:
     dropping = score_curves(protocol, truths, predictions, of_sequence, read, mean_without_failures)
     plain = score_curves(protocol, truths, predictions, of_sequence, read_sequence)
     without = {f"{name}_without_drop": plain.metrics[name] for name in dropping.metrics}
-    return Scores(protocol, dropping.metrics | without, plain.per_sequence, dropping.curves)
+    dropped = tuple(
+        Remark(f"a {curve} of zero everywhere is left out of the mean {curve}", name, 1, "sequence")
+        for curve in ("success", "precision")
+        for name, numbers in plain.per_sequence.items()
+        if numbers[f"dropped_from_{curve}"]
+    )
+    remarks = dropping.remarks + dropped
+    return Scores(protocol, dropping.metrics | without, plain.per_sequence, dropping.curves, remarks)

@@ -18,8 +18,9 @@ from chase_fast.evaluate.protocols.curves import (
     share_above,
     share_within,
 )
-from chase_fast.evaluate.protocols.ope import Curves, fit_length, need_absent, score_curves
+from chase_fast.evaluate.protocols.ope import Curves, fit_length, need_absent, note_odd, score_curves
 from chase_fast.evaluate.protocols.types import Protocol, Scores, Truth
+from chase_fast.remarks import Notes
 
 
 def score(protocol: str, use_absent: bool, truths: list[Truth], predictions: dict[str, np.ndarray]) -> Scores:
@@ -38,13 +39,23 @@ def score(protocol: str, use_absent: bool, truths: list[Truth], predictions: dic
     return score_curves(protocol, truths, predictions, partial(_curves, protocol, use_absent), _read)
 
 
-def _curves(protocol: str, use_absent: bool, truth: Truth, boxes: np.ndarray) -> Curves:
-    boxes, true, frames = fit_length(protocol, truth, boxes), truth.boxes, len(truth.boxes)
+def _curves(protocol: str, use_absent: bool, truth: Truth, boxes: np.ndarray, note: Notes) -> Curves:
+    boxes, true, frames = fit_length(protocol, truth, boxes, note), truth.boxes, len(truth.boxes)
+    note_odd(boxes, note)
     if use_absent:
         present = ~need_absent(protocol, truth)
         boxes, true = boxes[present], true[present]
+        note("frames marked absent are misses", frames - len(true), rule=True)
     has_area = (true[:, 2:] > 0).all(1)
     has_centre = (centre(true) > 0).all(1)
+    note(
+        "annotated boxes unknown or of no size are misses for success", np.count_nonzero(~has_area), rule=True
+    )
+    note(
+        "annotated centres unknown or not inside the picture are hits for precision",
+        np.count_nonzero(~has_centre),
+        rule=True,
+    )
     errors = distance(centre(boxes), centre(true))
     relative = distance_in_sizes(boxes, true, true[:, 2:] + 1e-16)
     return {

@@ -24,10 +24,15 @@ from chase_fast.evaluate.protocols.ope import (
     Curves,
     fit_length,
     need_absent,
+    note_invalid,
+    note_odd,
+    note_unknown,
     replace_by_previous,
     score_curves,
+    set_first,
 )
 from chase_fast.evaluate.protocols.types import Protocol, Scores, Truth
+from chase_fast.remarks import Notes
 
 
 def score(
@@ -69,18 +74,26 @@ def _check(dataset: str, protocol: str, truth: Truth, boxes: np.ndarray) -> None
         )
 
 
-def _curves(dataset: str, valid_only: bool, protocol: str, truth: Truth, boxes: np.ndarray) -> Curves:
+def _curves(
+    dataset: str, valid_only: bool, protocol: str, truth: Truth, boxes: np.ndarray, note: Notes
+) -> Curves:
     _check(dataset, protocol, truth, boxes)
     true = truth.boxes
     known = ~np.isnan(true).any(1)
     both = min(len(boxes), len(true))
-    replace_by_previous(boxes[:both], (boxes[:both, 2:] == 0).any(1) & known[:both])
+    replace_by_previous(boxes[:both], (boxes[:both, 2:] == 0).any(1) & known[:both], note)
     shorter = "refuse" if dataset == "lasot" else "zeros"
-    boxes = fit_length(protocol, truth, boxes, longer="cut", shorter=shorter)
-    boxes[0] = true[0]
+    note_odd(boxes[:both], note)
+    boxes = fit_length(protocol, truth, boxes, note, longer="cut", shorter=shorter)
+    set_first(boxes, truth, note)
     valid = (true > 0).all(1)
     absent = need_absent(protocol, truth) if dataset == "lasot" else np.zeros(len(true), bool)
     valid &= ~absent
+    invalid = "are misses for success, hits for precision" if dataset == "uav" else "are misses"
+    invalid += ", out of the denominator" if valid_only else ""
+    note_unknown(truth, note, invalid)
+    note_invalid(true[~absent], note, invalid)
+    note("frames marked absent are misses", np.count_nonzero(absent), rule=True)
 
     overlaps = np.where(valid, overlap_of_pixels(boxes, true), -1)
     errors = distance(centre(boxes), centre(true))

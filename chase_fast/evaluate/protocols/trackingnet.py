@@ -3,8 +3,16 @@
 import numpy as np
 
 from chase_fast.evaluate.protocols.curves import OVERLAPS, distance, share_within
-from chase_fast.evaluate.protocols.ope import Curves, fit_length, score_curves
+from chase_fast.evaluate.protocols.ope import (
+    Curves,
+    fit_length,
+    note_odd,
+    note_unknown,
+    score_curves,
+    set_first,
+)
 from chase_fast.evaluate.protocols.types import Protocol, Scores, Truth
+from chase_fast.remarks import Notes
 
 NAME = "trackingnet"
 THRESHOLDS = {
@@ -28,13 +36,18 @@ def score(truths: list[Truth], predictions: dict[str, np.ndarray]) -> Scores:
     frames = np.array([len(t.boxes) for t in truths])
     covered = np.array([numbers["coverage"] for numbers in scores.per_sequence.values()])
     metrics = scores.metrics | {"coverage": float((covered * frames).sum() / frames.sum())}
-    return Scores(NAME, metrics, scores.per_sequence, scores.curves)
+    return Scores(NAME, metrics, scores.per_sequence, scores.curves, scores.remarks)
 
 
-def _curves(truth: Truth, boxes: np.ndarray) -> Curves:
-    boxes = np.round(fit_length(NAME, truth, boxes, longer="cut", shorter="nan"))
-    true = np.round(truth.boxes)
-    boxes[0] = true[0]
+def _curves(truth: Truth, boxes: np.ndarray, note: Notes) -> Curves:
+    note_odd(boxes[: len(truth.boxes)], note)
+    boxes = fit_length(NAME, truth, boxes, note, longer="cut", shorter="nan")
+    set_first(boxes, truth, note)
+    note_unknown(truth, note, "are misses")
+    for whose, exact in (("predicted", boxes), ("annotated", truth.boxes)):
+        moved = (np.round(exact) != exact).any(1) & ~np.isnan(exact).any(1)
+        note(f"{whose} boxes are rounded to whole pixels", np.count_nonzero(moved), "box", rule=True)
+    boxes, true = np.round(boxes), np.round(truth.boxes)
     low = np.maximum(boxes[:, :2], true[:, :2])
     high = np.minimum(boxes[:, :2] + boxes[:, 2:] - 1, true[:, :2] + true[:, 2:] - 1)
     shared = np.maximum(np.round(high - low + 1), 0).prod(1)

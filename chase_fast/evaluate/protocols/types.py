@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from chase_fast.remarks import Remark
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -33,12 +35,14 @@ class Scores:
         metrics: over all sequences, by the protocol's own way of averaging; the headline metric comes first.
         per_sequence: the same for each sequence alone.
         curves: `success`, `precision`, `normalised_precision` -> (thresholds [K], values [K]), as averaged.
+        remarks: what the protocol cut, filled up, replaced or left out on the way to these numbers.
     """
 
     protocol: str
     metrics: dict[str, float]
     per_sequence: dict[str, dict[str, float]]
     curves: dict[str, tuple[np.ndarray, np.ndarray]] = field(repr=False)
+    remarks: tuple[Remark, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)

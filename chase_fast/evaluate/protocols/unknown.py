@@ -6,8 +6,19 @@ import numpy as np
 
 from chase_fast.errors import ChaseError
 from chase_fast.evaluate.protocols.types import Truth
+from chase_fast.remarks import Notes, Remark
 
 UNKNOWN = ("toolkit", "zero", "remove")
+
+
+def note_treatment(truths: list[Truth], how: str) -> list[Remark]:
+    """Remarks on what `treat_unknown` changes."""
+    remarks: list[Remark] = []
+    done = {"zero": "count as boxes of no size", "remove": "are removed"}
+    for truth in truths if how in done else ():
+        unknown = np.count_nonzero(np.isnan(truth.boxes).any(1))
+        Notes(truth.name, remarks)(f"frames without a known box {done[how]} (--unknown {how})", unknown)
+    return remarks
 
 
 def treat_unknown(

@@ -3,10 +3,20 @@
 import numpy as np
 
 from chase_fast.evaluate.protocols.matlab import frame_curves, score_dropping
-from chase_fast.evaluate.protocols.ope import Curves, fit_length, replace_by_previous
+from chase_fast.evaluate.protocols.ope import (
+    Curves,
+    fit_length,
+    note_invalid,
+    note_odd,
+    note_unknown,
+    replace_by_previous,
+    set_first,
+)
 from chase_fast.evaluate.protocols.types import Protocol, Scores, Truth
+from chase_fast.remarks import Notes
 
 NAME = "visdrone"
+INVALID = "are misses for success, hits for precision"
 
 
 def score(truths: list[Truth], predictions: dict[str, np.ndarray]) -> Scores:
@@ -24,11 +34,14 @@ def score(truths: list[Truth], predictions: dict[str, np.ndarray]) -> Scores:
     return score_dropping(NAME, truths, predictions, _curves)
 
 
-def _curves(truth: Truth, boxes: np.ndarray) -> Curves:
-    boxes = fit_length(NAME, truth, boxes)
+def _curves(truth: Truth, boxes: np.ndarray, note: Notes) -> Curves:
+    boxes = fit_length(NAME, truth, boxes, note)
     bad = np.isnan(boxes).all(1) | (boxes[:, 2:] <= 0).any(1)
-    replace_by_previous(boxes, bad & ~np.isnan(truth.boxes).any(1))
-    boxes[0] = truth.boxes[0]
+    replace_by_previous(boxes, bad & ~np.isnan(truth.boxes).any(1), note)
+    set_first(boxes, truth, note)
+    note_odd(boxes, note)
+    note_unknown(truth, note, INVALID)
+    note_invalid(truth.boxes, note, INVALID)
     return frame_curves(boxes, truth.boxes, frames=len(truth.boxes), normalised=False)
 
 
