@@ -11,8 +11,10 @@ from pathlib import Path
 import torch
 
 from chase_fast._version import __version__
+from chase_fast.process import tune_process
 
 ROOT = Path(__file__).resolve().parents[1]
+tune_process()  # freed memory stays, as in the commands; set GOMP_SPINCOUNT=2000 outside for the rest
 
 
 def machine(device: torch.device) -> dict:

@@ -1,20 +1,23 @@
 """Cells by name: the published ones, and the files that a search writes."""
 
-import json
-from pathlib import Path
 from typing import Any
 
-from chase_fast.errors import ChaseError
-from chase_fast.nn.genotype import PUBLISHED, Genotype
+from chase_fast.errors import ChaseError, MissingFile
+from chase_fast.fields import load_json, short
+from chase_fast.files import user_path
+from chase_fast.nn.genotype import MOST_CHANNELS, PUBLISHED, Genotype
 from chase_fast.nn.preprocess import check_flavour
 
 
-def load_cell(name: str, others: tuple[str, ...] = ()) -> tuple[Genotype, dict[str, Any]]:
+def load_cell(
+    name: str, others: tuple[str, ...] = (), kind: type[Genotype] = Genotype
+) -> tuple[Genotype, dict[str, Any]]:
     """A published cell, or a file: the cell.json of a search, or a bare genotype.
 
     Args:
         name: what --cell was given, a published name (chase, chase_fd, chase_wo; in any case) or a path.
         others: further names that the caller knows; only the error text shows them.
+        kind: `Sketch` for a cell that is only drawn.
 
     Returns:
         The genotype, and what else the file says: of a search flavour, channels, seed, versions, ...; nothing
@@ -26,21 +29,27 @@ def load_cell(name: str, others: tuple[str, ...] = ()) -> tuple[Genotype, dict[s
     """
     if name.lower() in PUBLISHED:
         return PUBLISHED[name.lower()], {}
+    where = f"--cell {name}"
     try:
-        content = json.loads(Path(name).read_text(encoding="utf-8"))
+        data = user_path(name).read_bytes()
     except FileNotFoundError:
         names = ", ".join((*PUBLISHED, *others))
-        raise ChaseError(f"--cell {name}: no such file; give the cell.json of a search, or {names}") from None
-    except (OSError, ValueError, RecursionError) as e:
-        raise ChaseError(f"--cell {name}: cannot be read as JSON ({e}); give a cell.json") from None
+        raise MissingFile(f"{where}: no such file; give the cell.json of a search, or {names}") from None
+    except OSError as e:
+        raise ChaseError(f"{where}: cannot be read as JSON ({e.strerror}); give a cell.json") from None
+    try:
+        content = load_json(data, "it")
+    except ChaseError as e:
+        raise ChaseError(f"{where}: cannot be read as JSON ({e}); give a cell.json") from None
     about = content if isinstance(content, dict) and "genotype" in content else {"genotype": content}
-    genotype = about["genotype"]
     channels = about.get("channels", 1)
     try:
-        cell = Genotype.from_json(genotype) if isinstance(genotype, str) else Genotype.from_data(genotype)
+        cell = kind.from_any(about["genotype"])
         check_flavour(about.get("flavour", "chase"))
     except ChaseError as e:
-        raise ChaseError(f"--cell {name}: {e}") from None
-    if type(channels) is not int or channels < 1:
-        raise ChaseError(f"--cell {name}: its channels are {channels!r}, they must be an integer, at least 1")
+        raise ChaseError(f"{where}: {e}") from None
+    if type(channels) is not int or not 1 <= channels <= MOST_CHANNELS:
+        raise ChaseError(
+            f"{where}: its channels are {short(channels)}, they must be an integer from 1 to {MOST_CHANNELS}"
+        )
     return cell, {key: value for key, value in about.items() if key != "genotype"}

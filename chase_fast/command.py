@@ -10,13 +10,16 @@ from types import FrameType
 from typing import Protocol
 
 from chase_fast.errors import ChaseError, Elsewhere
+from chase_fast.files import lend_caches
 from chase_fast.kernels._choice import BackendError, check_variable
 from chase_fast.process import tune_process
 
-EXIT_CODES = (
-    "Exit code: 0; 2, after one line on standard error, for what you can mend; 130 after Ctrl-C, 143 after\n"
-    "SIGTERM"
-)
+RUN_EXIT_CODES = """Exit code: 0; 2, after one line, for what you can mend; 130 after Ctrl-C, 143 after
+SIGTERM (once: the run ends after this iteration with a checkpoint; twice: at once).
+
+Environment: CHASE_FAST_CACHE, the folder for indexes of datasets; CHASE_FAST_BACKEND=NAME or OP=NAME,OP=NAME
+(python -m chase_fast.doctor lists both); OMP_NUM_THREADS; GOMP_SPINCOUNT, 2000 unless set: how long
+threads wait actively."""
 PACKAGE_OF = {"cv2": "opencv-python", "PIL": "pillow", "chase_fast_C": "chase-fast"}
 LIBRARIES = "apt-get install libgl1 libglib2.0-0"  # what opencv-python is linked with and slim images lack
 
@@ -38,8 +41,11 @@ def run_command(work: Callable[[], int | None], stopped: str = "stopped") -> int
         stopped: the line after Ctrl-C or SIGTERM, where the work did not catch them itself.
     """
     tune_process()
+    lend_caches()
+    # a rank that waits for others in C++ could not answer: torchrun ends it at once
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
     try:
-        with handling(_terminate, signal.SIGTERM):
+        with handling(_terminate, *([signal.SIGTERM] if alone else [])):
             check_variable()
             return work() or 0
     except Elsewhere:
@@ -56,6 +62,10 @@ def run_command(work: Callable[[], int | None], stopped: str = "stopped") -> int
     except BrokenPipeError:  # what reads the output has ended, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as e:
+        if e.filename is None:
+            raise
+        return _fail(f"{e.filename}: {e.strerror or e}")
     except Exception as e:
         if text := _out_of_memory(e):
             return _fail(text)
@@ -140,7 +150,8 @@ def why_not_imported(error: ImportError) -> str | None:
 def _out_of_memory(error: Exception) -> str | None:
     """torch, NumPy and OpenCV raise types of their own."""
     text = " ".join(str(error).split())
-    marks = "out of memory", "can't allocate memory", "not enough memory", "Insufficient memory"
+    marks = ("CUDA out of memory", "CUDA error: out of memory", "can't allocate memory")
+    marks += ("not enough memory", "Insufficient memory")
     if not isinstance(error, MemoryError) and not any(mark in text for mark in marks):
         return None
     return (

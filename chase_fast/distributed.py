@@ -285,10 +285,11 @@ def join() -> Ranks:
     if world == "1":
         return Ranks()
     missing = [k for k in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if k not in os.environ]
-    if missing or not world.isdigit():
+    wrong = [k for k in ("WORLD_SIZE", "RANK", "LOCAL_RANK") if not os.environ.get(k, "0").isdecimal()]
+    if missing or wrong:
+        what = f"{missing[0]} is not set" if missing else f"{wrong[0]} is {os.environ[wrong[0]]!r}, no number"
         raise ChaseError(
-            f"WORLD_SIZE is {world} but {missing[0] if missing else 'no number'}"
-            f"{' is not set' if missing else ''}: start several processes with torchrun, or unset WORLD_SIZE"
+            f"WORLD_SIZE is {world} but {what}: start several processes with torchrun, or unset WORLD_SIZE"
         )
     import torch
     import torch.distributed as dist

@@ -37,8 +37,31 @@ def cache_folder() -> Path:
     try:
         return Path(home).expanduser() / "chase_fast"
     except RuntimeError:
-        user = os.getuid() if hasattr(os, "getuid") else "user"
-        return Path(tempfile.gettempdir()) / f"chase_fast-{user}"
+        return _temporary_folder()
+
+
+def _temporary_folder() -> Path:
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    return Path(tempfile.gettempdir()) / f"chase_fast-{user}"
+
+
+def lend_caches() -> None:
+    """Without a home folder that can be written to, packages of others get a temporary one for their caches;
+    what the user has set stays. They would else print advice, write into `./~`, or fail."""
+    try:
+        if os.access(Path("~").expanduser(), os.W_OK):
+            return
+    except RuntimeError:
+        pass
+    folder = _temporary_folder()
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if hasattr(os, "getuid") and folder.lstat().st_uid != os.getuid():  # made by somebody else
+            folder = Path(tempfile.mkdtemp(prefix="chase_fast-"))
+    except OSError:  # nothing can be written at all
+        return
+    for variable in ("MPLCONFIGDIR", "TORCH_HOME", "TRITON_HOME", "TORCHINDUCTOR_CACHE_DIR"):
+        os.environ.setdefault(variable, str(folder / variable.partition("_")[0].lower()))
 
 
 def is_full(error: OSError) -> bool:

@@ -10,12 +10,15 @@ import platform
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from chase_fast._version import __version__
 from chase_fast.errors import ChaseError, MissingFile
+from chase_fast.fields import Fields, read_object
 from chase_fast.files import TEMPORARY, cannot_write, user_path, write_atomic
 
 CONFIG, CHECKPOINT, HISTORY, ALPHAS, PERF = (
@@ -26,7 +29,10 @@ CONFIG, CHECKPOINT, HISTORY, ALPHAS, PERF = (
     "perf.jsonl",
 )
 BEST = "best.safetensors"  # the result of a training
+REPORT = "report.html"
 _KEPT = "the previous checkpoint is unharmed, free space and run again with --resume"
+_EVENTS = "events.out."
+_OF_A_RUN = (CONFIG, CHECKPOINT, HISTORY, ALPHAS, PERF, REPORT)
 _PACKAGES = (
     "torch",
     "torchvision",
@@ -96,10 +102,14 @@ def checkpoint_file(path: Path, flag: str = "--checkpoint") -> Path:
 
 
 class RunFolder:
-    """One run on disk. Paths inside it: `folder / name`."""
+    """One run on disk. Paths inside it: `folder / name`.
 
-    def __init__(self, path: Path):
-        self.path = path
+    Attributes:
+        begun: an iteration of the run was completed, in this process or before.
+    """
+
+    def __init__(self, path: Path, begun: bool = False):
+        self.path, self.begun = path, begun
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -124,17 +134,18 @@ class RunFolder:
         return folder
 
     @classmethod
-    def open(cls, path: Path) -> tuple["RunFolder", dict[str, Any]]:
+    def open(cls, path: Path) -> tuple["RunFolder", Fields]:
         """An existing run and its config.json.
 
         Raises:
             ChaseError: there is no such folder, or its config.json is missing or corrupt.
         """
         if not path.is_dir():
-            raise ChaseError(f"--resume: there is no run folder {path}; leave out --resume to start one")
-        for leftover in path.glob(f"{TEMPORARY}*"):
-            leftover.unlink()
-        folder = cls(path)
+            raise MissingFile(f"--resume: there is no run folder {path}; leave out --resume to start one")
+        with suppress(OSError):  # a run on a read-only disk
+            for leftover in path.glob(f"{TEMPORARY}*"):
+                leftover.unlink()
+        folder = cls(path, begun=True)
         if not (folder / CONFIG).is_file():
             raise ChaseError(
                 f"--resume: {path} has no config.json, it is not a run folder; choose another --out"
@@ -142,9 +153,12 @@ class RunFolder:
         return folder, folder.read_json(CONFIG)
 
     def discard_unstarted(self) -> None:
-        """Removes a new folder again if nothing but its description was written (the run never began)."""
-        written = {entry.name for entry in self.path.iterdir()}
-        if all(name == CONFIG or name.startswith((TEMPORARY, "events.out.")) for name in written):
+        """Removes a new folder again if no iteration of its run was completed, so that the same --out can be
+        taken again; files that are not of a run keep it."""
+        if self.begun:
+            return
+        written = [entry.name for entry in self.path.iterdir()]
+        if all(name in _OF_A_RUN or name.startswith((TEMPORARY, _EVENTS)) for name in written):
             for name in written:
                 (self / name).unlink()
             self.path.rmdir()
@@ -152,27 +166,45 @@ class RunFolder:
     def write_bytes(self, name: str, data: bytes) -> None:
         write_atomic(self / name, data, _KEPT)
 
-    def write_json(self, name: str, value: Any) -> None:
-        self.write_bytes(name, (json.dumps(value, indent=1) + "\n").encode())
+    def ensure_bytes(self, name: str, data: bytes) -> None:
+        """Writes the file unless it holds just this: a finished run on a read-only disk stays as it is."""
+        path = self / name
+        if not (path.is_file() and path.read_bytes() == data):
+            self.write_bytes(name, data)
 
-    def read_json(self, name: str) -> dict[str, Any]:
+    def newer(self, name: str, other: str) -> bool:
+        """Whether a file is there and was not written before another one."""
+        one, two = self / name, self / other
+        return one.is_file() and one.stat().st_mtime_ns >= two.stat().st_mtime_ns
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write_bytes(name, _as_json(value))
+
+    def ensure_json(self, name: str, value: Any) -> None:
+        """As `ensure_bytes`."""
+        self.ensure_bytes(name, _as_json(value))
+
+    def read_json(self, name: str) -> Fields:
         """A JSON object.
 
         Raises:
-            ChaseError: the file is corrupt.
+            ChaseError: the file is missing or corrupt.
         """
         path = self / name
         try:
-            value = json.loads(path.read_text())
-        except (OSError, ValueError) as e:
-            raise ChaseError(f"{path} is corrupt ({e}): start again in another --out") from None
-        if not isinstance(value, dict):
-            raise ChaseError(f"{path} is corrupt (no JSON object): start again in another --out")
-        return value
+            return read_object(path)
+        except FileNotFoundError:
+            raise MissingFile(f"{path} is missing: start again in another --out") from None
+        except ChaseError as e:
+            raise ChaseError(f"{e}, it is corrupt: start again in another --out") from None
 
     def write_rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """A table of flat objects, one JSON line each. Floats are written with all their digits."""
-        self.write_bytes(name, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        self.write_bytes(name, _as_rows(rows))
+
+    def ensure_rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """As `ensure_bytes`."""
+        self.ensure_bytes(name, _as_rows(rows))
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Tensors, numbers, strings, lists and dicts of those -> last.ckpt, replaced at once."""
@@ -182,7 +214,7 @@ class RunFolder:
         torch.save(dict(state), buffer)
         self.write_bytes(CHECKPOINT, buffer.getvalue())
 
-    def load_checkpoint(self) -> dict[str, Any] | None:
+    def load_checkpoint(self) -> Fields | None:
         """last.ckpt on the CPU, or None if none was written yet. No pickled code runs.
 
         Raises:
@@ -194,15 +226,26 @@ class RunFolder:
         if not path.exists():
             return None
         try:
+            with zipfile.ZipFile(path) as archive:  # torch.load does not compare checksums
+                if damaged := archive.testzip():
+                    raise ValueError(f"{damaged} has another checksum")
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as e:  # torch.load raises many types on damaged files
             reason = str(e).splitlines()[0] if str(e) else type(e).__name__
             raise ChaseError(
-                f"{path} is not a checkpoint or is corrupt ({reason[:100]}): start again"
+                f"{path} is not a checkpoint or is corrupt ({reason[:100]}): start again in another --out"
             ) from None
         if not isinstance(state, dict):
             raise ChaseError(f"{path} is not a checkpoint of chase_fast: start again in another --out")
-        return state
+        return Fields.of(state, str(path))
+
+
+def _as_json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode()
+
+
+def _as_rows(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
 class EventFile:
@@ -211,9 +254,12 @@ class EventFile:
     def __init__(self, folder: RunFolder):
         from tensorboard.compat.proto.event_pb2 import Event
 
-        for old in folder.path.glob("events.out.tfevents.*"):
-            old.unlink()
-        self.path = folder / f"events.out.tfevents.{int(time.time())}.{platform.node()}.{os.getpid()}"
+        self.path = folder / f"{_EVENTS}tfevents.{int(time.time())}.{platform.node()}.{os.getpid()}"
+        try:
+            for old in folder.path.glob(f"{_EVENTS}tfevents.*"):
+                old.unlink()
+        except OSError as e:
+            raise cannot_write(old, e, _KEPT) from e
         self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def _append(self, event) -> None:

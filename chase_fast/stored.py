@@ -1,13 +1,16 @@
 """Configurations in run folders: what config.json holds comes back as the dataclass it was made from."""
 
 import dataclasses
+import typing
 from collections.abc import Collection, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from chase_fast.errors import ChaseError
+from chase_fast.fields import Fields
 from chase_fast.runs import CONFIG, RunFolder
 
 Config = TypeVar("Config")
+_MOST_SEED = 2**63 - 1
 
 
 def make_config(kind: type[Config], values: Mapping[str, Any]) -> Config:
@@ -16,35 +19,58 @@ def make_config(kind: type[Config], values: Mapping[str, Any]) -> Config:
 
 
 def stored_config(
-    kind: type[Config], command: str, folder: RunFolder, about: Mapping[str, Any]
+    kind: type[Config], command: str, folder: RunFolder, about: Fields
 ) -> tuple[Config, tuple[int, ...]]:
-    """Configuration and seeds (empty for a single run) from the config.json of a run folder.
+    """Configuration and seeds (empty for a single run) from the config.json of a run folder; its versions and
+    its commit are checked too.
 
     Raises:
-        ChaseError: they are not those of this command in this version.
+        ChaseError: they are not those of this command in this version, or of other types than its flags have.
     """
     try:
-        if about["command"] != command:
-            raise ValueError(f"it is that of {about['command']}")
-        values, defaults = about["config"], kind()
+        if (wrote := about.text("command")) != command:
+            raise ChaseError(f"it is that of {wrote}")
+        values = about.inner("config")
         known = [f.name for f in dataclasses.fields(kind)]
         if unknown := sorted(set(values) - set(known)):
-            raise ValueError(f"unknown field {unknown[0]}")
-        if missing := sorted(set(known) - set(values)):
-            raise ValueError(f"field {missing[0]} is missing")
-        config = make_config(kind, values)
-        for name in known:
-            mine, default = getattr(config, name), getattr(defaults, name)
-            if type(mine) is not type(default) and not (type(default) is float and type(mine) is int):
-                raise ValueError(f"field {name} is {values[name]!r}")
-        seeds = tuple(about["seeds"])
-        if any(type(seed) is not int for seed in seeds):
-            raise ValueError(f"seeds are {about['seeds']!r}")
+            raise ChaseError(f"unknown field {unknown[0]}")
+        hints = typing.get_type_hints(kind)
+        config = kind(**{name: _value(values, name, hints[name]) for name in known})
+        seeds = check_seeds(about.items("seeds"))
+        for package in (versions := about.inner("versions")):
+            versions.text(package)
+        if about.get("commit") is not None:
+            about.text("commit")
         return config, seeds
-    except (KeyError, TypeError, ValueError) as e:
+    except ChaseError as e:
         raise ChaseError(
             f"{folder / CONFIG} is not the configuration of a {command} run ({e}): start a new run"
         ) from None
+
+
+def _value(values: Fields, name: str, hint: Any) -> Any:
+    """A field of the type that its flag has."""
+    if typing.get_origin(hint) is Literal:
+        options = typing.get_args(hint)
+        if values.get(name) not in options or type(values[name]) is not type(options[0]):
+            raise values.wrong(name, f"one of {', '.join(map(str, options))}")
+        return values[name]
+    if hint == tuple[str, ...]:
+        return tuple(values.texts(name))
+    take = {str: values.text, bool: values.flag, int: values.integer, float: values.number}[hint]
+    return take(name)
+
+
+def check_seeds(seeds: Collection[Any]) -> tuple[int, ...]:
+    """The seeds of --seeds.
+
+    Raises:
+        ChaseError: they are not different numbers from 0 on.
+    """
+    good = all(type(seed) is int and 0 <= seed <= _MOST_SEED for seed in seeds)
+    if not good or len(set(seeds)) < len(seeds):
+        raise ChaseError("--seeds must be different numbers, 0 or more (at most 63 bits)")
+    return tuple(seeds)
 
 
 def check_unchanged(stored: Config, now: Config, free: Collection[str], folder: RunFolder) -> None:
@@ -62,3 +88,18 @@ def check_unchanged(stored: Config, now: Config, free: Collection[str], folder: 
                 f"--resume cannot change --{field.name.replace('_', '-')} of the run in {folder.path}; "
                 "leave it out, or start a new run"
             )
+
+
+def check_checkpoint(state: Fields, config: Any, free: Collection[str]) -> None:
+    """Whether a checkpoint was written with this configuration, but for the fields in `free`.
+
+    Raises:
+        ChaseError: names the first field in which it was not: config.json has been changed since.
+    """
+    stored = state.inner("config")
+    for name, now in dataclasses.asdict(config).items():
+        then = stored.get(name)
+        if name not in free and (list(then) if isinstance(then, tuple | list) else then) != (
+            list(now) if isinstance(now, tuple) else now
+        ):
+            raise ChaseError(f"it was written with {name} {then!r}, {CONFIG} says {now!r}")

@@ -126,7 +126,9 @@ def resolve(
     Raises:
         BackendError: unknown backend name, or the forced backend cannot run; the text says why.
     """
-    wanted = backend or choice_of(op, can_run)
+    wanted = backend or (
+        None if x.is_meta else choice_of(op, can_run)
+    )  # of a meta tensor nothing is computed
     if wanted is not None:
         if wanted not in BACKENDS:
             raise BackendError(f"{op}: unknown backend {wanted!r}, choose from {', '.join(BACKENDS)}")

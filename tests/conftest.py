@@ -1,6 +1,9 @@
 """Without a CUDA device Triton kernels run in Triton's interpreter: the switch must be set before triton is
 imported (importing torch does not import it)."""
 
+import importlib
+import importlib.metadata
+import importlib.util
 import os
 
 import pytest
@@ -10,6 +13,29 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several workers share the cores
     torch.set_num_threads(1)
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+# on a GPU the references, torch's own convolutions, are float32 as the tolerances expect
+torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
+def _version(package: str) -> tuple[int, int]:
+    major, minor = importlib.metadata.version(package).split(".")[:2]
+    return int(major), int(minor)
+
+
+def mend_interpreter() -> None:
+    """Triton 3.6 makes a loop's bound of an array of one element, which numpy 2.4 takes no more."""
+    interpreter = importlib.import_module("triton.runtime.interpreter")
+    patch = interpreter._patch_lang_tensor
+
+    def mended(tensor, scope):
+        patch(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.squeeze()))
+
+    interpreter._patch_lang_tensor = mended
+
+
+if importlib.util.find_spec("triton") and _version("triton") <= (3, 6) and _version("numpy") >= (2, 4):
+    mend_interpreter()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,7 +11,7 @@ import os
 import numpy as np
 
 from chase_fast.evaluate.protocols import Truth
-from tests.golden import DATA
+from tests.golden import ROOT
 
 # toolkit -> the protocol that equals it
 PROTOCOL_OF = {
@@ -32,7 +32,7 @@ PROTOCOL_OF = {
     "trackingnet_server": "trackingnet",
     "trackingnet_devkit_executed": "trackingnet",
 }
-FOLDER = os.path.join(os.environ.get("CHASE_FAST_GOLDEN", DATA), "metrics")
+FOLDER = os.path.join(ROOT, "metrics")
 
 
 @functools.cache

@@ -73,7 +73,7 @@ def test_unusable_weight_files(resnet18, tmp_path):
     assert "cannot be read" in error("text.pth", b"not weights")
     assert "cannot be read" in error("text.safetensors", b"not weights")
     assert "cannot be read" in error("pickled.pth", {"net": ChaseError("x")})
-    assert "not a state dict" in error("nested.pth", {"net": state})
+    assert "cannot be read" in error("list.pth", [state])
     assert "missing bn1.weight" in error("missing.pth", {k: v for k, v in state.items() if k != "bn1.weight"})
     assert "unexpected neck.weight" in error("other.pth", state | {"neck.weight": torch.zeros(1)})
     assert "wrong shape of conv1.weight" in error(

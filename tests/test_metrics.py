@@ -9,7 +9,7 @@ from tests.metric_goldens import PROTOCOL_OF, assert_numbers, numbers, probe, sy
 from tests.tolerances import METRIC, METRIC_FLOAT32
 
 HANDLED = {"nan_gt_as_zero": "zero", "nan_rows_removed": "remove"}
-PROBES = sorted(numbers()["probes"])
+PROBES = sorted(numbers().get("probes", {}))  # a full set may have none
 
 
 def tolerance(toolkit: str) -> float:
@@ -29,7 +29,7 @@ def compare(toolkit: str, entry: dict, unknown: str = "toolkit") -> None:
 def test_every_protocol_has_a_toolkit_and_every_toolkit_a_protocol():
     assert set(PROTOCOL_OF) == set(numbers()["synthetic"]["pred"])
     assert set(PROTOCOL_OF.values()) == set(PROTOCOLS)
-    for probe_entry in numbers()["probes"].values():
+    for probe_entry in numbers().get("probes", {}).values():
         assert set(probe_entry) == set(PROTOCOL_OF)
 
 

@@ -5,7 +5,6 @@ Every test takes what is present in this copy of the goldens (the small one lack
 
 import functools
 import json
-import os
 import re
 import tempfile
 from pathlib import Path
@@ -314,8 +313,7 @@ def net_of(kind: str, depth: int) -> TrackerNet:
 
 
 def published_shapes(kind: str, depth: int) -> list[tuple[str, tuple[int, ...]]]:
-    root = Path(os.environ.get("CHASE_FAST_GOLDEN", golden.DATA))
-    listed = json.loads((root / f"prdimp/{kind}{depth}_state_dict.json").read_text())
+    listed = json.loads((golden.ROOT / f"prdimp/{kind}{depth}_state_dict.json").read_text())
     return [(key, tuple(shape)) for key, shape in listed.items()]
 
 
@@ -341,7 +339,8 @@ def stats(x: torch.Tensor) -> torch.Tensor:
 
 @functools.cache
 def batch() -> dict[str, torch.Tensor]:
-    return seeded.inputs()
+    made = golden.made_with("inputs")
+    return seeded.inputs(**{{"ns": "s"}.get(name, name): value for name, value in made.items()})
 
 
 @functools.cache

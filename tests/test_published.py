@@ -1,7 +1,6 @@
 """Public checkpoints: every key and shape goes in and out; nothing in a file is ever executed."""
 
 import json
-import os
 import re
 from pathlib import Path
 
@@ -20,8 +19,7 @@ SMALL = {"backbone": "resnet18", "channels": 8}
 
 
 def shapes(kind: str, depth: int) -> dict[str, tuple[int, ...]]:
-    root = Path(os.environ.get("CHASE_FAST_GOLDEN", golden.DATA))
-    listed = json.loads((root / f"prdimp/{kind}{depth}_state_dict.json").read_text())
+    listed = json.loads((golden.ROOT / f"prdimp/{kind}{depth}_state_dict.json").read_text())
     return {key: tuple(shape) for key, shape in listed.items()}
 
 

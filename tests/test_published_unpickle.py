@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from chase_fast import unpickle
 from chase_fast.errors import ChaseError
-from chase_fast.published import read_pytracking, unpickle
-from chase_fast.published.unpickle import TensorRecord, open_checkpoint
+from chase_fast.published import read_pytracking
+from chase_fast.unpickle import TensorRecord, open_checkpoint
 from tests import public_files
 
 TENSORS = {"a.weight": torch.arange(12.0).view(3, 4), "a.bias": torch.tensor(3)}

@@ -49,10 +49,10 @@ class Arguments:
 def run(arguments: Arguments) -> None:
     from chase_fast.cells import load_cell
     from chase_fast.checkpoint import load_tracker, pack_tracker
-    from chase_fast.files import write_atomic
+    from chase_fast.files import user_path, write_atomic
     from chase_fast.published import pack_pytracking
 
-    source, target = arguments.source, arguments.target
+    source, target = user_path(arguments.source), user_path(arguments.target)
     if not target.name.endswith((SAFETENSORS, *PUBLIC)):
         raise ChaseError(f"{target}: its ending must be one of {', '.join((SAFETENSORS, *PUBLIC))}")
     if target.exists():

@@ -14,7 +14,9 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from chase_fast.errors import ChaseError
+from chase_fast.files import user_path
 from chase_fast.nn.seeded import seeded
+from chase_fast.weights import check_types, find, open_weights, tensors_of
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -25,6 +27,7 @@ UNFOLDED = (
 )
 _EPS = 1e-5  # of BatchNorm
 _UNUSED = ("layer4.", "fc.")
+MARK = "layer1.0.conv1.weight"  # a key of every ResNet
 
 
 class Backbone(nn.Module):
@@ -53,8 +56,8 @@ def build_backbone(name: str, weights: str | Path = "imagenet", seed: int = 0) -
     Args:
         name: resnet18 or resnet50.
         weights: imagenet (torchvision's V1 weights, downloaded once), random (He initialisation from `seed`;
-            call `calibrate` before using it frozen) or a file with a state dict in torchvision's key names
-            (.safetensors, or .pth of plain tensors); layer4 and fc may be missing.
+            call `calibrate` before using it frozen) or a file of torch.save or safetensors with a state dict
+            in torchvision's key names, under any name and prefix; layer4 and fc may be missing.
 
     Raises:
         ChaseError: unknown name, torchvision does not match torch, no download, unusable weight file.
@@ -67,7 +70,7 @@ def build_backbone(name: str, weights: str | Path = "imagenet", seed: int = 0) -
     if str(weights) == "imagenet":
         _load(backbone, _download(models, name), name, "torchvision's ImageNet weights")
     elif str(weights) != "random":
-        _load(backbone, _read(Path(weights)), name, str(weights))
+        _load(backbone, _read(user_path(weights)), name, str(weights))
     return backbone
 
 
@@ -221,22 +224,15 @@ def _download(models, name: str) -> dict[str, torch.Tensor]:
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
-    """State dict of a weight file; nothing pickled but plain tensors is accepted."""
-    if not path.is_file():
-        raise ChaseError(f"backbone weights {path}: no such file (give imagenet, random or a file)")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e:  # a broken file makes each reader fail in its own ways
-        raise ChaseError(
-            f"backbone weights {path}: cannot be read as a state dict of plain tensors ({_first_line(e)})"
-        ) from None
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise ChaseError(f"backbone weights {path}: is not a state dict (parameter name -> tensor)")
-    return state
+    """The weights of a ResNet in a file of any training code (see `weights`); nothing of it is executed."""
+    what = "backbone weights"
+    with open_weights(path, what) as content:
+        if (found := find(content, (MARK,), f"{what} {path}")) is None:
+            raise ChaseError(
+                f"{what} {path}: cannot be read as a ResNet: no state dict of tensors with torchvision's key "
+                f"names ({MARK}, ...)"
+            )
+        return tensors_of(found.state)
 
 
 def _load(backbone: Backbone, state: dict[str, torch.Tensor], name: str, origin: str) -> None:
@@ -259,9 +255,7 @@ def _load(backbone: Backbone, state: dict[str, torch.Tensor], name: str, origin:
                 f"backbone weights {origin}: {problem} {keys[0]}{more}; "
                 f"{name} needs torchvision's key names and shapes"
             )
-    bad = [k for k, v in state.items() if not torch.isfinite(v).all()]
-    if bad:
-        raise ChaseError(f"backbone weights {origin}: {bad[0]} holds NaN or infinity, the file is damaged")
+    check_types(own, state, f"backbone weights {origin}")
     backbone.load_state_dict(state, strict=False)
 
 

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from chase_fast.errors import ChaseError
+from chase_fast.fields import load_json, short
 
 from .operations import OPS, check_operation
 
-__all__ = ["CHASE", "CHASE_FD", "CHASE_WO", "OPS", "PUBLISHED", "Genotype"]
+__all__ = ["CHASE", "CHASE_FD", "CHASE_WO", "OPS", "PUBLISHED", "Genotype", "Sketch"]
+
+# of cells in files: what anybody builds is far below, a damaged number far above
+MOST_NODES, MOST_CHANNELS = 64, 8192
 
 Gene = tuple[str, int]
 
@@ -30,13 +34,19 @@ class Genotype:
     def __post_init__(self) -> None:
         if not self.nodes:
             raise ChaseError("genotype has no nodes: give at least one list of [operation, source] pairs")
+        if len(self.nodes) > MOST_NODES:
+            raise ChaseError(f"genotype has {len(self.nodes)} nodes, at most {MOST_NODES} can be built")
         for i, genes in enumerate(self.nodes):
             for op, source in genes:
-                check_operation(op)
+                self._check(op)
                 if type(source) is not int or not 0 <= source < i + 2:
                     raise ChaseError(
-                        f"genotype node {i}: source {source!r} of {op} must be an integer in 0..{i + 1}"
+                        f"genotype node {i}: source {short(source)} of {op} must be an integer in 0..{i + 1}"
                     )
+
+    @staticmethod
+    def _check(op: object) -> None:
+        check_operation(op)
 
     def to_data(self) -> dict[str, Any]:
         """{"nodes": [[[op, source], ...], ...]}, to be stored inside a larger JSON file."""
@@ -67,10 +77,24 @@ class Genotype:
             ChaseError: no JSON, or not a genotype.
         """
         try:
-            data = json.loads(text)
-        except ValueError as e:
+            data = load_json(text, "it")
+        except ChaseError as e:
             raise ChaseError(f"genotype is not valid JSON ({e}): give the text that a search wrote") from None
         return cls.from_data(data)
+
+    @classmethod
+    def from_any(cls, value: Any) -> "Genotype":
+        """Of `to_data` or `to_json`: files hold either; raises ChaseError as they do."""
+        return cls.from_json(value) if isinstance(value, str) else cls.from_data(value)
+
+
+class Sketch(Genotype):
+    """A cell to be drawn, not built: its operations need not be known in this process."""
+
+    @staticmethod
+    def _check(op: object) -> None:
+        if not isinstance(op, str) or not 0 < len(op) <= 80:
+            raise ChaseError(f"operation {short(op)} must be a name of at most 80 letters")
 
 
 def _is_gene_lists(nodes: Any) -> bool:

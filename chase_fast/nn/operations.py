@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from chase_fast.errors import ChaseError
+from chase_fast.fields import short
 from chase_fast.kernels.mixed_op import KERNEL, POOLS
 
 from .space import OPS
@@ -45,7 +46,9 @@ def check_operation(name: object) -> None:
     """Raises ChaseError if no operation has this name."""
     if not isinstance(name, str) or name not in known_operations():
         known = ", ".join(known_operations())
-        raise ChaseError(f"unknown operation {name!r}: use one of {known}, or call register_operation first")
+        raise ChaseError(
+            f"unknown operation {short(name)}: use one of {known}, or call register_operation first"
+        )
 
 
 def make_registered(name: str, channels: int) -> nn.Module:

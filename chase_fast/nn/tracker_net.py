@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from chase_fast.errors import ChaseError
+from chase_fast.fields import Fields
 from chase_fast.nn.backbone import CHANNELS, Backbone, build_backbone
 from chase_fast.nn.box_regressor import AtomIoUNet
-from chase_fast.nn.genotype import Genotype
+from chase_fast.nn.genotype import MOST_CHANNELS, Genotype
 from chase_fast.nn.neck import DerivedNeck, PlainNeck
+from chase_fast.nn.preprocess import FLAVOURS
 from chase_fast.nn.seeded import seeded
 from chase_fast.nn.target_classifier import TargetClassifier
 
@@ -137,8 +139,16 @@ class TrackerSpec:
         names = {f.name for f in fields(cls)}
         if not isinstance(data, dict) or set(data) != names:
             raise ChaseError(f"a tracker is described by {', '.join(sorted(names))}, and nothing else")
-        cell = data["cell"]
-        return cls(**(data | {"cell": None if cell is None else Genotype.from_data(cell)}))
+        values = Fields(data, "tracker")
+        return cls(
+            classifier=values.text("classifier"),
+            backbone=values.text("backbone"),
+            cell=None if data["cell"] is None else Genotype.from_data(data["cell"]),
+            flavour=values.choice("flavour", FLAVOURS),
+            channels=values.integer("channels", 1, MOST_CHANNELS),
+            feature_size=values.integer("feature_size", 2, 512),
+            filter_iterations=values.integer("filter_iterations", 1, 4096),
+        )
 
 
 def build_tracker(

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from chase_fast.errors import ChaseError
+from chase_fast.fields import load_object, short
 from chase_fast.nn.genotype import Genotype
 from chase_fast.nn.tracker_net import TrackerNet, TrackerSpec
-from chase_fast.published.names import ASSUMED, from_pytracking, spec_of, to_pytracking_state
-from chase_fast.published.unpickle import TensorRecord, open_checkpoint
+from chase_fast.published.names import ASSUMED, MARKS, from_pytracking, spec_of, to_pytracking_state
+from chase_fast.unpickle import TensorRecord
+from chase_fast.weights import find, open_weights, tensors_of
 
 __all__ = ["ASSUMED", "pack_pytracking", "read_pytracking", "to_pytracking_state"]
 
@@ -27,10 +29,11 @@ _OWN = "chase_fast"  # entry of files that we write: architecture and origin
 def read_pytracking(
     path: Path, cell: Genotype | None = None
 ) -> tuple[TrackerSpec, dict[str, Tensor], dict[str, Any]]:
-    """A checkpoint file (.pth, .pth.tar) as architecture, state dict in our names, and what is known of it.
+    """A checkpoint file as architecture, state dict in our names, and what is known of it.
 
     What is known: source (file name), format, epoch, net_type; and `assumed`, the published constants that
-    such a file does not hold. Nothing of the file is executed.
+    such a file does not hold. Nothing of the file is executed. The state dict may stand under any name and
+    behind a prefix (see `weights`).
 
     Args:
         cell: of a CHASE network whose cell is not published.
@@ -39,37 +42,46 @@ def read_pytracking(
         ChaseError: damaged, no checkpoint, or of an architecture that we do not know.
     """
     origin = f"checkpoint {path}"
-    with open_checkpoint(path) as content:
-        records = content.get("net", content) if isinstance(content, dict) else None
-        _check(content, records, origin)
-        state = {key: record.tensor() for key, record in records.items()}
-    if all(key.startswith("module.") for key in state):  # of a data-parallel network
-        state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
+    with open_weights(path, "checkpoint") as content:
+        found = find(content, MARKS, origin, usual=("net",))
+        state = tensors_of(_check(content, origin) if found is None else found.state)
+    beside = content if isinstance(content, dict) else {}
     about = {"source": path.name, "format": "pytracking"}
-    about |= {k: content[k] for k in ("epoch", "net_type") if isinstance(content.get(k), int | str)}
+    about |= {k: beside[k] for k in ("epoch", "net_type") if isinstance(beside.get(k), int | str)}
     try:
-        if cell is None and isinstance(content.get(_OWN), str):
-            own = json.loads(content[_OWN])
-            spec, about = TrackerSpec.from_data(own["spec"]), about | {"about": own["about"]}
+        if cell is None and isinstance(beside.get(_OWN), str):
+            spec, about = _described(beside[_OWN], about)
         else:
             spec, about = spec_of(state, cell), about | {"assumed": ASSUMED}
         return spec, from_pytracking(state, spec), about
-    except (KeyError, TypeError, ValueError):
-        raise ChaseError(f"{origin}: its entry {_OWN} is damaged") from None
     except ChaseError as e:
         raise ChaseError(f"{origin}: {e}") from None
 
 
-def _check(content: Any, records: Any, origin: str) -> None:
-    """Raises ChaseError unless `records` is a state dict of a whole network."""
+def _described(text: str, about: dict[str, Any]) -> tuple[TrackerSpec, dict[str, Any]]:
+    """What our own description in a public file adds to what is known."""
+    try:
+        own = load_object(text, "it")
+        return TrackerSpec.from_data(own.get("spec")), about | {"about": dict(own.inner("about"))}
+    except ChaseError as e:
+        raise ChaseError(f"its entry {_OWN} is damaged ({e})") from None
+
+
+def _check(content: Any, origin: str) -> dict[str, Any]:
+    """The tensors of a file without a whole tracker, for the message that says what they lack.
+
+    Raises:
+        ChaseError: it holds no state dict, or one of something else that we know.
+    """
+    records = content.get("net", content) if isinstance(content, dict) else None
     if isinstance(content, dict) and {"net", "history", "optimizer"} <= content.keys():
         raise ChaseError(f"{origin}: is the state of an unfinished run; give the run's best.safetensors")
     if (
         not isinstance(records, dict)
         or not records
-        or not all(type(k) is str and isinstance(v, TensorRecord) for k, v in records.items())
+        or not all(type(k) is str and isinstance(v, Tensor | TensorRecord) for k, v in records.items())
     ):
-        held = ", ".join(map(repr, list(content)[:6])) if isinstance(content, dict) else "no dictionary"
+        held = ", ".join(map(short, list(content)[:6])) if isinstance(content, dict) else "no dictionary"
         raise ChaseError(
             f"{origin}: holds no state dict of a network under 'net' (but {held or 'nothing'}): give a "
             "checkpoint of PrDiMP, DiMP or CHASE, or the best.safetensors of a training run"
@@ -78,6 +90,7 @@ def _check(content: Any, records: Any, origin: str) -> None:
         raise ChaseError(
             f"{origin}: holds the weights of a backbone alone; give it to a training with --backbone-weights"
         )
+    return {key.removeprefix("module."): value for key, value in records.items()}
 
 
 def pack_pytracking(net: TrackerNet, spec: TrackerSpec, about: Mapping[str, Any]) -> bytes:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from chase_fast.errors import ChaseError
 from chase_fast.nn.backbone import unused_shapes
-from chase_fast.nn.genotype import Genotype
+from chase_fast.nn.genotype import MOST_CHANNELS, Genotype
 from chase_fast.nn.tracker_net import TrackerNet, TrackerSpec, from_published, to_published
 from chase_fast.published.cell_names import COUNTER, neck_names, prefix_of, recognise
 
@@ -19,6 +19,11 @@ ASSUMED = {"feature_size": 18, "filter_iterations": 5, "filter_size": 4}
 NECK = "neck."  # prefix of a CHASE neck in files that we write
 _SOLVER = "classifier.filter_optimizer."
 _PLAIN = "classifier.feature_extractor."
+MARKS = (  # keys that every PrDiMP, DiMP and CHASE network has
+    "feature_extractor.layer1.0.conv2.weight",
+    f"{_SOLVER}filter_reg",
+    "bb_regressor.conv3_1r.0.weight",
+)
 
 
 def spec_of(state: Mapping[str, Tensor], cell: Genotype | None = None) -> TrackerSpec:
@@ -30,12 +35,7 @@ def spec_of(state: Mapping[str, Tensor], cell: Genotype | None = None) -> Tracke
     Raises:
         ChaseError: none that we know; says which keys it has and lacks.
     """
-    needed = (
-        "feature_extractor.layer1.0.conv2.weight",
-        f"{_SOLVER}filter_reg",
-        "bb_regressor.conv3_1r.0.weight",
-    )
-    missing = [key for key in needed if key not in state]
+    missing = [key for key in MARKS if key not in state]
     prefix = prefix_of(state)
     if prefix is None and not any(key.startswith(_PLAIN) for key in state):
         missing.append(f"{_PLAIN}*")
@@ -57,6 +57,8 @@ def spec_of(state: Mapping[str, Tensor], cell: Genotype | None = None) -> Tracke
         return TrackerSpec(**spec, feature_size=ASSUMED["feature_size"])
     cell = recognise(state, prefix) if cell is None else cell
     channels = state[f"{prefix}conv_match3.weight"].shape[0]
+    if channels > MOST_CHANNELS:
+        raise ChaseError(f"its cell has {channels} channels, at most {MOST_CHANNELS} can be built")
     return TrackerSpec(**spec, feature_size=ASSUMED["feature_size"], cell=cell, channels=channels)
 
 

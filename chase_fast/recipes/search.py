@@ -13,6 +13,43 @@ import tyro
 
 from chase_fast.errors import ChaseError
 from chase_fast.nn.space import OPS
+from chase_fast.recipes.ranges import COUNT, MANY, RATE, SEED, SHARE, SIZE, check_image_size, check_ranges
+
+RANGES = {
+    "train_frames": (1, MANY),
+    "test_frames": (1, MANY),
+    "batch": (1, SIZE),
+    "batch_groups": (0, SIZE),
+    "workers": (0, MANY),
+    "channels": (1, 8192),
+    "nodes": (1, 64),
+    "filter_iterations": (1, MANY),
+    "epochs": (1, SIZE),
+    "iterations": (1, COUNT),
+    "holdout_batches": (1, COUNT),
+    "warmup_epochs": (0, SIZE),
+    "patience": (0, SIZE),
+    "alpha_init": RATE,
+    "alpha_lr": RATE,
+    "alpha_beta1": SHARE,
+    "alpha_beta2": SHARE,
+    "alpha_weight_decay": RATE,
+    "zero_one_weight": RATE,
+    "lr": RATE,
+    "lr_min": RATE,
+    "lr_step": (1, SIZE),
+    "lr_gamma": RATE,
+    "unroll_weight_decay": RATE,
+    "unroll_r": RATE,
+    "dropout": SHARE,
+    "seed": SEED,
+    "threads": (0, MANY),
+    "backbone_chunk": (1, SIZE),
+    "calibration_batches": (1, SIZE),
+    "holdout_cache_mb": (0, COUNT),
+    "checkpoint_minutes": (0, COUNT),
+    "checkpoint_iterations": (0, COUNT),
+}
 
 
 @dataclass(frozen=True)
@@ -178,42 +215,13 @@ class SearchConfig:
         Raises:
             ChaseError: names the flag and what it may be.
         """
-        for flag, least in (
-            ("train_frames", 1),
-            ("test_frames", 1),
-            ("batch", 1),
-            ("batch_groups", 0),
-            ("workers", 0),
-            ("channels", 1),
-            ("nodes", 1),
-            ("filter_iterations", 1),
-            ("epochs", 1),
-            ("iterations", 1),
-            ("holdout_batches", 1),
-            ("warmup_epochs", 0),
-            ("patience", 0),
-            ("alpha_lr", 0),
-            ("lr", 0),
-            ("lr_step", 1),
-            ("unroll_weight_decay", 0),
-            ("seed", 0),
-            ("threads", 0),
-            ("backbone_chunk", 1),
-            ("calibration_batches", 1),
-        ):
-            if not getattr(self, flag) >= least:
-                raise ChaseError(
-                    f"--{flag.replace('_', '-')} is {getattr(self, flag)}, it must be at least {least}"
-                )
-        if self.image_size < 32 or self.image_size % 16:
-            raise ChaseError(f"--image-size is {self.image_size}, it must be a multiple of 16, at least 32")
+        check_ranges(self, RANGES)
+        check_image_size(self.image_size)
         if self.batch % max(self.batch_groups, 1):
             raise ChaseError(
                 f"--batch {self.batch} cannot be split into {self.batch_groups} equal parts (one per rank, "
                 "or --batch-groups); change it"
             )
-        if not 0 <= self.dropout < 1:
-            raise ChaseError(f"--dropout is {self.dropout}, it must be in [0, 1)")
         if not self.unroll_r > 0:
             raise ChaseError(f"--unroll-r is {self.unroll_r}, it must be above 0")
         if self.warmup_epochs >= self.epochs:

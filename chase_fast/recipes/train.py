@@ -12,6 +12,36 @@ from typing import Annotated, Literal
 import tyro
 
 from chase_fast.errors import ChaseError
+from chase_fast.recipes.ranges import COUNT, MANY, RATE, SEED, SHARE, SIZE, check_image_size, check_ranges
+
+RANGES = {
+    "train_frames": (1, MANY),
+    "test_frames": (1, MANY),
+    "max_gap": (1, COUNT),
+    "batch": (1, SIZE),
+    "workers": (0, MANY),
+    "filter_iterations": (1, MANY),
+    "channels": (0, 8192),
+    "epochs": (1, SIZE),
+    "iterations": (1, COUNT),
+    "val_batches": (1, COUNT),
+    "val_every": (1, SIZE),
+    "lr": RATE,
+    "lr_filter_initializer": RATE,
+    "lr_filter_optimizer": RATE,
+    "lr_box": RATE,
+    "lr_backbone": RATE,
+    "lr_step": (1, SIZE),
+    "lr_gamma": RATE,
+    "accumulate": (1, SIZE),
+    "clip_norm": (0, COUNT),
+    "ema": SHARE,
+    "seed": SEED,
+    "threads": (0, MANY),
+    "calibration_batches": (1, SIZE),
+    "checkpoint_minutes": (0, COUNT),
+    "checkpoint_iterations": (0, COUNT),
+}
 
 
 @dataclass(frozen=True)
@@ -137,51 +167,36 @@ class TrainConfig:
         Raises:
             ChaseError: names the flag and what it may be.
         """
-        for flag, least in (
-            ("train_frames", 1),
-            ("test_frames", 1),
-            ("max_gap", 1),
-            ("batch", 1),
-            ("workers", 0),
-            ("filter_iterations", 1),
-            ("channels", 0),
-            ("epochs", 1),
-            ("iterations", 1),
-            ("val_batches", 1),
-            ("val_every", 1),
-            ("lr", 0),
-            ("lr_filter_initializer", 0),
-            ("lr_filter_optimizer", 0),
-            ("lr_box", 0),
-            ("lr_backbone", 0),
-            ("lr_step", 1),
-            ("lr_gamma", 0),
-            ("accumulate", 1),
-            ("clip_norm", 0),
-            ("seed", 0),
-            ("threads", 0),
-            ("calibration_batches", 1),
-            ("checkpoint_minutes", 0),
-            ("checkpoint_iterations", 0),
-        ):
-            if not getattr(self, flag) >= least:
-                raise ChaseError(
-                    f"--{flag.replace('_', '-')} is {getattr(self, flag)}, it must be at least {least}"
-                )
-        if self.image_size < 32 or self.image_size % 16:
-            raise ChaseError(f"--image-size is {self.image_size}, it must be a multiple of 16, at least 32")
-        if not 0 <= self.ema < 1:
-            raise ChaseError(f"--ema is {self.ema}, it must be in [0, 1)")
-        if self.batch % self.accumulate:
-            raise ChaseError(
-                f"--batch {self.batch} cannot be split into {self.accumulate} equal micro-batches; change "
-                "--batch or --accumulate"
-            )
+        check_ranges(self, RANGES)
+        check_image_size(self.image_size)
+        self.on(1)
         for flag in ("train", "val"):
             if not getattr(self, flag):
                 raise ChaseError(
                     f"recipe {self.recipe} needs data: give --{flag} kind:path[:split], or synthetic"
                 )
+        return self
+
+    def on(self, world: int) -> "TrainConfig":
+        """Itself, if so many ranks can share its batches.
+
+        Raises:
+            ChaseError: not evenly, or BatchNorm would see one sequence at a time: of the target vector of the
+                box regressor that is one number per channel, which has no variance.
+        """
+        where = f"{world} ranks in {self.accumulate}" if world > 1 else f"{self.accumulate}"
+        sequences, rest = divmod(self.batch, world * self.accumulate)
+        if rest:
+            raise ChaseError(
+                f"--batch {self.batch} cannot be split into {where} equal micro-batches; change --batch or "
+                "--accumulate"
+            )
+        if sequences < 2:
+            raise ChaseError(
+                f"--batch {self.batch} leaves one sequence for each micro-batch ({where}), and BatchNorm "
+                f"needs two: --batch of at least {2 * world * self.accumulate}"
+                + (", or a smaller --accumulate" if self.accumulate > 1 else "")
+            )
         return self
 
 

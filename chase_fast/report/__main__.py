@@ -10,6 +10,7 @@ import tyro
 from chase_fast.command import run_command
 from chase_fast.commandline import parse
 from chase_fast.errors import ChaseError
+from chase_fast.files import user_path
 
 PROG = "python -m chase_fast.report"
 DESCRIPTION = """Write the report of a run again, set several runs side by side, or draw a cell.
@@ -27,6 +28,9 @@ Examples:
   python -m chase_fast.report runs/searched runs/plain --markdown
   python -m chase_fast.report --cell runs/demo/cell.json --svg cell.svg
   python -m chase_fast.report --cell chase --png cell.png
+
+Operations that are not known here are drawn by their name. Exit code: 0; 2 for a wrong command, or if a file
+of the run is damaged: the page is written and says what it lacks.
 """
 
 
@@ -52,6 +56,7 @@ class Report:
 
 def run(arguments: Report) -> None:
     from chase_fast.cells import load_cell
+    from chase_fast.nn.genotype import Sketch
     from chase_fast.report import markdown, save_png, save_svg, write_comparison, write_report
 
     if arguments.cell is not None:
@@ -59,10 +64,11 @@ def run(arguments: Report) -> None:
             raise ChaseError("give either run folders or --cell, not both")
         if arguments.svg is None and arguments.png is None:
             raise ChaseError("--cell needs --svg OUT.svg or --png OUT.png")
-        genotype, _ = load_cell(arguments.cell)
+        genotype, _ = load_cell(arguments.cell, kind=Sketch)
         for path, save in ((arguments.svg, save_svg), (arguments.png, save_png)):
             if path is None:
                 continue
+            path = user_path(path)
             try:
                 save(genotype, path)
             except OSError as e:
@@ -73,9 +79,15 @@ def run(arguments: Report) -> None:
         raise ChaseError("--svg and --png draw a cell: give --cell as well")
     if not arguments.runs:
         raise ChaseError("give a run folder, or --cell with --svg; see --help")
-    runs, out, names = arguments.runs, arguments.out, arguments.names
+    runs, names = tuple(map(user_path, arguments.runs)), arguments.names
+    out = None if arguments.out is None else user_path(arguments.out)
     if len(runs) == 1 and not (out or names or arguments.markdown):
-        print(write_report(runs[0]))
+        problems: list[str] = []
+        page = write_report(runs[0], problems)
+        print(page)
+        if problems:
+            more = f" (and {len(problems) - 1} more, see the page)" if len(problems) > 1 else ""
+            raise ChaseError(f"{problems[0]}{more}; the page shows the rest of the run")
         return
     if arguments.markdown:
         print(markdown(runs, names), end="")

@@ -1,14 +1,14 @@
 """Files of a run folder as far as they are written, whatever command wrote them: search or train."""
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from chase_fast.errors import ChaseError
+from chase_fast import fields
+from chase_fast.errors import ChaseError, MissingFile
 
 RUN_FILES = ("config.json", "history.jsonl", "cell.json", "result.json")
+LARGEST, LAST_EPOCH, DEEPEST = 1e100, 10**9, 12  # of what is drawn; nesting of the files
 TRAIN_COLUMNS = ("val_final", "train_final", "val_box", "train_box")  # of a history.jsonl
 
 
@@ -43,7 +43,8 @@ class Tables:
 
 
 def is_number(v) -> bool:
-    return isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)
+    """A number that can be drawn."""
+    return fields.is_number(v) and abs(v) < LARGEST
 
 
 def flatten(tree: Mapping, prefix: str = "") -> dict[str, object]:
@@ -62,29 +63,54 @@ def read_json(path: Path, problems: list[str]) -> dict:
     if not path.exists():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        problems.append(f"{path.name}: {e}")
+        value = fields.load_json(path.read_bytes(), f"{path.name}:")
+    except ChaseError as e:
+        problems.append(str(e))
+        return {}
+    except OSError as e:
+        problems.append(f"{path.name}: cannot be read ({e.strerror})")
         return {}
     if not isinstance(value, dict):
         problems.append(f"{path.name}: not a JSON object")
         return {}
+    if _depth(value) > DEEPEST:
+        problems.append(f"{path.name}: is nested too deeply to be a file of this kind")
+        return {}
     return value
 
 
+def _depth(value: object) -> int:
+    level, depth = [value], 0
+    while level and depth <= DEEPEST:
+        inner = [v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list)]
+        level, depth = [v for values in inner for v in values], depth + 1
+    return depth
+
+
 def read_rows(path: Path, problems: list[str]) -> dict[int, dict]:
-    """Rows of a .jsonl by epoch; the last row of an epoch counts, broken lines are left out and counted."""
-    rows, broken = {}, 0
+    """Rows of a .jsonl by epoch; the last row of an epoch counts. What is broken is left out and counted."""
+    rows, broken, twice = {}, 0, 0
     if not path.exists():
         return rows
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError as e:
+        problems.append(f"{path.name}: cannot be read ({e.strerror})")
+        return rows
+    for line in filter(str.strip, lines):
         try:
-            row = json.loads(line)
-            rows[int(row["epoch"])] = row
-        except (ValueError, KeyError, TypeError):
-            broken += bool(line.strip())
-    if broken:
-        problems.append(f"{path.name}: {broken} unreadable line{'s' if broken > 1 else ''} left out")
+            row = fields.load_object(line, path.name)
+            epoch = row.integer("epoch", 0, LAST_EPOCH)
+            if _depth(row.values_) > DEEPEST:
+                raise ChaseError("nested too deeply")
+        except ChaseError:
+            broken += 1
+        else:
+            twice += epoch in rows
+            rows[epoch] = dict(row)
+    for count, what in ((broken, "unreadable line%s"), (twice, "line%s of epochs that stand there again")):
+        if count:
+            problems.append(f"{path.name}: {count} {what % ('s' if count > 1 else '')} left out")
     return rows
 
 
@@ -96,7 +122,7 @@ def seed_folders(path: Path) -> list[Path]:
     """Run folders seed_K of a run over several seeds, in numeric order; [] for the folder of one run."""
     if not path.is_dir() or (path / "history.jsonl").exists():
         return []
-    found = [p for p in path.glob("seed_*") if p.name[5:].isdigit() and is_run(p)]
+    found = [p for p in path.glob("seed_*") if p.name[5:].isascii() and p.name[5:].isdigit() and is_run(p)]
     return sorted(found, key=lambda p: int(p.name[5:]))
 
 
@@ -105,7 +131,7 @@ def require_run(path: Path) -> None:
     ChaseError: the folder is missing or holds no file of a run.
     """
     if not path.is_dir():
-        raise ChaseError(f"{path}: no such folder; give the --out of a search or a training")
+        raise MissingFile(f"{path}: no such folder; give the --out of a search or a training")
     if not is_run(path):
         raise ChaseError(
             f"{path}: no run folder (no {', '.join(RUN_FILES)}); give the --out of a search or a training"

@@ -19,10 +19,13 @@ REPORT = "report.html"
 WIDE = (1120, 360)  # px, view box of the loss chart
 
 
-def write_report(run_dir: str | Path) -> Path:
+def write_report(run_dir: str | Path, problems: list[str] | None = None) -> Path:
     """Writes report.html into the folder of a search or a training; of several seeds into every seed_K too.
 
     Works at any time: before the first epoch, in the middle of a run, after it.
+
+    Args:
+        problems: gets a line for everything that could not be read; the page says so too.
 
     Returns:
         Path of the page.
@@ -31,6 +34,7 @@ def write_report(run_dir: str | Path) -> Path:
         ChaseError: `run_dir` is no run folder, or the page cannot be written.
     """
     path = Path(run_dir)
+    problems = [] if problems is None else problems
     seeds = seed_folders(path)
     kinds = {kind_of(folder) for folder in seeds or [path]}
     if len(kinds) > 1:
@@ -38,9 +42,12 @@ def write_report(run_dir: str | Path) -> Path:
     training = "train" in kinds
     read, page = (read_train_run, train_page) if training else (read_run, _run_page)
     if not seeds:
-        return _write(path / REPORT, page(read(path)))
+        run = read(path)
+        problems += [f"{path / line}" for line in run.problems]
+        return _write(path / REPORT, page(run))
     runs = [read(seed) for seed in seeds]
     for run in runs:
+        problems += [f"{run.path / line}" for line in run.problems]
         _write(run.path / REPORT, page(run))
     return _write(path / REPORT, (train_seeds_page if training else _index_page)(path, runs))
 
@@ -73,6 +80,7 @@ def _run_page(run: Run) -> str:
         summary=views.summary(run),
         drawing=_drawing(run),
         genes=views.genes(run),
+        has_none=any(gene["op"] == "none" for gene in views.genes(run)),
         genotype_text=views.genotype_text(run),
         row0=label(row0) if row0 is not None else None,
         loss_legend=views.legend(lines),

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chase_fast.errors import ChaseError
-from chase_fast.nn.genotype import Genotype
+from chase_fast.nn.genotype import Genotype, Sketch
 from chase_fast.nn.operations import OPS
-from chase_fast.report.files import Tables, is_number, read_json, read_rows, require_run
+from chase_fast.report.files import LAST_EPOCH, Tables, is_number, read_json, read_rows, require_run
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,11 @@ class Run(Tables):
     alphas: dict[int, list[list[float]]]  # epoch -> logits [edges][operations]
     cell: dict  # cell.json: genotype and provenance
     genotype: Genotype | None
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether there is a cell.json that cannot be read."""
+        return self.genotype is None and (self.path / "cell.json").exists()
 
     @property
     def ops(self) -> tuple[str, ...]:
@@ -46,7 +51,7 @@ class Run(Tables):
     @property
     def chosen(self) -> int | None:
         """Epoch of the cell: from cell.json, else of the best hold-out loss with alphas active so far."""
-        if isinstance(self.cell.get("epoch"), int):
+        if type(self.cell.get("epoch")) is int and 0 <= self.cell["epoch"] <= LAST_EPOCH:
             return self.cell["epoch"]
         active = [(v, e) for e, v in self.series("holdout_loss") if self.history[e].get("alpha_active")]
         return min(active)[1] if active else None
@@ -108,16 +113,6 @@ def _alphas(path: Path, problems: list[str]) -> dict[int, list[list[float]]]:
     return alphas
 
 
-def genotype_of(cell: dict) -> Genotype:
-    """Genotype of the content of a cell.json, where it stands as an object or as text.
-
-    Raises:
-        ChaseError: it is no genotype.
-    """
-    value = cell.get("genotype")
-    return Genotype.from_json(value) if isinstance(value, str) else Genotype.from_data(value)
-
-
 def read_run(path: str | Path) -> Run:
     """Everything a run folder holds so far.
 
@@ -131,9 +126,11 @@ def read_run(path: str | Path) -> Run:
     genotype = None
     if "genotype" in cell:
         try:
-            genotype = genotype_of(cell)
+            genotype = Sketch.from_any(cell["genotype"])
         except ChaseError as e:
             problems.append(f"cell.json: {e}")
+    elif cell:
+        problems.append("cell.json: holds no genotype")
     config, history = read_json(path / "config.json", problems), read_rows(path / "history.jsonl", problems)
     alphas, perf = _alphas(path / "alphas.jsonl", problems), read_rows(path / "perf.jsonl", problems)
     return Run(path, config, history, perf, tuple(problems), alphas, cell, genotype)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chase_fast.errors import ChaseError
-from chase_fast.nn.genotype import Genotype
-from chase_fast.report.files import Tables, is_number, read_json, read_rows, require_run
+from chase_fast.nn.genotype import Genotype, Sketch
+from chase_fast.report.files import LAST_EPOCH, Tables, is_number, read_json, read_rows, require_run
 
 TERMS = ("final", "initial", "middle", "box")  # of the loss, beside the total "loss"
 PARTS = ("backbone", "neck", "classifier", "box", "total")
@@ -41,7 +41,7 @@ class TrainRun(Tables):
     @property
     def chosen(self) -> int | None:
         """Epoch of the best checkpoint: from result.json, else of the lowest validation loss so far."""
-        if isinstance(self.result.get("epoch"), int):
+        if type(self.result.get("epoch")) is int and 0 <= self.result["epoch"] <= LAST_EPOCH:
             return self.result["epoch"]
         losses = dict(self.series("val_loss"))
         return min(self.evaluated, key=lambda epoch: losses[epoch], default=None)
@@ -86,7 +86,7 @@ def read_train_run(path: str | Path) -> TrainRun:
     genotype = None
     if run.spec.get("cell") is not None:
         try:
-            genotype = Genotype.from_data(run.spec["cell"])
+            genotype = Sketch.from_data(run.spec["cell"])
         except ChaseError as e:
             problems.append(f"config.json: {e}")
     return TrainRun(path, config, history, perf, tuple(problems), result, genotype)

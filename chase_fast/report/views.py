@@ -4,7 +4,7 @@ import json
 import shlex
 import statistics
 
-from chase_fast.nn.operations import WEIGHT_FREE
+from chase_fast.nn.operations import WEIGHT_FREE, known_operations
 from chase_fast.report import palette
 from chase_fast.report.charts import Marks, Series, chart, label, value_range
 from chase_fast.report.files import flatten, is_number
@@ -238,7 +238,10 @@ def next_steps(run: Run) -> tuple[str, str, str]:
     out = nodes * channels if isinstance(channels, int) else f"{nodes}C"
     form = "json" if isinstance(run.cell.get("genotype"), str) else "data"
     flavour = str(run.setting("flavour", default="chase"))
-    python = f"""import json
+    genes = [op for node in run.genotype.nodes for op, _ in node] if run.genotype else []
+    own = dict.fromkeys(op for op in genes if op not in known_operations())
+    first = f"# call register_operation for {', '.join(own)} first\n" if own else ""
+    python = f"""{first}import json
 from pathlib import Path
 from chase_fast.nn.genotype import Genotype
 from chase_fast.nn.neck import DerivedNeck

@@ -8,17 +8,22 @@ from typing import TYPE_CHECKING, Any
 from chase_fast.command import exit_code, run_command, stopping
 from chase_fast.device import computing
 from chase_fast.distributed import Ranks, join, shutdown
-from chase_fast.errors import ChaseError
+from chase_fast.fields import Fields
 from chase_fast.progress import duration
 from chase_fast.recipes import SearchConfig
-from chase_fast.runs import CHECKPOINT, CONFIG, RunFolder, versions
+from chase_fast.runs import CHECKPOINT, CONFIG, REPORT, RunFolder, versions
 from chase_fast.search import BEST, CELL
 from chase_fast.search.options import PROG, Options, describe, resolve_together
 from chase_fast.search.progress import SearchProgress
+from chase_fast.stored import stored_config
 
 if TYPE_CHECKING:
     import torch
 
+NONE = (
+    "none(K) gives zero: node K is left out there. The search may choose that, as in the paper; "
+    "--no-none-counts forbids it"
+)
 LONGEST = 24 * 90  # hours that rank 0 waits for the slowest seed
 
 
@@ -52,22 +57,27 @@ def search_once(
         progress.say(summary(search, cell))
 
 
-def summary(search, cell: dict[str, Any]) -> str:
+def summary(search, cell: Fields) -> str:
     """Result, time and memory of a finished search."""
+    from chase_fast.nn.genotype import Genotype
+
     history, perf = search.history, search.perf
     active = [row for row in perf if row["epoch"] > search.config.warmup_epochs]
     iteration = sum(p["iteration_ms"] for p in active) / len(active)
     wait = sum(p["data_wait_share"] for p in active) / len(active)
     peak = max(p["peak_memory_mb"] for p in perf)
-    genes = [[f"{op}({source})" for op, source in node] for node in cell["genotype"]["nodes"]]
+    nodes = Genotype.from_any(cell.get("genotype")).nodes
+    genes = [[f"{op}({source})" for op, source in node] for node in nodes]
     lines = [
-        f"cell of epoch {cell['epoch']} (inputs are nodes 0 and 1):",
+        f"cell of epoch {cell.integer('epoch')} (nodes 0 and 1 are the inputs, layer2 and layer3):",
         *(f"  node {i}: {' + '.join(node) or 'nothing'}" for i, node in enumerate(genes, 2)),
-        f"hold-out loss {cell['holdout_loss']:.4f}, untrained network {history[0]['holdout_loss']:.4f}",
+        f"hold-out loss {cell.number('holdout_loss'):.4f}, untrained {history[0]['holdout_loss']:.4f}",
         f"{duration(sum(p['seconds'] for p in perf))} in all; {iteration:.0f} ms per iteration with alpha, "
         f"{wait:.0%} of it waiting for data; peak memory {peak / 1024:.2f} GiB",
-        f"cell: {search.folder / CELL}, report: {search.folder / 'report.html'}",
+        f"cell: {search.folder / CELL}, report: {search.folder / REPORT}",
     ]
+    if any(op == "none" for node in nodes for op, _ in node):
+        lines.insert(1 + len(genes), f"  {NONE}")
     return "\n".join(lines)
 
 
@@ -95,11 +105,12 @@ def search_seeds(
         child, about = RunFolder(path), describe(one)
         if sharing.main and options.resume and (path / CONFIG).is_file():
             child, about = RunFolder.open(path)
+            stored_config(SearchConfig, "search", child, about)
         elif sharing.main:
             child = RunFolder.create(path, about)
         try:
             search_once(one, child, about, progress, sharing, device)
-        except ChaseError:
+        except Exception:
             if sharing.main:
                 child.discard_unstarted()
             raise
@@ -108,12 +119,14 @@ def search_seeds(
     if not ranks.main:
         return
     cells = {seed: RunFolder(folder / f"seed_{seed}").read_json(CELL) for seed in options.seeds}
-    best = min(cells, key=lambda seed: cells[seed]["holdout_loss"])
-    losses = {str(seed): cell["holdout_loss"] for seed, cell in cells.items()}
-    folder.write_bytes(BEST, (folder / f"seed_{best}" / BEST).read_bytes())
-    folder.write_json(CELL, cells[best] | {"holdout_loss_of_seeds": losses})
-    write_report(folder.path)
-    progress.say(f"best of {len(cells)} seeds: {best}, hold-out loss {losses[str(best)]:.4f}")
+    losses = {seed: cell.number("holdout_loss") for seed, cell in cells.items()}
+    best = min(losses, key=losses.__getitem__)
+    of_seeds = {"holdout_loss_of_seeds": {str(seed): loss for seed, loss in losses.items()}}
+    folder.ensure_bytes(BEST, (folder / f"seed_{best}" / BEST).read_bytes())
+    folder.ensure_json(CELL, dict(cells[best]) | of_seeds)
+    if not folder.newer(REPORT, CELL):
+        write_report(folder.path)
+    progress.say(f"best of {len(cells)} seeds: {best}, hold-out loss {losses[best]:.4f}")
     progress.say(f"cell: {folder / CELL}")
 
 
@@ -134,7 +147,7 @@ def run(argv: Sequence[str]) -> int:
             search_seeds(config, options, folder, progress, ranks, device)
         else:
             search_once(config, folder, about, progress, ranks, device)
-    except ChaseError:
+    except Exception:
         if not options.resume and ranks.main:
             folder.discard_unstarted()
         raise

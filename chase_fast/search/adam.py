@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from chase_fast.fields import Fields
+from chase_fast.nn.state import check_like
+
 
 class Adam:
     """Adam (Kingma and Ba 2015) as torch.optim.Adam computes it, to the last digit in eager runs on a CPU.
@@ -62,10 +65,10 @@ class Adam:
         """Copies into the moments where they are: a captured step keeps its addresses.
 
         Raises:
-            ValueError: number or shapes of the tensors are others.
+            ValueError: number, shapes or types of the tensors are others, or a number is not finite.
         """
-        for mine, other in zip(self.state, state["moments"], strict=True):
-            if mine.shape != other.shape:
-                raise ValueError(f"moments of shape {list(other.shape)}, not {list(mine.shape)}")
+        state = Fields.of(state, "Adam")
+        for mine, other in zip(self.state, state.items("moments"), strict=True):
+            check_like(other, mine, f"moments of shape {list(getattr(other, 'shape', ()))}: one")
             mine.copy_(other)
-        self.steps = int(state["steps"])
+        self.steps = state.integer("steps", 0)

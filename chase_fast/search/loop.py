@@ -20,12 +20,15 @@ from chase_fast.data import Batch
 from chase_fast.device import device_name, resolve_device
 from chase_fast.distributed import Ranks
 from chase_fast.errors import ChaseError
+from chase_fast.fields import Fields
 from chase_fast.kernels._dispatch import using
 from chase_fast.nn.genotype import Genotype
+from chase_fast.nn.state import check_like, restore
 from chase_fast.recipes import SearchConfig
 from chase_fast.report import write_report
-from chase_fast.runs import ALPHAS, CHECKPOINT, HISTORY, PERF, EventFile, RunFolder, peak_memory_mb
-from chase_fast.search import BEST, CELL
+from chase_fast.rows import alpha_rows, perf_rows, search_rows
+from chase_fast.runs import ALPHAS, CHECKPOINT, HISTORY, PERF, REPORT, EventFile, RunFolder, peak_memory_mb
+from chase_fast.search import BEST, CELL, FREE_ON_RESUME
 from chase_fast.search.data import SearchData, ahead
 from chase_fast.search.derive import derive, mixing_entropy
 from chase_fast.search.diagnostics import cell_counts, dominant_eigenvalue
@@ -40,6 +43,7 @@ from chase_fast.search.schedule import (
     should_stop,
 )
 from chase_fast.search.step import SearchStep
+from chase_fast.stored import check_checkpoint
 
 FORMAT = 2  # of the checkpoint
 
@@ -101,7 +105,7 @@ class Search:
 
     # the run
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Fields | None:
         """Searches until the last epoch or the early stop.
 
         Returns:
@@ -111,6 +115,8 @@ class Search:
             Interrupted: `interrupted` was set; the state is in the checkpoint.
             ChaseError: a loss is not finite, the disk is full, ...
         """
+        if self.history and self._finished():
+            return self._finish()
         self._events = EventFile(self.folder) if self.ranks.main else None
         for row in self.history:
             self._add_event(row["epoch"], row)
@@ -122,13 +128,22 @@ class Search:
             if not self.history:
                 self._untrained_row()
             self.progress.start(sum(work) * self.config.iterations, done)
-            if self._finished():  # killed between its last checkpoint and its page
-                self._report()
             while not self._finished():
                 self._run_epoch()
         finally:
             self.progress.stop()
-        return self.folder.read_json(CELL) if self.ranks.main else {}
+        return self.folder.read_json(CELL) if self.ranks.main else None
+
+    def _finish(self) -> Fields | None:
+        """Of a run resumed after its last checkpoint: writes what a kill may have prevented. A whole run
+        is left alone, and may lie on a read-only disk."""
+        if not self.ranks.main:
+            return None
+        for name, rows in self._tables.items():
+            self.folder.ensure_rows(name, rows)
+        if not self.folder.newer(REPORT, CHECKPOINT):
+            self._report()
+        return self.folder.read_json(CELL)
 
     def _finished(self) -> bool:
         return self._epoch > self.config.epochs or should_stop(self.history, self.config.patience)
@@ -177,6 +192,7 @@ class Search:
         *values, stop = means.tolist()
         losses = dict(zip(losses, values))
         self._iteration += 1
+        self.folder.begun = True
         for name, value in losses.items():
             if not math.isfinite(value):
                 raise self.ranks.error(
@@ -295,9 +311,12 @@ class Search:
     def _write_tables(self) -> None:
         if not self.ranks.main:
             return
-        self.folder.write_rows(HISTORY, self.history)
-        self.folder.write_rows(ALPHAS, self.alphas)
-        self.folder.write_rows(PERF, self.perf)
+        for name, rows in self._tables.items():
+            self.folder.write_rows(name, rows)
+
+    @property
+    def _tables(self) -> dict[str, list[dict[str, Any]]]:
+        return {HISTORY: self.history, ALPHAS: self.alphas, PERF: self.perf}
 
     def _report(self) -> None:
         """report.html; a run worth days does not end because its page cannot be drawn."""
@@ -357,21 +376,30 @@ class Search:
         self.folder.save_checkpoint(state)
         self._last_checkpoint = time.monotonic()
 
-    def _restore(self, state: dict[str, Any]) -> None:
-        network = self.network
+    def _restore(self, state: Fields) -> None:
+        config, network = self.config, self.network
         try:
-            if state["format"] != FORMAT:
-                raise ValueError(f"format {state['format']}, this version reads {FORMAT}")
-            network.neck.load_state_dict(state["neck"])
-            network.classifier.load_state_dict(state["classifier"])
+            if (wrote := state.integer("format")) != FORMAT:
+                raise ValueError(f"format {wrote}, this version reads {FORMAT}")
+            check_checkpoint(state, config, FREE_ON_RESUME)
+            restore(network.neck, state.get("neck"), "neck")
+            restore(network.classifier, state.get("classifier"), "classifier")
+            check_like(state.get("alpha"), network.alpha, "alpha")
             with torch.no_grad():
                 network.alpha.copy_(state["alpha"])
-            self._step.load_state_dict(state["optimizers"])
-            if self.config.backbone_train_mode:
-                network.backbone.load_state_dict(state["backbone"])
-            self._epoch, self._iteration, self._sums = state["epoch"], state["iteration"], state["sums"]
-            self.history, self.alphas, self.perf = state["history"], state["alphas"], state["perf"]
-            self._timing = state["timing"]
+            self._step.load_state_dict(state.inner("optimizers"))
+            if config.backbone_train_mode:
+                restore(network.backbone, state.get("backbone"), "backbone")
+            self._epoch = state.integer("epoch", 1, config.epochs + 1)
+            self._iteration = state.integer("iteration", 0, config.iterations)
+            sums, timing = state.inner("sums"), state.inner("timing")
+            self._sums = {name: sums.number(name) for name in self._sums}
+            self._timing = {name: timing.number(name, 0) for name in self._timing}
+            self.history = search_rows(state)
+            self.alphas = alpha_rows(state, tuple(network.alpha.shape))
+            self.perf = perf_rows(state, ("seconds", "iteration_ms", "data_wait_share", "peak_memory_mb"))
+            if not len(self.history) == len(self.alphas) == len(self.perf) + 1 == self._epoch:
+                raise ValueError("its tables do not end at its epoch")
         except (KeyError, ValueError, TypeError, RuntimeError) as e:
             reason = " ".join(str(e).split())[:120]
             raise ChaseError(

@@ -7,27 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from chase_fast.command import RUN_EXIT_CODES
 from chase_fast.commandline import parse as parse_words
 from chase_fast.commandline import take_word
 from chase_fast.distributed import Ranks
 from chase_fast.errors import ChaseError
+from chase_fast.files import user_path
 from chase_fast.recipes import SEARCH, SearchConfig, search_recipe
 from chase_fast.runs import RunFolder, git_commit, versions
-from chase_fast.stored import check_unchanged, make_config, stored_config
+from chase_fast.search import FREE_ON_RESUME
+from chase_fast.stored import check_seeds, check_unchanged, make_config, stored_config
 
 PROG = "python -m chase_fast.search"
-# a resumed run may change these: they do not change the samples or the mathematics
-FREE_ON_RESUME = {
-    "workers",
-    "device",
-    "threads",
-    "graphs",
-    "patience",
-    "backbone_chunk",
-    "holdout_cache_mb",
-    "checkpoint_minutes",
-    "checkpoint_iterations",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +62,8 @@ def description() -> str:
         f"  {PROG} paper {three} --seeds 0 1 2\n"
         f"  {PROG} paper {shares}\n"
         f"  {PROG} --out runs/mine --resume\n"
-        f"  torchrun --nproc_per_node 8 -m chase_fast.search paper {three} --batch 80"
+        f"  torchrun --nproc_per_node 8 -m chase_fast.search paper {three} --batch 80\n\n"
+        f"{RUN_EXIT_CODES}"
     )
 
 
@@ -94,12 +86,13 @@ def resolve(argv: Sequence[str], world: int = 1) -> tuple[SearchConfig, Options,
     default = search_recipe(recipe or "demo")
     arguments = parse(flags, default)
     options = arguments.options
+    if options.out is not None:
+        options = dataclasses.replace(options, out=user_path(options.out))
     if not options.resume or (
         options.out is not None and options.out.is_dir() and not any(options.out.iterdir())
     ):
         config = together(arguments.config, options, world)
-        if len(set(options.seeds)) != len(options.seeds) or any(seed < 0 for seed in options.seeds):
-            raise ChaseError("--seeds must be different numbers, 0 or more")
+        check_seeds(options.seeds)
         now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         out = options.out or Path("runs") / f"{config.recipe}_{now}"
         about = describe(config, options.seeds)
@@ -118,8 +111,8 @@ def resolve(argv: Sequence[str], world: int = 1) -> tuple[SearchConfig, Options,
         raise ChaseError(
             f"--resume cannot change --seeds of the run in {options.out}; leave it out, or start a new run"
         )
-    options = dataclasses.replace(arguments.options, seeds=seeds)
-    return together(arguments.config, options, world), options, folder, about
+    options = dataclasses.replace(arguments.options, out=options.out, seeds=seeds)
+    return together(arguments.config, options, world), options, folder, dict(about)
 
 
 def together(config: SearchConfig, options: Options, world: int) -> SearchConfig:

@@ -298,5 +298,5 @@ class SearchStep:
         return {"weights": self._weight_adam.state_dict(), "alpha": self._alpha_adam.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._weight_adam.load_state_dict(state["weights"])
-        self._alpha_adam.load_state_dict(state["alpha"])
+        self._weight_adam.load_state_dict(state.get("weights"))
+        self._alpha_adam.load_state_dict(state.get("alpha"))

@@ -3,14 +3,16 @@
 import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from chase_fast.command import exit_code, run_command, stopping
 from chase_fast.device import computing
 from chase_fast.distributed import Ranks, join, shutdown
-from chase_fast.errors import ChaseError
+from chase_fast.fields import Fields
 from chase_fast.progress import RunProgress, duration
-from chase_fast.runs import CHECKPOINT, CONFIG, RunFolder, versions
+from chase_fast.recipes import TrainConfig
+from chase_fast.runs import CHECKPOINT, CONFIG, REPORT, RunFolder, versions
+from chase_fast.stored import stored_config
 from chase_fast.train import BEST, RESULT
 from chase_fast.train.options import PROG, Job, describe, open_folder, understand_together
 
@@ -44,20 +46,22 @@ def train_once(
         progress.say(summary(training, folder.read_json(RESULT)))
 
 
-def summary(training, result: dict[str, Any]) -> str:
+def summary(training, result: Fields) -> str:
     """Result, time and memory of a finished training."""
     history, perf, folder = training.history, training.perf, training.folder
     step = sum(p["step_ms"] for p in perf) / len(perf)
     wait = sum(p["data_wait_share"] for p in perf) / len(perf)
     peak = max(p["peak_memory_mb"] for p in perf)
-    millions, billions = result["parameters"]["total"] / 1e6, result["macs"]["total"] / 1e9
+    millions = result.inner("parameters").number("total") / 1e6
+    billions = result.inner("macs").number("total") / 1e9
+    epoch, loss, untrained = result.integer("epoch"), result.number("val_loss"), history[0]["val_loss"]
     return "\n".join(
         [
-            f"network of epoch {result['epoch']}: {millions:.2f} M parameters, {billions:.2f} G MACs a frame",
-            f"validation loss {result['val_loss']:.4f}, untrained network {history[0]['val_loss']:.4f}",
+            f"network of epoch {epoch}: {millions:.2f} M parameters, {billions:.2f} G MACs a frame",
+            f"validation loss {loss:.4f}, untrained network {untrained:.4f}",
             f"{duration(sum(p['seconds'] for p in perf))} in all; {step:.0f} ms per iteration, "
             f"{wait:.0%} of it waiting for data; peak memory {peak / 1024:.2f} GiB",
-            f"network: {folder / BEST}, report: {folder / 'report.html'}",
+            f"network: {folder / BEST}, report: {folder / REPORT}",
         ]
     )
 
@@ -84,10 +88,12 @@ def train_seeds(
         one = Job(config, spec, job.options, describe(config, spec))
         child = open_folder(one, path) if sharing.main else RunFolder(path)
         sharing.barrier()
-        one = dataclasses.replace(one, about=child.read_json(CONFIG))  # of a resumed run: as it was
+        stored = child.read_json(CONFIG)  # of a resumed run: as it was
+        stored_config(TrainConfig, "train", child, stored)
+        one = dataclasses.replace(one, about=dict(stored))
         try:
             train_once(one, child, progress, sharing, device)
-        except ChaseError:
+        except Exception:
             if sharing.main:
                 child.discard_unstarted()
             raise
@@ -96,12 +102,14 @@ def train_seeds(
     if not ranks.main:
         return
     results = {seed: RunFolder(folder / f"seed_{seed}").read_json(RESULT) for seed in job.options.seeds}
-    best = min(results, key=lambda seed: results[seed]["val_loss"])
-    losses = {str(seed): result["val_loss"] for seed, result in results.items()}
-    folder.write_bytes(BEST, (folder / f"seed_{best}" / BEST).read_bytes())
-    folder.write_json(RESULT, results[best] | {"val_loss_of_seeds": losses})
-    write_report(folder.path)
-    progress.say(f"best of {len(results)} seeds: {best}, validation loss {losses[str(best)]:.4f}")
+    losses = {seed: result.number("val_loss") for seed, result in results.items()}
+    best = min(losses, key=losses.__getitem__)
+    of_seeds = {"val_loss_of_seeds": {str(seed): loss for seed, loss in losses.items()}}
+    folder.ensure_bytes(BEST, (folder / f"seed_{best}" / BEST).read_bytes())
+    folder.ensure_json(RESULT, dict(results[best]) | of_seeds)
+    if not folder.newer(REPORT, RESULT):
+        write_report(folder.path)
+    progress.say(f"best of {len(results)} seeds: {best}, validation loss {losses[best]:.4f}")
     progress.say(f"network: {folder / BEST}")
 
 
@@ -121,7 +129,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         train = train_seeds if options.seeds else train_once
         train(job, folder, progress, ranks, ranks.device(config.device))
-    except ChaseError:
+    except Exception:
         if not options.resume and ranks.main:
             folder.discard_unstarted()
         raise

@@ -16,23 +16,28 @@ from chase_fast.checkpoint import fit, load_tracker, pack_tracker
 from chase_fast.data import Batch
 from chase_fast.data.trained_on import begun
 from chase_fast.device import device_name
-from chase_fast.distributed import Elsewhere, Ranks
-from chase_fast.errors import ChaseError
+from chase_fast.distributed import Ranks
+from chase_fast.errors import ChaseError, Elsewhere
+from chase_fast.fields import Fields
 from chase_fast.nn.backbone import UNFOLDED
 from chase_fast.nn.cost import cost
+from chase_fast.nn.state import restore
 from chase_fast.nn.tracker_net import TrackerNet, TrackerSpec
 from chase_fast.progress import RunProgress
 from chase_fast.recipes import TrainConfig
 from chase_fast.report import write_report
-from chase_fast.runs import CHECKPOINT, HISTORY, PERF, EventFile, RunFolder, peak_memory_mb, stream
-from chase_fast.train import BEST, RESULT
+from chase_fast.rows import perf_rows, train_rows
+from chase_fast.runs import CHECKPOINT, HISTORY, PERF, REPORT, EventFile, RunFolder, peak_memory_mb, stream
+from chase_fast.stored import check_checkpoint
+from chase_fast.train import BEST, FREE_ON_RESUME, RESULT
 from chase_fast.train.data import TrainData
 from chase_fast.train.graph_step import make_step
 from chase_fast.train.network import TERMS, Losses
-from chase_fast.train.optimizer import decay, learning_rates
+from chase_fast.train.optimizer import check_optimizer, decay, learning_rates
 from chase_fast.train.result import batch_file, best_row, epoch_line
 
 FORMAT = 1  # of the checkpoint
+PERF_COLUMNS = ("seconds", "step_ms", "data_wait_share", "samples_per_second", "peak_memory_mb")
 
 
 class Interrupted(KeyboardInterrupt):
@@ -112,6 +117,9 @@ class Training:
             Interrupted: `interrupted` was set; the state is in the checkpoint.
             ChaseError: a loss is not finite, the disk is full, ...
         """
+        if self._epoch > self.config.epochs:
+            self._finish()
+            return
         self._events = EventFile(self.folder) if self._ranks.main else None
         for row in self.history:
             self._log(row["epoch"], row)
@@ -121,12 +129,19 @@ class Training:
             if not self.history:
                 self._untrained_row()
             self.progress.start(self.config.epochs * self.config.iterations, done)
-            if self._epoch > self.config.epochs:  # killed between its last checkpoint and its page
-                self._report()
             while self._epoch <= self.config.epochs:
                 self._run_epoch()
         finally:
             self.progress.stop()
+
+    def _finish(self) -> None:
+        """Of a run resumed after its last checkpoint: writes what a kill may have prevented. A whole run
+        is left alone, and may lie on a read-only disk."""
+        if self._ranks.main:
+            self.folder.ensure_rows(HISTORY, self.history)
+            self.folder.ensure_rows(PERF, self.perf)
+            if not self.folder.newer(REPORT, CHECKPOINT):
+                self._report()
 
     def _begin_epoch(self) -> None:
         """Sums over the iterations of an epoch, at its start: the losses, then the gradient norm."""
@@ -172,6 +187,7 @@ class Training:
         if not math.isfinite(norm):
             self._stop("gradient norm", norm, batch)
         self._iteration += 1
+        self.folder.begun = True
         self._sums = [a + b for a, b in zip(self._sums, (*losses, norm))]
         self._timing["seconds"] += time.perf_counter() - start
         self._timing["wait"] += loaded - start
@@ -313,22 +329,29 @@ class Training:
         self.folder.save_checkpoint(state)
         self._last_checkpoint = time.monotonic()
 
-    def _restore(self, state: dict[str, Any]) -> None:
-        step = self._step
+    def _restore(self, state: Fields) -> None:
+        step, config = self._step, self.config
         try:
-            if state["format"] != FORMAT:
-                raise ValueError(f"format {state['format']}, this version reads {FORMAT}")
-            step.net.load_state_dict(state["net"])
+            if (wrote := state.integer("format")) != FORMAT:
+                raise ValueError(f"format {wrote}, this version reads {FORMAT}")
+            check_checkpoint(state, config, FREE_ON_RESUME)
+            restore(step.net, state.get("net"), "net")
             if step.average is not None:
-                step.average.net.load_state_dict(state["average"])
-            step.load_optimizer(state["optimizer"])
-            self._epoch, self._iteration = state["epoch"], state["iteration"]
-            self._sums, self._timing = state["sums"], state["timing"]
-            self.history, self.perf = state["history"], state["perf"]
-            self._trained_before = begun(self.config.init, state.get("trained_before"))
+                restore(step.average.net, state.get("average"), "average")
+            step.load_optimizer(check_optimizer(step.optimizer, state.inner("optimizer")))
+            self._epoch = state.integer("epoch", 1, config.epochs + 1)
+            self._iteration = state.integer("iteration", 0, config.iterations)
+            self._sums = state.numbers("sums", len(self._sums))
+            timing = state.inner("timing")
+            self._timing = {name: timing.number(name, 0) for name in self._timing}
+            self.history = train_rows(state, TERMS)
+            self.perf = perf_rows(state, PERF_COLUMNS)
+            if not len(self.history) == len(self.perf) + 1 == self._epoch:
+                raise ValueError("its tables do not end at its epoch")
+            self._trained_before = begun(config.init, state.get("trained_before"))
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as e:
             reason = str(e).splitlines()[0] if str(e) else type(e).__name__
             raise ChaseError(
-                f"{self.folder / CHECKPOINT} does not belong to this run ({reason[:100]}): start again in "
+                f"{self.folder / CHECKPOINT} does not belong to this run ({reason[:120]}): start again in "
                 "another --out"
             ) from None

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
+from chase_fast.fields import Fields
+from chase_fast.nn.state import check_like
 from chase_fast.nn.tracker_net import TrackerNet
 from chase_fast.recipes import TrainConfig
 
@@ -62,6 +64,33 @@ def make_moments(optimizer: torch.optim.Adam) -> None:
             for name in ("exp_avg", "exp_avg_sq"):
                 if name not in state:
                     state[name] = torch.zeros_like(p, memory_format=torch.preserve_format)
+
+
+def check_optimizer(optimizer: torch.optim.Adam, state: Fields) -> dict[str, Any]:
+    """The `state_dict` of an optimiser of the same network.
+
+    Raises:
+        ChaseError, ValueError: groups, constants or moments are others; torch would take them and fail later.
+    """
+    groups, own = state.many("param_groups"), optimizer.state_dict()["param_groups"]
+    for mine, other in zip(own, groups, strict=True):
+        if {k: v for k, v in dict(other).items() if k != "lr"} != {
+            k: v for k, v in mine.items() if k != "lr"
+        }:
+            raise ValueError("the groups of its optimiser have other constants or sizes")
+        other.number("lr", 0)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    moments = state.inner("state")
+    if any(type(k) is not int or not 0 <= k < len(parameters) for k in moments):
+        raise ValueError("its optimiser has moments of other weights")
+    for number in moments:
+        moment = moments[number]
+        like = {"step": torch.zeros(()), "exp_avg": parameters[number], "exp_avg_sq": parameters[number]}
+        if not isinstance(moment, dict) or moment.keys() != like.keys():
+            raise ValueError("the moments of its optimiser have other names")
+        for name, tensor in like.items():
+            check_like(moment[name], tensor, f"optimizer.{number}.{name}")
+    return {"state": dict(moments), "param_groups": [dict(group) for group in groups]}
 
 
 @torch.no_grad()

@@ -7,20 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chase_fast.command import RUN_EXIT_CODES
 from chase_fast.commandline import parse as parse_words
 from chase_fast.commandline import take_word
 from chase_fast.distributed import Ranks
 from chase_fast.errors import ChaseError
+from chase_fast.files import user_path
 from chase_fast.recipes import TRAIN, TrainConfig, train_recipe
 from chase_fast.runs import CONFIG, RunFolder, git_commit, versions
-from chase_fast.stored import check_unchanged, make_config, stored_config
+from chase_fast.stored import check_seeds, check_unchanged, make_config, stored_config
+from chase_fast.train import FREE_ON_RESUME
 
 if TYPE_CHECKING:  # torch is loaded when the flags are understood
     from chase_fast.nn.tracker_net import TrackerSpec
 
 PROG = "python -m chase_fast.train"
-# a resumed run may change these: they do not change the samples or the mathematics
-FREE_ON_RESUME = {"workers", "device", "threads", "graphs", "checkpoint_minutes", "checkpoint_iterations"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +87,8 @@ def description() -> str:
         f"  {PROG} small --train folder:/data/mine:0-80% --val folder:/data/mine:80-100%\n"
         f"  {PROG} chase_prdimp {two} --precision bf16 --seeds 0 1 2\n"
         f"  {PROG} --out runs/mine --resume\n"
-        f"  torchrun --nproc_per_node 2 -m chase_fast.train prdimp50 {two}"
+        f"  torchrun --nproc_per_node 2 -m chase_fast.train prdimp50 {two}\n\n"
+        f"{RUN_EXIT_CODES}"
     )
 
 
@@ -108,26 +110,26 @@ def understand(argv: Sequence[str], world: int = 1) -> Job:
     recipe, flags = take_word(Arguments, argv, PROG)
     default = train_recipe(recipe or "demo")
     options = parse(flags, default).options
+    if options.out is not None:
+        options = dataclasses.replace(options, out=user_path(options.out))
     new = not options.resume or (
         options.out is not None and options.out.is_dir() and not any(options.out.iterdir())
     )
     if new:
-        job = _new(flags, default)
+        job = _new(flags, default, options)
     elif options.out is None:
         raise ChaseError("--resume needs --out DIR, the run folder to continue")
     else:
-        job = _resumed(flags, recipe, options.out)
+        job = _resumed(flags, recipe, options)
     _check_ranks(job, world)
     return job
 
 
-def _new(flags: Sequence[str], default: TrainConfig) -> Job:
+def _new(flags: Sequence[str], default: TrainConfig, options: Options) -> Job:
     from chase_fast.train.cells import resolve_spec
 
-    arguments = parse(flags, default)
-    config, options = arguments.config.check(), arguments.options
-    if len(set(options.seeds)) != len(options.seeds) or any(seed < 0 for seed in options.seeds):
-        raise ChaseError("--seeds must be different numbers, 0 or more")
+    config = parse(flags, default).config.check()
+    check_seeds(options.seeds)
     now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     out = options.out or Path("runs") / f"{config.recipe}_{now}"
     spec = resolve_spec(config)
@@ -135,9 +137,10 @@ def _new(flags: Sequence[str], default: TrainConfig) -> Job:
     return Job(config, spec, dataclasses.replace(options, out=out, resume=False), about)
 
 
-def _resumed(flags: Sequence[str], recipe: str | None, out: Path) -> Job:
+def _resumed(flags: Sequence[str], recipe: str | None, options: Options) -> Job:
     from chase_fast.nn.tracker_net import TrackerSpec
 
+    out = options.out
     folder, about = RunFolder.open(out)
     stored, seeds = stored_config(TrainConfig, "train", folder, about)
     arguments = parse(flags, stored)
@@ -150,9 +153,10 @@ def _resumed(flags: Sequence[str], recipe: str | None, out: Path) -> Job:
         raise ChaseError(f"--resume cannot change --seeds of the run in {out}; leave it out")
     try:
         spec = TrackerSpec.from_data(about.get("spec"))
+        check_spec(spec, stored)
     except ChaseError as e:
         raise ChaseError(f"{folder / CONFIG} is not the configuration of a train run ({e})") from None
-    return Job(arguments.config.check(), spec, dataclasses.replace(arguments.options, seeds=seeds), about)
+    return Job(arguments.config.check(), spec, dataclasses.replace(options, seeds=seeds), dict(about))
 
 
 def _check_ranks(job: Job, world: int) -> None:
@@ -165,11 +169,25 @@ def _check_ranks(job: Job, world: int) -> None:
             raise ChaseError(
                 f"--seed-per-rank needs a seed for each of {world} ranks, --seeds names {len(options.seeds)}"
             )
-    elif config.batch % (world * config.accumulate):
-        raise ChaseError(
-            f"--batch {config.batch} cannot be shared by {world} ranks in {config.accumulate} equal "
-            "micro-batches each; change --batch or --accumulate"
-        )
+    else:
+        config.on(world)
+
+
+def check_spec(spec: "TrackerSpec", config: TrainConfig) -> None:
+    """Raises ChaseError if an architecture is not that of the flags it was made from."""
+    pairs = {
+        "classifier": config.classifier,
+        "backbone": config.backbone,
+        "feature_size": config.image_size // 16,
+        "filter_iterations": config.filter_iterations,
+    }
+    pairs |= {"channels": config.channels} if spec.cell is not None and config.channels else {}
+    pairs |= {"flavour": config.flavour} if spec.cell is not None and config.flavour != "auto" else {}
+    if (spec.cell is None) != (config.cell == "plain"):
+        raise ChaseError(f"its spec and its flag cell {config.cell} do not agree")
+    for name, value in pairs.items():
+        if getattr(spec, name) != value:
+            raise ChaseError(f"its spec has {name} {getattr(spec, name)!r}, its flags say {value!r}")
 
 
 def open_folder(job: Job, path: Path) -> RunFolder:

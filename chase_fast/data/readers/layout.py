@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from chase_fast.errors import ChaseError
+from chase_fast.errors import ChaseError, MissingFile
 from chase_fast.files import user_path
 
 Stamp = tuple[int, int]
@@ -59,7 +59,7 @@ def open_root(path: str, spec: str, seen: Seen) -> Path:
     """The dataset's folder; raises ChaseError where there is none."""
     root = user_path(path)
     if not root.is_dir():
-        raise ChaseError(f"{spec}: there is no folder {root}")
+        raise MissingFile(f"{spec}: there is no folder {root}")
     seen.add(root)
     return root
 
