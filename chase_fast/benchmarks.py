@@ -8,5 +8,5 @@ KINDS = {
     "otb": "otb:ROOT[:LIST]",
     "visdrone": "visdrone:ROOT[:SPLIT] (a subfolder or a list file)",
     "vot": "vot:ROOT[:LIST]",
-    "folder": "folder:PATH[:SPLIT] (sequences with frames and groundtruth.txt)",
+    "folder": "folder:PATH[:SPLIT][:A-B%] (sequences with frames and groundtruth.txt; a share: 80-100%)",
 }

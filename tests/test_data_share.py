@@ -5,6 +5,7 @@ from itertools import chain, pairwise
 import pytest
 
 from chase_fast.data import open_sources
+from chase_fast.data.evaluation import open_evaluation
 from chase_fast.data.overlap import overlaps
 from chase_fast.data.pack import __main__ as pack_command
 from chase_fast.data.sources import parse_spec
@@ -59,6 +60,16 @@ def test_a_broken_sequence_moves_no_boundary(tmp_path):
     first = open_sources(f"folder:{tmp_path}:0-50%", skip_bad=True)[0].sequences
     assert [s.name for s in first] == ["s0", "s1", "s3", "s4"]
     assert names(f"folder:{tmp_path}:50-100%") == [f"s{i}" for i in range(5, 10)], "its own part is whole"
+
+
+def test_evaluation_has_the_rest_of_training(tmp_path):
+    for i in range(10):
+        write_sequence(tmp_path / f"s{i}", 20)
+    train = names(f"folder:{tmp_path}:0-70%")
+    rest = [s.name for s in open_evaluation(f"folder:{tmp_path}:70-100%").sequences]
+    assert train + rest == [f"s{i}" for i in range(10)]
+    with pytest.raises(ChaseError, match="70% is no share"):
+        open_evaluation(f"folder:{tmp_path}:70%")
 
 
 def test_packed_shares(tmp_path, capsys):

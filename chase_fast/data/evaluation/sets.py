@@ -1,4 +1,4 @@
-"""Benchmark names on the command line, `kind:path[:split]`, opened for evaluation."""
+"""Benchmark names on the command line, `kind:path[:split][:A-B%]`, opened for evaluation."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +11,7 @@ from chase_fast.data.evaluation.types import EvaluationSequence, EvaluationSet, 
 from chase_fast.data.evaluation.uav123 import uav123
 from chase_fast.data.evaluation.visdrone import visdrone
 from chase_fast.data.evaluation.vot import vot
+from chase_fast.data.share import Share
 from chase_fast.errors import ChaseError
 
 LAYOUTS = {
@@ -30,7 +31,7 @@ def open_evaluation(spec: str) -> EvaluationSet:
     """Opens a benchmark: annotations are read and checked against the frames on disk, no frame is decoded.
 
     Args:
-        spec: `kind:path[:split]`, kinds and splits as in KINDS.
+        spec: `kind:path[:split][:A-B%]`, kinds and splits as in KINDS, shares as for training.
 
     Raises:
         ChaseError: unknown kind, missing folder or list, no sequences, or sequences whose files do not fit
@@ -39,6 +40,9 @@ def open_evaluation(spec: str) -> EvaluationSet:
     kind, *parts = spec.strip().split(":")
     if kind not in KINDS:
         raise ChaseError(f"{spec}: unknown dataset kind {kind!r}; known are {'; '.join(KINDS.values())}")
+    share = Share.parse(parts[-1], spec) if parts else None
+    if share:
+        parts.pop()
     if not parts or not parts[0]:
         raise ChaseError(f"{spec}: the path is missing: {KINDS[kind]}")
     if len(parts) > 2:
@@ -49,6 +53,9 @@ def open_evaluation(spec: str) -> EvaluationSet:
     listing = LAYOUTS[kind](parts[0], split, spec)
     if not listing.readers:
         raise ChaseError(f"{spec}: no sequences found; the dataset or its list is empty")
+    readers = list(listing.readers.items())
+    if share:
+        readers = share.of(readers, spec)
 
     def read(item) -> EvaluationSequence | str:
         name, reader = item
@@ -58,7 +65,7 @@ def open_evaluation(spec: str) -> EvaluationSet:
             return f"sequence {quoted(name)[1:-1]}: {e}"
 
     with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(read, listing.readers.items()))
+        found = list(pool.map(read, readers))
     if problems := [f for f in found if isinstance(f, str)]:
         more = f" (and {len(problems) - 1} more such sequences)" if len(problems) > 1 else ""
         raise ChaseError(f"{spec}: {problems[0]}{more}; repair them, or name the others in a list file")
