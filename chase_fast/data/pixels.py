@@ -6,7 +6,7 @@ first frame, so that equal values look equal in all frames, whatever is read in 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 
 import numpy as np
 
@@ -70,15 +70,18 @@ class Levels:
 
     def apply(self, frame: np.ndarray) -> np.ndarray:
         """Values of any type -> uint8."""
-        return self._table[frame] if frame.dtype == np.uint16 else self._scaled(frame)
+        return _table(self)[frame] if frame.dtype == np.uint16 else self.scaled(frame)
 
-    @cached_property
-    def _table(self) -> np.ndarray:
-        return self._scaled(np.arange(2**16))
-
-    def _scaled(self, values: np.ndarray) -> np.ndarray:
+    def scaled(self, values: np.ndarray) -> np.ndarray:
+        """`apply` by arithmetic."""
         steps = (values.astype(np.float64) - self.low) * (256 / (self.high - self.low))
         return np.clip(np.nan_to_num(steps, nan=0.0), 0, 255).astype(np.uint8)
+
+
+@lru_cache(32)
+def _table(levels: Levels) -> np.ndarray:
+    """What every value of 16 bits becomes: looking it up is faster."""
+    return levels.scaled(np.arange(2**16))
 
 
 # the levels of a sequence, or how to find them: asked only for frames that need them
