@@ -31,6 +31,13 @@ ORDERS = {
     "a hyphen in front, no sign": [f"-{i}.png" for i in (1, 2, 3, 10, 11)],
     "Windows' copies": ["img.jpg", *(f"img ({i}).jpg" for i in range(2, 13))],
     "days and times": ["2023-12-31_23-59-59.jpg", "2024-01-01_00-00-00.jpg", "2024-01-01_00-00-01.jpg"],
+    "years last": [
+        "30-12-2023 23.59.jpg",
+        "31-12-2023 00.01.jpg",
+        "01-01-2024 00.00.jpg",
+        "02-01-2024 07.30.jpg",
+    ],
+    "months first": ["12-30-2023_1.jpg", "12-31-2023_1.jpg", "12-31-2023_2.jpg", "01-01-2024_1.jpg"],
     "capitals": ["IMG_1.JPG", "img_2.jpg", "IMG_3.jpg", "img_10.JPG"],
     "hexadecimal": ["0a9f.jpg", "0b00.jpg", "9fff.jpg", "a000.jpg", "a9b0.jpg", "ab10.jpg"],
     "shots": [f"shot{s}.{i:04d}.png" for s in (9, 10) for i in range(3)],

@@ -1,9 +1,9 @@
 """Names of frames: their order, their numbers, a compact form for long runs of them.
 
-The order is natural: text parts of names are compared as text, runs of digits as numbers, from left to right,
-capitals and padding aside. Known beyond that are decimal numbers (seconds.fraction), minus signs and names
-that are hexadecimal throughout. The frame number is the one run of digits that changes from name to name; if
-several change, the one that counts; else there is none.
+The order is natural: text parts of names are compared as text, runs of digits as numbers, from left to
+right, capitals and padding aside. Known beyond that are decimal numbers (seconds.fraction), minus signs,
+dates that end with their year and names that are hexadecimal throughout. The frame number is the one run
+of digits that changes from name to name; if several change, the one that counts; else there is none.
 """
 
 import re
@@ -19,6 +19,7 @@ _HEX = re.compile(r"[0-9a-f-]*[a-f][0-9a-f-]*")
 _CLOCK = re.compile(
     r"(?:19|20)\d\d(\D?)[01]\d\1[0-3]\d\D{1,3}[0-2]\d(?:\D?[0-5]\d){1,2}(?:\D?\d{1,9})?(?!\d)"
 )
+_YEAR_LAST = re.compile(r"(?<!\d)(\d{1,2})([-._ ])(\d{1,2})\2((?:19|20)\d\d)(?!\d)")  # 31-12-2023, 12-31-2023
 _UNIX_SECONDS = 10**9  # a number from here on is a time stamp
 
 
@@ -88,12 +89,26 @@ def _step(numbers: list[int]) -> int | None:
     return step if counts else None
 
 
+def _years_first(stems: list[str]) -> list[str]:
+    """Names whose dates end with their year, as if they began with it; day before month unless it cannot be."""
+    dates = [_YEAR_LAST.search(s) for s in stems]
+    if not stems or not all(dates):
+        return stems
+    american = any(int(d[3]) > 12 for d in dates) and all(int(d[1]) <= 12 for d in dates)
+    turned = []
+    for stem, date in zip(stems, dates):
+        first, mark, second, year = date.groups()
+        day, month = (second, first) if american else (first, second)
+        turned.append(stem[: date.start()] + mark.join((year, month, day)) + stem[date.end() :])
+    return turned
+
+
 class _Naming:
     """How the names of one folder are made: text parts and, between them, columns of numbers."""
 
     def __init__(self, names: Many[str]):
         self.names = list(names)
-        self._stems = [Path(n).stem for n in self.names]
+        self._stems = _years_first([Path(n).stem for n in self.names])
         folded = [s.casefold() for s in self._stems]
         self._hex = (
             len(folded) > 1 and len({len(s) for s in folded}) == 1 and all(map(_HEX.fullmatch, folded))
