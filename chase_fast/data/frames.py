@@ -90,7 +90,7 @@ def _step(numbers: list[int]) -> int | None:
 
 
 def _years_first(stems: list[str]) -> list[str]:
-    """Names whose dates end with their year, as if they began with it; day before month unless it cannot be."""
+    """Names whose dates end with the year, as if they began with it; day before month unless it cannot be."""
     dates = [_YEAR_LAST.search(s) for s in stems]
     if not stems or not all(dates):
         return stems
