@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.fuzz import media, mutate, mutate_words, oracles
+from tests.fuzz import media, mutate, mutate_words, oracles_files, oracles_frames, oracles_sets
 from tests.fuzz.campaign import plan
 from tests.fuzz.cases import CASES, KINDS, SHORT
 from tests.fuzz.judge import Case, Trial
@@ -208,7 +208,7 @@ def test_garbage_and_lost_frames_of_a_video_are_silent_wrong_results(tmp_path):
     whole = [media.picture(k) for k in range(media.COUNT)]
     garbage = np.random.default_rng(0).integers(0, 256, whole[0].shape, dtype=np.uint8)
     clean = tracked(tmp_path / "clean", whole)
-    assert oracles.frames_of_video(trial(clean, "mpeg4.avi")) == ""
+    assert oracles_frames.frames_of_video(trial(clean, "mpeg4.avi")) == ""
     planted = {
         "garbage": [*whole[:4], garbage, *whole[5:]],
         "lost": whole[:4] + whole[5:],
@@ -216,11 +216,11 @@ def test_garbage_and_lost_frames_of_a_video_are_silent_wrong_results(tmp_path):
     }
     for name, pictures in planted.items():
         box = tracked(tmp_path / name, pictures)
-        assert "the clean video" in oracles.frames_of_video(trial(box, "mpeg4.avi"))
-        assert oracles.frames_of_video(trial(box, "mpeg4.avi", clean)).startswith("silent: "), name
-        assert oracles.frames_of_video(trial(box, "mpeg4.avi", clean, "warning: damaged")) == ""
+        assert "the clean video" in oracles_frames.frames_of_video(trial(box, "mpeg4.avi"))
+        assert oracles_frames.frames_of_video(trial(box, "mpeg4.avi", clean)).startswith("silent: "), name
+        assert oracles_frames.frames_of_video(trial(box, "mpeg4.avi", clean, "warning: damaged")) == ""
     repeated = tracked(tmp_path / "repeated", [whole[0], *whole])
-    assert oracles.frames_of_video(trial(repeated, "mpeg4.avi", clean)) == ""
+    assert oracles_frames.frames_of_video(trial(repeated, "mpeg4.avi", clean)) == ""
 
 
 def test_wrong_pictures_of_images_are_silent_wrong_results(tmp_path):
@@ -233,14 +233,14 @@ def test_wrong_pictures_of_images_are_silent_wrong_results(tmp_path):
     wrong = [*whole[:2], np.full_like(whole[0], 128), *whole[3:]]
     clean, box = folder("clean", whole), folder("wrong", wrong)
     third = "walk/00000003.png"
-    assert oracles.frames_of_folder(trial(clean, third)) == ""
-    assert "Pillow sees another" in oracles.frames_of_folder(trial(box, third, clean))
-    assert oracles.frames_of_folder(trial(box, third, clean, "warning: damaged")) == ""
+    assert oracles_frames.frames_of_folder(trial(clean, third)) == ""
+    assert "Pillow sees another" in oracles_frames.frames_of_folder(trial(box, third, clean))
+    assert oracles_frames.frames_of_folder(trial(box, third, clean, "warning: damaged")) == ""
     cv2.imwrite(str(box / "in" / third), wrong[2])  # now the file says so itself
-    assert oracles.frames_of_folder(trial(box, third, clean)) == ""
+    assert oracles_frames.frames_of_folder(trial(box, third, clean)) == ""
     (box / "in" / third).write_bytes(b"no image")
-    assert "Pillow refuses" in oracles.frames_of_folder(trial(box, third, clean))
-    assert "silent" in oracles.frames_of_folder(trial(folder("lost", whole[:5]), third, clean))
+    assert "Pillow refuses" in oracles_frames.frames_of_folder(trial(box, third, clean))
+    assert "silent" in oracles_frames.frames_of_folder(trial(folder("lost", whole[:5]), third, clean))
 
 
 def scored(box: Path, value: float, last: str = "9,9,12,10", names: tuple[str, ...] = ("a", "b")) -> Path:
@@ -265,11 +265,11 @@ def test_scores_must_follow_the_boxes(tmp_path):
     def found(name: str, path: str, text: str, value: float, said: str = "", **options) -> str:
         box = scored(tmp_path / name, value, **options)
         (box / "in" / path).write_bytes(text.encode())
-        return oracles.scores(trial(box, path, clean, said))
+        return oracles_sets.scores(trial(box, path, clean, said))
 
     rows = "4,6,12,10\n9,9,12,10\n4,6,12,10\n9,9,12,10\n"
     result = "results/a.txt"
-    assert oracles.scores(trial(clean, "")) == ""
+    assert oracles_sets.scores(trial(clean, "")) == ""
     assert found("other form", result, rows.replace(",", "\t"), 0.5) == ""
     assert "says the same" in found("form", result, rows.replace(",", "\t"), 0.4)
     assert found("moved", result, rows.replace("9,9", "8,9"), 0.6) == ""
@@ -296,17 +296,21 @@ def test_one_changed_bit_of_weights_and_packs_is_seen(tmp_path):
     net, shard, about = (
         trial(box, name, clean) for name in ("a.safetensors", "shard-00000.bin", "pack.json")
     )
-    assert oracles.weights(net) == oracles.whole_pack(shard) == oracles.whole_pack(about) == ""
+    assert (
+        oracles_files.weights(net) == oracles_files.whole_pack(shard) == oracles_files.whole_pack(about) == ""
+    )
     (box / "in/pack.json").write_text('{"a":1}')
-    assert oracles.whole_pack(about) == ""
+    assert oracles_files.whole_pack(about) == ""
     (box / "in/pack.json").write_text('{"a":2}')
     (box / "in/shard-00000.bin").write_bytes(bytes(99) + b"\x01")
     data = (box / "in/a.safetensors").read_bytes()
     (box / "in/a.safetensors").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    assert "called whole" in oracles.whole_pack(about) and "called whole" in oracles.whole_pack(shard)
-    assert "other weights" in oracles.weights(net)
-    assert oracles.weights(trial(box, "a.safetensors", clean, "warning: other digest")) == ""
+    assert "called whole" in oracles_files.whole_pack(about) and "called whole" in oracles_files.whole_pack(
+        shard
+    )
+    assert "other weights" in oracles_files.weights(net)
+    assert oracles_files.weights(trial(box, "a.safetensors", clean, "warning: other digest")) == ""
     (box / "in/a.safetensors").write_bytes(data.replace(b'\\"a\\": 1', b'\\"a\\": 2'))
-    assert oracles.weights(net) == "", "where a network comes from does not change what it does"
+    assert oracles_files.weights(net) == "", "where a network comes from does not change what it does"
     (box / "in/a.safetensors").write_bytes(data[:-1])
-    assert "refuses" in oracles.weights(net)
+    assert "refuses" in oracles_files.weights(net)

@@ -3,7 +3,7 @@
 A command runs in a folder that holds the input as `in`; {net} is a trained network elsewhere.
 """
 
-from tests.fuzz import corpus, media, oracles, sets
+from tests.fuzz import corpus, media, oracles_files, oracles_frames, oracles_sets, sets
 from tests.fuzz.judge import Case
 
 _X, _Y, _W, _H = media.BOX
@@ -13,7 +13,14 @@ _PATIENCE_S = 15.0  # a command line may ask for hours of work: then Ctrl-C must
 
 def _videos() -> list[Case]:
     return [
-        Case("video", name, f"video/{name}", f"track in/{name} {_TRACK}", (name,), oracles.frames_of_video)
+        Case(
+            "video",
+            name,
+            f"video/{name}",
+            f"track in/{name} {_TRACK}",
+            (name,),
+            oracles_frames.frames_of_video,
+        )
         for name in media.VIDEOS
     ]
 
@@ -24,10 +31,10 @@ def _images() -> list[Case]:
     cases = []
     for k, (name, (ending, _)) in enumerate(media.IMAGES.items()):
         clean, targets = f"images/{name}", (f"frames/walk/*{ending}",)
-        cases.append(Case("image", name, clean, track, targets, oracles.frames_of_folder))
+        cases.append(Case("image", name, clean, track, targets, oracles_frames.frames_of_folder))
         if k % 2 == 0:
             doctor = "doctor --data folder:in/frames"
-            cases.append(Case("image", f"{name}, doctor", clean, doctor, targets, oracles.visible))
+            cases.append(Case("image", f"{name}, doctor", clean, doctor, targets, oracles_sets.visible))
     return cases
 
 
@@ -38,13 +45,15 @@ def _annotations() -> list[Case]:
         command = f"evaluate --data {kind}:in/data{split} --results T=in/results --out out --pictures 1"
         targets = tuple(f"data/{t}" for t in texts)
         cases.append(
-            Case("annotation", f"{kind}, evaluate", f"benchmark/{kind}", command, targets, oracles.scores)
+            Case(
+                "annotation", f"{kind}, evaluate", f"benchmark/{kind}", command, targets, oracles_sets.scores
+            )
         )
     for kind, split in sets.TRAINING.items():
         command = f"doctor --data {kind}:in/data{split}"
         targets = tuple(f"data/{t}" for t in texts)
         cases.append(
-            Case("annotation", f"{kind}, doctor", f"training/{kind}", command, targets, oracles.visible)
+            Case("annotation", f"{kind}, doctor", f"training/{kind}", command, targets, oracles_sets.visible)
         )
     return cases
 
@@ -52,7 +61,7 @@ def _annotations() -> list[Case]:
 def _results() -> list[Case]:
     command = "evaluate --data got10k:in/data:val --results T=in/results --out out --pictures 0"
     return [
-        Case("result files", layout, f"results/{layout}", command, ("results/**/*.txt",), oracles.scores)
+        Case("result files", layout, f"results/{layout}", command, ("results/**/*.txt",), oracles_sets.scores)
         for layout in ("got10k", "flat", "pytracking")
     ]
 
@@ -61,8 +70,8 @@ def _cells() -> list[Case]:
     draw = "report --cell in/cell.json --svg cell.svg"
     train = f"{corpus.TRAIN} --cell in/cell.json --out out --quiet"
     return [
-        Case("cell", "drawn", "cell/search", draw, ("cell.json",), oracles.drawing),
-        Case("cell", "drawn again", "cell/search", draw, ("cell.json",), oracles.drawing),
+        Case("cell", "drawn", "cell/search", draw, ("cell.json",), oracles_files.drawing),
+        Case("cell", "drawn again", "cell/search", draw, ("cell.json",), oracles_files.drawing),
         Case("cell", "trained", "cell/search", train, ("cell.json",)),
     ]
 
@@ -73,7 +82,14 @@ def _runs() -> list[Case]:
     again = "train --resume --out in/run --quiet"
     return [
         Case(
-            "run folder", "page of a search", "run/search", "report in/run", tables, oracles.page, None, False
+            "run folder",
+            "page of a search",
+            "run/search",
+            "report in/run",
+            tables,
+            oracles_files.page,
+            None,
+            False,
         ),
         Case(
             "run folder",
@@ -81,21 +97,30 @@ def _runs() -> list[Case]:
             "run/train",
             "report in/run",
             tables,
-            oracles.page,
+            oracles_files.page,
             None,
             False,
         ),
-        Case("run folder", "search resumed", "run/stopped", resume, stored, oracles.resumed, None, False),
+        Case(
+            "run folder", "search resumed", "run/stopped", resume, stored, oracles_files.resumed, None, False
+        ),
         Case(
             "run folder",
             "comparison",
             "run/pair",
             "report in/run in/other --out out.html",
             tables,
-            oracles.page,
+            oracles_files.page,
         ),
         Case(
-            "run folder", "search resumed again", "run/stopped", resume, stored, oracles.resumed, None, False
+            "run folder",
+            "search resumed again",
+            "run/stopped",
+            resume,
+            stored,
+            oracles_files.resumed,
+            None,
+            False,
         ),
         Case("run folder", "training resumed", "run/train", again, stored, None, None, False),
     ]
@@ -108,15 +133,15 @@ def _networks() -> list[Case]:
     )
     convert = "convert in/best.safetensors new.pth.tar"
     return [
-        Case("safetensors", "tracked with", "net/train", track, name, oracles.weights),
-        Case("safetensors", "converted", "net/train", convert, name, oracles.weights),
+        Case("safetensors", "tracked with", "net/train", track, name, oracles_files.weights),
+        Case("safetensors", "converted", "net/train", convert, name, oracles_files.weights),
     ]
 
 
 def _public() -> list[Case]:
     command = "convert in/net.pth.tar new.safetensors"
     return [
-        Case("pickle", form, f"public/{form}", command, ("net.pth.tar",), oracles.converted)
+        Case("pickle", form, f"public/{form}", command, ("net.pth.tar",), oracles_files.converted)
         for form in ("zip", "legacy")
     ]
 
@@ -130,7 +155,7 @@ def _packed() -> list[Case]:
             f"packed/{form}",
             command,
             ("packed/*.bin", "packed/pack.json", "packed/index.npz"),
-            oracles.whole_pack,
+            oracles_files.whole_pack,
         )
         for form in ("raw", "jpeg")
     ]

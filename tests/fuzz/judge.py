@@ -1,6 +1,6 @@
 """What counts as a clean ending.
 
-* right: exit code 0, nothing left over, and the oracle of the case (oracles.py) finds no silent wrong result;
+* right: exit code 0, nothing left over, and the case's oracle (oracles_*.py) finds no silent wrong result;
 * refused: exit code 2 and on standard error exactly one line `error: ...` that names the file, a folder of it
   or a flag; lines `warning: ...` may stand beside it. Two commands have a form of their own: a wrong
   command line may get the usage box of the parser of flags ("For full helptext"), and the doctor lists
@@ -55,6 +55,16 @@ class Trial:
     ending: Ending
     clean: Ending | None
     before: dict[str, tuple]
+
+    @property
+    def path(self) -> Path:
+        """The mutated file."""
+        return self.ending.box / "in" / self.mutation.path
+
+    @property
+    def clean_path(self) -> Path:
+        """The same file of the clean input."""
+        return self.clean.box / "in" / self.mutation.path
 
 
 @dataclass(frozen=True)
