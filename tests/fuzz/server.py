@@ -88,8 +88,11 @@ def warm() -> Main:
     from chase_fast.__main__ import main
 
     for module in pkgutil.walk_packages(chase_fast.__path__, "chase_fast."):
-        with contextlib.suppress(ImportError):  # what a platform lacks
+        try:
             importlib.import_module(module.name)
+        except ImportError as e:  # what this platform lacks, but nothing of the package itself
+            if (e.name or "").startswith("chase_fast"):
+                raise
     for extra in (
         "av",
         "torchvision",
