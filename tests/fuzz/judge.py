@@ -1,10 +1,9 @@
 """What counts as a clean ending.
 
 * right: exit code 0, nothing left over, and the case's oracle (oracles_*.py) finds no silent wrong result;
-* refused: exit code 2 and on standard error exactly one line `error: ...` that names the file, a folder of it
-  or a flag; lines `warning: ...` may stand beside it. Two commands have a form of their own: a wrong
-  command line may get the usage box of the parser of flags ("For full helptext"), and the doctor lists
-  `bad: ...` lines on standard output;
+* refused: exit code 2 and on standard error exactly one line `error: ...` that names the file, a folder of
+  it, or what is wrong in the command line; lines `warning: ...` may stand beside it. The doctor has a form of
+  its own: it lists `bad: ...` lines on standard output;
 * failed: everything else: a traceback, another exit code, a signal, a hang, memory, other lines, temporary
   files, half-written results, a changed input, or a silent wrong result.
 
@@ -184,8 +183,6 @@ def _refusal(trial: Trial) -> tuple[str, str]:
     """(why it is none, the line of the refusal)."""
     ending = trial.ending
     lines = [line for line in ending.stderr.splitlines() if line.strip()]
-    if trial.case.kind == "command line" and any("For full helptext" in line for line in lines):
-        return "", "usage"
     errors = [line for line in lines if line.startswith("error: ")]
     others = [line for line in lines if not line.startswith(("error: ", "warning: "))]
     if others:
@@ -194,7 +191,7 @@ def _refusal(trial: Trial) -> tuple[str, str]:
         errors = [line.strip() for line in ending.stdout.splitlines() if "bad: " in line][:1]
     if len(errors) != 1 and not (ending.code == 1 and errors):
         return f"{len(errors)} error lines with exit code {ending.code}", ""
-    if not any(name in line for line in errors for name in _names(trial)):
+    if not any(_named(name, line) for line in errors for name in _names(trial)):
         return f"the error names neither file nor flag: {errors[0][:200]}", ""
     return "", errors[0]
 
@@ -202,8 +199,11 @@ def _refusal(trial: Trial) -> tuple[str, str]:
 def _names(trial: Trial) -> set[str]:
     """What a clear error mentions one of: the file, its folders, a path or flag of the command line."""
     path = Path(trial.mutation.path)
-    names = {*path.parts, path.stem} if trial.mutation.path else set()
+    names = {*path.parts, path.stem} if trial.mutation.path else {*trial.argv[1:], "--help"}
     names |= {part for word in trial.argv[1:] if "/" in word for part in re.split(r"[/:=*]", word)}
-    if not trial.mutation.path:
-        names |= {word.lstrip("-").partition("=")[0] for word in trial.argv[1:]}
-    return {name for name in names if len(name) > 1}
+    return names - {"", "in"}
+
+
+def _named(name: str, line: str) -> bool:
+    """Whether a line holds a name as a word of its own."""
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", line) is not None
