@@ -243,6 +243,23 @@ def test_wrong_pictures_of_images_are_silent_wrong_results(tmp_path):
     assert "silent" in oracles_frames.frames_of_folder(trial(folder("lost", whole[:5]), third, clean))
 
 
+def test_the_doctor_may_call_whole_what_has_all_its_pixels(tmp_path):
+    name = "data/walk/00000001.jpg"
+    clean, box = tmp_path / "clean", tmp_path / "box"
+    for folder in (clean, box):
+        media.write_images(folder / "in/data/walk", "jpeg")
+    data = (clean / "in" / name).read_bytes()
+    assert data.endswith(b"\xff\xd9")
+
+    def found(content: bytes, said: str = "") -> str:
+        (box / "in" / name).write_bytes(content)
+        return oracles_sets.visible(trial(box, name, clean, said))
+
+    assert found(data[:-2]) == found(data + b"stray") == ""
+    assert "called whole" in found(data[: len(data) // 2]) and "called whole" in found(b"no image")
+    assert found(data[: len(data) // 2], "warning: cut off") == ""
+
+
 def scored(box: Path, value: float, last: str = "9,9,12,10", names: tuple[str, ...] = ("a", "b")) -> Path:
     truth = "4,6,12,10\n5,6,12,10\n6,7,12,10\n7,7,12,10\n"
     for name in ("a", "b"):

@@ -10,7 +10,7 @@ import numpy as np
 from tests.fuzz import sets
 from tests.fuzz.judge import Trial, said
 from tests.fuzz.meaning import HUGE, meaning, role
-from tests.fuzz.oracles_frames import pillow
+from tests.fuzz.oracles_frames import pillow, same_pixels
 
 
 def same(trial: Trial, kind: str) -> bool:
@@ -104,7 +104,8 @@ def visible(trial: Trial) -> str:
     differs = count != re.findall(r"(\d+) visible targets", trial.clean.stdout)
     kind = role(trial.mutation.path)
     if kind == "image":
-        return "" if same(trial, kind) or pillow(trial.path) is not None else "silent: an image that is none"
+        whole = pillow(trial.path) is not None or same_pixels(trial.path, trial.clean_path)
+        return "" if whole else "silent: a damaged image is called whole"
     if same(trial, kind):
         return f"silent: {count} visible targets for a file that says the same" if differs else ""
     return _boxes_differ(trial, differs) if kind == "boxes" else ""
