@@ -17,7 +17,7 @@ from tests.fuzz.server import Ending, Limits, Main, run
 
 _LIMITS = Limits()
 _SHOWN = 2000  # characters
-FRESH_EVERY = 20  # of so many inputs one also runs in a Python of its own, which must end in the same way
+FRESH_EVERY, FRESH = 21, 5  # of so many inputs this one also runs in a new Python, which must end alike
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Campaign:
     def _input(self, item: tuple[int, int]) -> Outcome:
         seed, number = item
         trial, verdict = self._tried(seed, number, self._main, f"{seed}-{number}")
-        if self._fresh and number % FRESH_EVERY == 0 and verdict.word != "failed":
+        if self._fresh and number % FRESH_EVERY == FRESH and verdict.word != "failed":
             again, other = self._tried(seed, number, None, f"{seed}-{number}-fresh")
             if (again.ending.code, other.reason) != (trial.ending.code, verdict.reason):
                 text = f"exit code {again.ending.code}, {other.word}: {other.reason}"

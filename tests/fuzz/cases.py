@@ -195,7 +195,7 @@ _QUICK = (
     ("video", "mpeg4.avi"), ("image", "jpeg"), ("image", "png"), ("annotation", "got10k, evaluate"),
     ("annotation", "vot, evaluate"), ("result files", "got10k"), ("result files", "flat"), ("cell", "drawn"),
     ("run folder", "search resumed"), ("run folder", "page of a search"), ("safetensors", "converted"),
-    ("pickle", "zip"), ("packed set", "raw"), ("command line", "track"), ("command line", "doctor"),
+    ("pickle", "zip"), ("packed set", "raw"), ("command line", "doctor"),
     ("command line", "convert"), ("command line", "evaluate"),
 )  # fmt: skip
 SHORT = [case for case in CASES if (case.kind, case.name) in _QUICK]

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from tests.fuzz import server
-from tests.fuzz.campaign import Campaign
+from tests.fuzz.campaign import FRESH, Campaign
 from tests.fuzz.judge import Case, Trial, said
 from tests.fuzz.mutate import Mutation
 
@@ -136,7 +136,7 @@ def outcomes(root: Path) -> dict[str, list]:
     refused = [case for case in cases if case.name == "refused"]
     compared = Campaign(refused, source, *given, damage=cut)  # a new Python knows no such command
     compared.clean(refused, 1)
-    (found["not the same in a new Python"],) = compared.inputs(0, [0], 1)
+    (found["not the same in a new Python"],) = compared.inputs(0, [FRESH], 1)
     answer = {name: [o.word, o.reason] for name, o in found.items()}
     return answer | {"kept": sorted(p.name for p in (root / "keep").iterdir())}
 
