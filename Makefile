@@ -6,13 +6,18 @@ ROUNDS ?= 300
 SEED ?= 1
 SANITIZERS = address,undefined,float-cast-overflow thread
 
-.PHONY: build test test-gpu sanitize sanitize-short bench lint
+.PHONY: build test test-gpu fuzz soak sanitize sanitize-short bench lint
 build:
 	$(PYTHON) -m pip install -e . --no-build-isolation --no-deps
 test:
 	$(PYTHON) -m pytest -q -n 2 --dist loadfile $(ARGS)
 test-gpu:
 	$(PYTHON) -m pytest -q -m gpu $(ARGS)
+# outside CI: 300 damaged inputs through the commands; 20,000 frames of tracking (tests/fuzz, tests/soak.py)
+fuzz:
+	$(PYTHON) -m tests.fuzz $(ARGS)
+soak:
+	$(PYTHON) -m tests.soak $(ARGS)
 # the native code on random shapes, without Python (csrc/tests), under AddressSanitizer with UndefinedBehaviorSanitizer,
 # then under ThreadSanitizer
 sanitize:
