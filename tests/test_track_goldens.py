@@ -146,7 +146,7 @@ def check_frames(kind: str, frames: int) -> None:
     # as recorded: nothing random, the windows of torch 2.13
     changes = {"random_boxes": 0, "random_shift": 0.0, "dropouts": (), "integer_window": False}
     changes |= {"lost_below": 0.08} if kind == "dimp" else {}
-    tracker = Tracker(net, spec, settings_for(spec, **changes), "cpu")
+    tracker = Tracker(net, spec, settings_for(spec, "published", **changes), "cpu")
     video, boxes = moving.video()
     tracker.init(video[0], boxes[0])
     near(tracker._target.memory.boxes[:13], z["init_target_boxes"], PX)
