@@ -68,7 +68,7 @@ def _field(options: Evaluate) -> tuple[dict[str, Entrant], dict[str, Path]]:
         name, path = split_name(text)
         if not Path(path).is_file():
             raise ChaseError(f"--checkpoint {path}: there is no such file; the train command makes one")
-        how = options.preset, _device(options.device), not options.no_graphs, options.precision
+        how = options.preset, _device(options.device), not options.no_graphs, options.precision, options.set
         entrant = Checkpoint(path, *how)
         entrant.check()
         entrants[new(name)] = entrant

@@ -5,14 +5,17 @@ Sources: the published parameter files of PrDiMP and DiMP, and those of the CHAS
 
 import difflib
 import functools
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, get_type_hints
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from chase_fast.errors import ChaseError
 from chase_fast.fields import short
-from chase_fast.nn.tracker_net import TrackerSpec
 from chase_fast.track import limits, values
+
+if TYPE_CHECKING:  # help pages name presets and settings without loading torch
+    from chase_fast.nn.tracker_net import TrackerSpec
 
 STRIDE = 16  # image pixels per feature cell
 BORDERS = ("replicate", "inside", "inside_major")
@@ -157,6 +160,10 @@ class TrackSettings:
             _check_name(name)
         return replace(self, **changes)
 
+    def to_data(self) -> dict[str, Any]:
+        """As plain data, the same before and after JSON."""
+        return json.loads(json.dumps(asdict(self)))
+
     @staticmethod
     def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
         """NAME=VALUE texts of a command line -> changes for `override`, of the right types: lost_below=0.1,
@@ -283,7 +290,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def settings_for(
-    spec: TrackerSpec, preset: str = "accurate", public: bool = False, **overrides: Any
+    spec: "TrackerSpec", preset: str = "accurate", public: bool = False, **overrides: Any
 ) -> TrackSettings:
     """Published settings of a network, in the form for networks trained here (`OWN`), changed by a preset,
     then by `overrides`.
@@ -303,7 +310,7 @@ def settings_for(
     return chosen.apply(settings).override(**overrides)
 
 
-def published(spec: TrackerSpec) -> TrackSettings:
+def published(spec: "TrackerSpec") -> TrackSettings:
     """What the tracker of this network was published with; a cell on PrDiMP takes CHASE's.
 
     A network trained on crops of another size than 288 px (feature_size 18) sees its search patches resized
