@@ -227,7 +227,7 @@ def test_the_published_settings():
     }
     assert set(names) == set(PUBLISHED)
     for name, spec in names.items():
-        assert published(spec) == settings_for(spec, "published") == settings_for(spec, public=True)
+        assert published(spec) == settings_for(spec) == settings_for(spec, "published", own=True)
         assert published(spec) == PUBLISHED[name] and PUBLISHED[name].name == name
 
     def differences(a, b):
@@ -248,7 +248,7 @@ def test_presets_get_cheaper_and_keep_the_size_of_the_target_in_the_patch():
     assert list(PRESETS) == ["accurate", "balanced", "fast", "published"]
     assert all(preset.about and "\n" not in preset.about for preset in PRESETS.values())
     for spec in (SPEC, TrackerSpec("dimp", "resnet50"), TrackerSpec("prdimp", "resnet50")):
-        accurate, balanced, fast, as_published = (settings_for(spec, name) for name in PRESETS)
+        accurate, balanced, fast, as_published = (settings_for(spec, name, own=True) for name in PRESETS)
         assert accurate.override(**{k: getattr(as_published, k) for k in OWN}) == as_published
         assert accurate.refine_iterations > balanced.refine_iterations > fast.refine_iterations >= 1
         assert accurate.image_size == balanced.image_size > fast.image_size
@@ -268,10 +268,10 @@ def test_only_networks_trained_here_leave_the_published_form():
     }
     assert published_form.keys() == OWN.keys()
     for name in PRESETS:
-        for public in (True, False):
-            form = published_form if public or name == "published" else OWN
-            settings = settings_for(SPEC, name, public)
-            assert {k: getattr(settings, k) for k in OWN} == form, (name, public)
+        for own in (True, False):
+            settings = settings_for(SPEC, name, own)
+            form = OWN if own and name != "published" else published_form
+            assert {k: getattr(settings, k) for k in OWN} == form, (name, own)
     assert TrackSettings() == PUBLISHED["prdimp50"]
 
 
@@ -373,7 +373,7 @@ def test_public_networks_are_known_and_keep_the_published_form(net, tmp_path):
             loaded = load_tracker(path)
             about = loaded.about
             assert loaded.public == is_public, path
-        form = settings_for(SPEC, "published" if is_public else "accurate")
+        form = settings_for(SPEC, own=not is_public)
         assert Tracker.load(path, device="cpu").settings == form
 
 
@@ -383,7 +383,7 @@ def test_a_checkpoint_is_loaded_with_preset_and_overrides(net, tmp_path):
     tracker = Tracker.load(path, "fast", "cpu", seed=5, image_size=96)
     assert (tracker.settings.image_size, tracker.settings.random_boxes, tracker.seed) == (96, 2, 5)
     assert tracker.device == torch.device("cpu") and tracker.spec == SPEC
-    settings = settings_for(SPEC, "fast", image_size=96)
+    settings = settings_for(SPEC, "fast", own=True, image_size=96)
     np.testing.assert_array_equal(follow(tracker), follow(Tracker(net, SPEC, settings, "cpu", 5)))
     assert isinstance(MultiTracker.load(path, device="cpu"), MultiTracker)
     with pytest.raises(ChaseError, match="unknown preset"):
@@ -470,7 +470,6 @@ def test_refinement_in_one_call_equals_the_steps_one_by_one(net, changes, dtype)
 def test_the_first_patch_of_a_large_target(net, border, shrink, factor):
     """100 x 100 px in a frame of 320 x 240 ask for 400: 1.25 times the longer axis, 1.67 times the other."""
     settings = small(border=border, search_area=4.0, shrink_first=shrink, max_scale_change=1.5)
-    settings = settings.override(first_box_offset=True)  # sizes as if windows had no whole pixels
     tracker = Tracker(net, SPEC, settings, "cpu")
     tracker.init(FRAMES[0], [100, 70, 100, 100])
     assert tracker._target.memory.boxes[0, 2].item() == pytest.approx(96 / 4 * factor, rel=1e-5)

@@ -98,4 +98,4 @@ def _settings(checkpoint: Checkpoint):
 
     changes = TrackSettings.parse_changes(checkpoint.changes)
     loaded = load_tracker(Path(checkpoint.path))
-    return loaded, settings_for(loaded.spec, checkpoint.preset, loaded.public, **changes)
+    return loaded, settings_for(loaded.spec, checkpoint.preset, not loaded.public, **changes)

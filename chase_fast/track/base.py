@@ -41,7 +41,7 @@ class Base:
         precision: str = "fp32",
     ):
         self.spec, self.seed = spec, seed
-        self.settings = settings or settings_for(spec)
+        self.settings = settings or settings_for(spec, own=True)
         self._network = Network(net, device, precision)
         self._graphs = graphs
         on_gpu = self._network.device.type == "cuda"
@@ -66,7 +66,7 @@ class Base:
             ChaseError: unusable checkpoint, unknown preset or setting, no such device or precision.
         """
         loaded = load_tracker(checkpoint)
-        settings = settings_for(loaded.spec, preset, loaded.public, **overrides)
+        settings = settings_for(loaded.spec, preset, not loaded.public, **overrides)
         return cls(loaded.net, loaded.spec, settings, device, seed, graphs, precision)
 
     @property

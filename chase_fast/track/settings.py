@@ -290,14 +290,13 @@ PRESETS: dict[str, Preset] = {
 
 
 def settings_for(
-    spec: "TrackerSpec", preset: str = "accurate", public: bool = False, **overrides: Any
+    spec: "TrackerSpec", preset: str = "accurate", own: bool = False, **overrides: Any
 ) -> TrackSettings:
-    """Published settings of a network, in the form for networks trained here (`OWN`), changed by a preset,
-    then by `overrides`.
+    """Published settings of a network, changed by a preset, then by `overrides`.
 
     Args:
-        public: the network is one of those that the settings were published with, and keeps their form
-            (`Checkpoint.public`).
+        own: the network was trained here and is no public one (`Checkpoint.public`): it takes `OWN`, unless
+            the preset is `published`.
 
     Raises:
         ChaseError: unknown preset or setting.
@@ -305,7 +304,7 @@ def settings_for(
     if preset not in PRESETS:
         raise ChaseError(f"unknown preset {preset!r}, choose from {', '.join(PRESETS)}")
     chosen, settings = PRESETS[preset], published(spec)
-    if not (public or chosen.published):
+    if own and not chosen.published:
         settings = settings.override(**OWN)
     return chosen.apply(settings).override(**overrides)
 
