@@ -35,7 +35,7 @@ LISTS = {
 READ = {
     "evaluate": (
         lambda words: evaluate.parse(["--data", "x", *words]),
-        ["--results", "--checkpoint", "--opencv", "--protocol"],
+        ["--results", "--checkpoint", "--opencv", "--protocol", "--set"],
     ),
     "search": (
         lambda words: search.parse(words, search_recipe("demo")).config,
@@ -219,7 +219,7 @@ def test_help_names_the_choices(name, capsys):
     text = capsys.readouterr().out
     expected = {
         "evaluate": [
-            "--preset {accurate,balanced,fast}",
+            "--preset {accurate,balanced,fast,published}",
             "--precision {fp32,bf16}",
             "--unknown {toolkit,zero,remove}",
         ],
