@@ -42,7 +42,7 @@ READ = {
         ["--train", "--val", "--holdout", "--ops"],
     ),
     "train": (lambda words: train.parse(words, train_recipe("demo")).config, ["--train", "--val"]),
-    "track": (lambda words: track.parse(["video.mp4", "--checkpoint", "x", *words]), ["--box"]),
+    "track": (lambda words: track.parse(["video.mp4", "--checkpoint", "x", *words]), ["--box", "--set"]),
 }
 
 

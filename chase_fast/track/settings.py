@@ -289,6 +289,11 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+def presets() -> str:
+    """A line per preset, for help pages."""
+    return "\n".join(f"  {name}: {preset.about}" for name, preset in PRESETS.items())
+
+
 def settings_for(
     spec: "TrackerSpec", preset: str = "accurate", own: bool = False, **overrides: Any
 ) -> TrackSettings:
