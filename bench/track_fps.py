@@ -224,7 +224,7 @@ def compare(network: str, video, args: argparse.Namespace) -> dict:
     on_gpu = device.type == "cuda"
     frames, boxes = video
     net, spec = loaded(args.checkpoint) if args.checkpoint else random_net(NETWORKS[network], frames)
-    settings = settings_for(spec, "accurate", **REGULAR)
+    settings = settings_for(spec, "published", **REGULAR)
     tracker = Tracker(net, spec, settings, device, precision=args.precision)
     staged = Tracker(net, spec, settings, device, graphs=False, precision=args.precision) if on_gpu else None
     rivals = rivals_of(net, settings, device, args)

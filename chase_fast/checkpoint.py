@@ -40,6 +40,16 @@ class Checkpoint:
     spec: TrackerSpec
     about: dict[str, Any]
 
+    @property
+    def public(self) -> bool:
+        """Whether the weights are those of a public file (of PrDiMP, DiMP or CHASE), converted or not; it is
+        tracked in the published form. A network trained here is none, also in a file with public key names.
+        """
+        about = self.about
+        while isinstance(about.get("about"), dict):  # of a file that was converted to public key names
+            about = about["about"]
+        return "assumed" in about
+
 
 def pack_tracker(net: TrackerNet, spec: TrackerSpec, about: dict[str, Any]) -> bytes:
     """Content of a checkpoint file."""

@@ -35,14 +35,14 @@ LISTS = {
 READ = {
     "evaluate": (
         lambda words: evaluate.parse(["--data", "x", *words]),
-        ["--results", "--checkpoint", "--opencv", "--protocol"],
+        ["--results", "--checkpoint", "--opencv", "--protocol", "--set"],
     ),
     "search": (
         lambda words: search.parse(words, search_recipe("demo")).config,
         ["--train", "--val", "--holdout", "--ops"],
     ),
     "train": (lambda words: train.parse(words, train_recipe("demo")).config, ["--train", "--val"]),
-    "track": (lambda words: track.parse(["video.mp4", "--checkpoint", "x", *words]), ["--box"]),
+    "track": (lambda words: track.parse(["video.mp4", "--checkpoint", "x", *words]), ["--box", "--set"]),
 }
 
 
@@ -219,7 +219,7 @@ def test_help_names_the_choices(name, capsys):
     text = capsys.readouterr().out
     expected = {
         "evaluate": [
-            "--preset {accurate,balanced,fast}",
+            "--preset {accurate,balanced,fast,published}",
             "--precision {fp32,bf16}",
             "--unknown {toolkit,zero,remove}",
         ],

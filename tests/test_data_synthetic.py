@@ -10,7 +10,8 @@ import pytest
 from chase_fast.data import open_sources
 from chase_fast.data.doctor import check
 from chase_fast.data.synthetic import HEIGHT, WIDTH, SyntheticSequence
-from chase_fast.data.synthetic_objects import Compound
+from chase_fast.data.synthetic_objects import Blob, Compound
+from chase_fast.data.synthetic_truth import behind, bounds_inside
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,114 @@ def test_box_frames_the_target(sequences):
         x, y, w, h = cv2.boundingRect((canvas[..., 0] > 127).astype(np.uint8))
         low, high = s.boxes[t, :2], s.boxes[t, :2] + s.boxes[t, 2:]
         assert np.abs(np.array([x, y, x + w, y + h]) - [*low, *high]).max() < 3
+
+
+ZOOM = 4
+
+
+def zoomed(thing: Blob | Compound, grey: int) -> Blob | Compound:
+    """The object ZOOM times as large, of one grey."""
+    large = copy.copy(thing)
+    large.__dict__.pop("_sprites", None)
+    large.surfaces = [np.full_like(surface, grey) for surface in thing.surfaces]
+    large.centre = thing.centre * ZOOM
+    if isinstance(thing, Blob):
+        large.half = thing.half * ZOOM
+    else:
+        large._linear, large._offset = thing._linear * ZOOM, thing._offset * ZOOM
+        large._pixels = (thing._pixels * ZOOM).clip(8, 256)
+    return large
+
+
+def visible_bounds(sequence, t: int) -> np.ndarray | None:
+    """x0, y0, x1, y1 of what the drawn target shows of itself, to 1 / ZOOM pixel."""
+    canvas = np.zeros((HEIGHT * ZOOM, WIDTH * ZOOM, 3), np.uint8)
+    zoomed(sequence._target, 255).draw(canvas, t)
+    for occluder in sequence._occluders:
+        zoomed(occluder, 0).draw(canvas, t)
+    x, y, w, h = cv2.boundingRect((canvas[..., 0] > 127).astype(np.uint8))
+    return np.array([x, y, x + w, y + h]) / ZOOM if w else None
+
+
+def test_boxes_are_those_of_what_is_visible(sequences):
+    """Everywhere: at the border of the image, behind occluders, turned and articulated."""
+    errors, cut, hidden = [], 0, 0
+    for s in [*sequences, *(SyntheticSequence("other", i) for i in range(20))]:
+        outlines = s._target.outlines(np.arange(s.length))
+        low, high = outlines.min((1, 3)), outlines.max((1, 3))
+        for t in range(0, s.length, 7):
+            drawn = visible_bounds(s, t)
+            if not s.visible[t]:
+                continue
+            box = np.concatenate([s.boxes[t, :2], s.boxes[t, :2] + s.boxes[t, 2:]])
+            errors.append(np.abs(drawn - box).max())
+            whole = np.concatenate([low[t].clip(0, None), high[t].clip(None, (WIDTH, HEIGHT))])
+            cut += not ((low[t] >= 0).all() and (high[t] <= (WIDTH, HEIGHT)).all())
+            hidden += np.abs(whole - box).max() > 2
+    # a strip thinner than half a pixel that shows between occluders is seen by the one or the other
+    assert np.mean(np.array(errors) > 1) < 0.005 and np.quantile(errors, 0.99) < 1
+    assert len(errors) > 500 and cut > 30 and hidden > 30
+
+
+def test_a_target_that_cannot_be_seen_is_absent(sequences):
+    gone = [(s, t) for s in sequences for t in np.flatnonzero(~s.visible)]
+    assert len(gone) > 20
+    for s, t in gone[:: len(gone) // 20]:
+        canvas = np.zeros((HEIGHT * ZOOM, WIDTH * ZOOM, 3), np.uint8)
+        zoomed(s._target, 255).draw(canvas, t)
+        for occluder in s._occluders:
+            zoomed(occluder, 0).draw(canvas, t)
+        outlines = s._target.outlines(np.array([t]))[0]
+        about = (np.ptp(outlines[:, 0]) * np.ptp(outlines[:, 1])) * ZOOM**2
+        assert (canvas[..., 0] > 127).sum() < 0.11 * about
+
+
+def polygon(*points: tuple[float, float]) -> np.ndarray:
+    return np.array(points, float).T
+
+
+def test_the_box_of_an_outline_inside_an_image():
+    """Where clipping the box of the outline would be wrong: corners cut off, a hook about a corner."""
+    diamond = polygon((10, -5), (15, 5), (10, 15), (5, 5))
+    hook = polygon((-14, -14), (5, -14), (5, -12), (-12, -12), (-12, 38), (8, 38), (8, 40), (-14, 40))
+    cases = [
+        (diamond, [5, 0, 15, 15]),
+        (diamond - [[10], [0]], [0, 0, 5, 15]),  # its left corner cut off
+        (diamond - [[12], [7]], [0, 0, 2, 4]),
+        (diamond - [[14.5], [12]], [0, 0, -1, -1]),  # in the box of the outline only
+        (diamond * 100 - [[950], [450]], [0, 0, 100, 50]),  # the image is inside
+        (diamond - [[40], [0]], [0, 0, -1, -1]),
+        (hook, [0, 38, 8, 40]),
+    ]
+    for outline, expected in cases:
+        (box,) = bounds_inside(outline[None, None], (100, 50))
+        if expected[2] < 0:
+            assert (box[:2] > box[2:]).all()
+        else:
+            np.testing.assert_allclose(box, expected, atol=1e-9)
+    both = np.stack([diamond, diamond + [[30], [20]]])[None]
+    np.testing.assert_allclose(bounds_inside(both, (100, 50)), [[5, 0, 45, 35]])
+
+
+def test_what_occluders_leave_of_a_box():
+    square, size = polygon((10, 10), (30, 10), (30, 30), (10, 30)), (40, 40)
+    box = np.array([10.0, 10, 30, 30])
+    left, middle = (polygon((x, 0), (x + 8, 0), (x + 8, 40), (x, 40)) for x in (8, 15))
+    for hiding, expected, share in (
+        ([], box, 1),
+        ([left], [16, 10, 30, 30], 0.7),
+        ([middle], box, 0.6),
+        ([left, middle], [23, 10, 30, 30], 0.35),
+    ):
+        found, cover = behind(box, square[None], hiding, size)
+        np.testing.assert_allclose(found, expected, atol=0.5)
+        assert cover == pytest.approx(share, abs=0.05)
+    shifted = square + [[20], [0]]
+    found, cover = behind(np.array([30.0, 10, 40, 30]), shifted[None], [left + [[20], [0]]], size)
+    np.testing.assert_allclose(found, [36, 10, 40, 30], atol=0.5)
+    assert cover == pytest.approx(0.2, abs=0.05)
+    assert behind(box, square[None] + 100, [], size)[1] == 0
+    assert behind(box, square[None], [square * 2 - 15], size)[1] == 0
 
 
 def test_many_targets_have_parts_that_differ_and_move(sequences):

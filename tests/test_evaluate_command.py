@@ -104,6 +104,13 @@ def test_a_checkpoint_and_opencv_are_run_and_resumed(tree, tmp_path, capsys):
     assert (out / "scores.json").read_bytes() == first and "to track" not in capsys.readouterr().out
     assert run(*arguments, "--precision", "bf16") == 2
     assert "another precision" in capsys.readouterr().err
+    assert about["settings"]["lost_below"] == 0.04 and about["settings"]["half_pixel_offset"] is False
+    assert run(*arguments, "--set", "lost_below=0.2") == 2
+    assert "another settings" in capsys.readouterr().err
+    for wrong, says in (("lost_bellow=0.2", "did you mean lost_below"), ("memory=2.5", "a whole number")):
+        assert run(*arguments, "--set", wrong) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert says in line
     old = {k: v for k, v in about.items() if k != "precision"}  # of a version that had no choice
     (out / "results" / "tiny" / "tracker.json").write_text(json.dumps(old))
     assert run(*arguments) == 0

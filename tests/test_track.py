@@ -2,22 +2,24 @@
 
 import dataclasses
 import logging
+import re
 
 import numpy as np
 import pytest
 import torch
 from torch._subclasses import FakeTensorMode
 
-from chase_fast.checkpoint import pack_tracker
+from chase_fast.checkpoint import load_tracker, pack_tracker
 from chase_fast.errors import ChaseError
 from chase_fast.kernels.prroi_pool import ascent
 from chase_fast.nn.genotype import Genotype
 from chase_fast.nn.tracker_net import TrackerNet, TrackerSpec
+from chase_fast.published import pack_pytracking, to_pytracking_state
 from chase_fast.track import PRESETS, MultiTracker, Tracker
 from chase_fast.track.frames import to_rgb8
 from chase_fast.track.network import fold
 from chase_fast.track.refine import BoxHead, best_box, refine
-from chase_fast.track.settings import PUBLISHED, TrackSettings, published, settings_for
+from chase_fast.track.settings import OWN, PUBLISHED, TrackSettings, published, settings_for
 from chase_fast.track.step import locate
 from tests import moving
 from tests.tolerances import BATCHED_PX, KERNEL, assert_close
@@ -225,7 +227,8 @@ def test_the_published_settings():
     }
     assert set(names) == set(PUBLISHED)
     for name, spec in names.items():
-        assert published(spec) == settings_for(spec) == PUBLISHED[name] and PUBLISHED[name].name == name
+        assert published(spec) == settings_for(spec) == settings_for(spec, "published", own=True)
+        assert published(spec) == PUBLISHED[name] and PUBLISHED[name].name == name
 
     def differences(a, b):
         pairs = ((f.name, getattr(PUBLISHED[b], f.name)) for f in dataclasses.fields(TrackSettings))
@@ -242,14 +245,34 @@ def test_the_published_settings():
 
 
 def test_presets_get_cheaper_and_keep_the_size_of_the_target_in_the_patch():
-    assert list(PRESETS) == ["accurate", "balanced", "fast"]
+    assert list(PRESETS) == ["accurate", "balanced", "fast", "published"]
+    assert all(preset.about and "\n" not in preset.about for preset in PRESETS.values())
     for spec in (SPEC, TrackerSpec("dimp", "resnet50"), TrackerSpec("prdimp", "resnet50")):
-        accurate, balanced, fast = (settings_for(spec, name) for name in PRESETS)
-        assert accurate == published(spec)
+        accurate, balanced, fast, as_published = (settings_for(spec, name, own=True) for name in PRESETS)
+        assert accurate.override(**{k: getattr(as_published, k) for k in OWN}) == as_published
         assert accurate.refine_iterations > balanced.refine_iterations > fast.refine_iterations >= 1
         assert accurate.image_size == balanced.image_size > fast.image_size
         assert fast.search_area / fast.image_size == pytest.approx(accurate.search_area / accurate.image_size)
     assert settings_for(SPEC, "fast", random_boxes=7).random_boxes == 7
+
+
+def test_only_networks_trained_here_leave_the_published_form():
+    """Five quirks and rules, whatever the preset; a public network keeps what it was published with."""
+    published_form = {
+        "half_pixel_offset": True,
+        "thinning_offset": True,
+        "first_box_offset": True,
+        "lost_outside": False,
+        "smallest_side": 0.0,
+        "largest_side": None,
+    }
+    assert published_form.keys() == OWN.keys()
+    for name in PRESETS:
+        for own in (True, False):
+            settings = settings_for(SPEC, name, own)
+            form = OWN if own and name != "published" else published_form
+            assert {k: getattr(settings, k) for k in OWN} == form, (name, own)
+    assert TrackSettings() == PUBLISHED["prdimp50"]
 
 
 @pytest.mark.parametrize(
@@ -262,11 +285,96 @@ def test_presets_get_cheaper_and_keep_the_size_of_the_target_in_the_patch():
         ({"search_area": 1.0}, "search_area"),
         ({"memory": 15}, "memory 15 must be at least 16"),
         ({"update_interval": 0}, "update_interval"),
+        ({"lost_bellow": 0.1}, "did you mean lost_below"),
+        ({"lost_below": float("nan")}, "lost_below nan must be a number"),
+        ({"lost_below": "0.1"}, "lost_below '0.1' must be a number"),
+        ({"memory": 20.5}, "memory 20.5 must be a whole number"),
+        ({"flip": 1}, "flip 1 must be true or false"),
+        ({"step": (1, 2, 3)}, "step .* must be a number or 2 numbers"),
+        ({"learning_rate": 1}, "learning_rate 1 must be at most"),
+        ({"dropouts": (0.2, 1.0)}, "dropouts 1.0 must be at most"),
+        ({"blurs": ((3, 0),)}, "blurs 0 must be at least"),
+        ({"image_size": 16 * 10**9}, "image_size .* must be at most"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(changes, says):
     with pytest.raises(ChaseError, match=says):
         settings_for(SPEC, **changes)
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("lost_below=0.1", 0.1),
+        ("lost-below = 1", 1.0),
+        ("random_boxes=0", 0),
+        ("flip=False", False),
+        ("half_pixel_offset=true", True),
+        ("max_scale_change=none", None),
+        ("max_scale_change=1.5", 1.5),
+        ("border=inside", "inside"),
+        ("rotations=10,-10", (10.0, -10.0)),
+        ("rotations=10", (10.0,)),
+        ("dropouts=()", ()),
+        ("blurs=(3,1),(1,3)", ((3.0, 1.0), (1.0, 3.0))),
+        ("blurs=3,1", ((3.0, 1.0),)),
+        ("step=0.1", 0.1),
+        ("step=0.1,0.2", (0.1, 0.2)),
+    ],
+)
+def test_changes_of_settings_in_words(text, value):
+    ((name, found),) = TrackSettings.parse_changes([text]).items()
+    assert found == value and type(found) is type(value)
+    assert getattr(settings_for(SPEC, **{name: found}), name) == value
+
+
+@pytest.mark.parametrize(
+    "texts, says",
+    [
+        (["lost_below"], "give NAME=VALUE"),
+        (["=1"], "give NAME=VALUE"),
+        (["lost_bellow=1"], "unknown tracker setting 'lost_bellow': did you mean lost_below?"),
+        (["name=mine"], "unknown tracker setting 'name': choose from image_size"),
+        (["lost_below=0.1", "lost-below=0.2"], "lost_below is given twice"),
+        (["lost_below=low"], "--set lost_below=low: lost_below is a number"),
+        (["lost_below="], "is a number"),
+        (["lost_below=nan"], "is a number"),
+        (["lost_below=1e999"], "is a number"),
+        (["lost_below=0,1"], "is a number"),
+        (["largest_side=wide"], "is a number or none"),
+        (["memory=2.5"], "is a whole number"),
+        (["memory=true"], "is a whole number"),
+        (["memory=" + "9" * 5000], "is a whole number"),
+        (["memory=" + "(" * 900], "is a whole number"),
+        (["memory=__import__('os')"], "is a whole number"),
+        (["flip=1"], "is true or false"),
+        (["blurs=3"], "pairs like"),
+        (["blurs=(1,2,3)"], "pairs like"),
+        (["rotations=ten"], "numbers with commas"),
+        (["step=1,2,3"], "a number or 2 numbers with commas"),
+    ],
+)
+def test_changes_that_cannot_be_read_are_refused_in_one_line(texts, says):
+    with pytest.raises(ChaseError, match=re.escape(says)) as refusal:
+        TrackSettings.parse_changes(texts)
+    assert "\n" not in str(refusal.value)
+
+
+def test_public_networks_are_known_and_keep_the_published_form(net, tmp_path):
+    """As read, converted to our file, and back; a network trained here is none in either kind of file."""
+    public = tmp_path / "public.pth.tar"
+    torch.save({"net": to_pytracking_state(net, SPEC)}, public)
+    first = load_tracker(public, CELL)
+    assert first.public
+    for about, is_public in ((first.about, True), ({"seed": 3, "epoch": 1}, False)):
+        for i, pack in enumerate((pack_tracker, pack_pytracking, pack_tracker)):
+            path = tmp_path / f"{is_public}{i}{'.pth.tar' if pack is pack_pytracking else '.safetensors'}"
+            path.write_bytes(pack(net, SPEC, about))
+            loaded = load_tracker(path)
+            about = loaded.about
+            assert loaded.public == is_public, path
+        form = settings_for(SPEC, own=not is_public)
+        assert Tracker.load(path, device="cpu").settings == form
 
 
 def test_a_checkpoint_is_loaded_with_preset_and_overrides(net, tmp_path):
@@ -275,7 +383,7 @@ def test_a_checkpoint_is_loaded_with_preset_and_overrides(net, tmp_path):
     tracker = Tracker.load(path, "fast", "cpu", seed=5, image_size=96)
     assert (tracker.settings.image_size, tracker.settings.random_boxes, tracker.seed) == (96, 2, 5)
     assert tracker.device == torch.device("cpu") and tracker.spec == SPEC
-    settings = settings_for(SPEC, "fast", image_size=96)
+    settings = settings_for(SPEC, "fast", own=True, image_size=96)
     np.testing.assert_array_equal(follow(tracker), follow(Tracker(net, SPEC, settings, "cpu", 5)))
     assert isinstance(MultiTracker.load(path, device="cpu"), MultiTracker)
     with pytest.raises(ChaseError, match="unknown preset"):

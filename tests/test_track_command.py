@@ -111,6 +111,22 @@ def test_device_precision_and_graphs_are_said_and_stored(track, folder, tmp_path
     assert (about["device"], about["precision"], about["graphs"]) == ("cpu", "bf16", False)
 
 
+def test_settings_and_presets_from_the_command_line(track, folder, tmp_path):
+    few = ("--frames", "3", "--no-video")
+    assert track(folder, *few) == 0
+    before = result(tmp_path / "out")
+    assert before["settings"]["lost_below"] < 0.1 and before["settings"]["half_pixel_offset"] is False
+    more = ("--set", "lost_below=0.999", "--set", "random-boxes=2", "--overwrite")
+    assert track(folder, *few, *more) == 0
+    after = result(tmp_path / "out")
+    changed_ones = {k for k, v in after["settings"].items() if v != before["settings"][k]}
+    assert changed_ones == {"lost_below", "random_boxes"}
+    assert after["targets"][0]["state"] == ["given", "lost", "lost"]
+    assert after["targets"][0]["boxes"] == [[120, 90, 40, 50]] * 3
+    assert track(folder, *few, "--preset", "published", "--overwrite") == 0
+    assert result(tmp_path / "out")["settings"]["half_pixel_offset"] is True
+
+
 def test_several_targets_have_files_of_their_own(track, folder, tmp_path, checkpoint):
     assert track(folder, "--no-video", "--quiet", box=(BOX, "30,40,35.5,30")) == 0
     out = tmp_path / "out"
@@ -211,7 +227,17 @@ def test_bad_sources_and_flags_are_one_line_and_leave_nothing(track, folder, tmp
     refused(save_video(tmp_path / "v.avi"), "--start", "9", words="has 6 frames: nothing is left")
     refused(folder, "--frames", "0", words="--frames 1 or more")
     refused(folder, "--fps", "0", words="--fps 0 must lie")
-    refused(folder, "--preset", "best", words="--preset best: choose from accurate, balanced, fast")
+    refused(
+        folder, "--preset", "best", words="--preset best: choose from accurate, balanced, fast, published"
+    )
+    refused(
+        folder,
+        "--set",
+        "lost_bellow=0.1",
+        words="unknown tracker setting 'lost_bellow': did you mean lost_below?",
+    )
+    refused(folder, "--set", "lost_below=low", words="--set lost_below=low: lost_below is a number")
+    refused(folder, "--set", "image_size=100", words="image_size 100 must be a multiple of 16")
     refused(folder, "--precision", "fp8", words="--precision fp8: choose from fp32, bf16")
     refused(folder, "--checkpoint", str(tmp_path / "none.safetensors"), words="no such file")
     refused(folder, "--checkpoint", str(folder / "7.png"), words="7.png")

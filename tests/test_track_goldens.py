@@ -148,7 +148,7 @@ def check_frames(kind: str, frames: int) -> None:
         changes["lost_below"] = json.loads(str(z["overrides_json"]))["target_not_found_threshold"]
     elif kind == "dimp":
         changes["lost_below"] = 0.08
-    tracker = Tracker(net, spec, settings_for(spec, **changes), "cpu")
+    tracker = Tracker(net, spec, settings_for(spec, "published", **changes), "cpu")
     video, boxes = moving.video(**golden.made_with("video"))
     tracker.init(video[0], boxes[0])
     near(tracker._target.memory.boxes[:13], z["init_target_boxes"], PX)

@@ -18,6 +18,10 @@ GOLDEN = {
 # to float64, and cosine with it at least
 SEARCH_PRECISION = {"implicit": 5e-2, "cosine": 0.998}
 
+# centres of targets whose motion is known, absolute px, on average over frames and, where nothing but
+# geometry decides, in every frame; and of the first box in its patches, patch px
+CENTRE_PX = 0.15
+
 # the whole tracker in float32 against float32 goldens, absolute. A second run of the public implementation on
 # one thread differs from its own golden by 3e-5 px and 9e-6; a frame's box is the next frame's window.
 TRACKER = {"px": 5e-4, "score": 1e-4}

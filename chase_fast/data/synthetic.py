@@ -9,8 +9,9 @@ that differ in texture and outline (synthetic_objects). What makes it hard: a mo
 shaking camera; targets that deform, turn, change scale and aspect, some fast; look-alikes (same shape and
 textures, or one part the same) close by; occluders in the scene and passing ones; motion and defocus blur;
 light that changes slowly or flickers; sensor noise; targets that look like the scene, wholly or in one
-part; targets that leave the view. Boxes surround all parts of the target inside the image, hidden or not; a
-frame with less than MIN_COVER of the target visible is marked absent (NaN box).
+part; targets that leave the view. Boxes surround what is visible of the target, inside the image and not
+behind an occluder, as those of GOT-10k, LaSOT and TrackingNet do; a frame with less than MIN_COVER of the
+target visible is marked absent (NaN box).
 
 Render path per frame: warp the scene by the camera, draw distractors, target and occluders (each part one
 remap of its texture inside its bounding box), then blur, light and noise.
@@ -27,6 +28,7 @@ import numpy as np
 from chase_fast.data.decode import Picture
 from chase_fast.data.synthetic_bodies import random_body
 from chase_fast.data.synthetic_objects import TEXTURE_SIDE, Blob, Compound, Part, smooth
+from chase_fast.data.synthetic_truth import behind, bounds_inside
 from chase_fast.data.textures import Shape, fractal, scene, texture
 
 HEIGHT, WIDTH = 240, 320
@@ -37,7 +39,6 @@ SCENE_HW = (480, 640)
 SHADES = 24
 COMPOUND = 0.6  # share of targets and distractors made of several parts
 FAST = 0.15  # share of fast targets
-COVER_SCALE = 4  # occlusion is measured on an image this much smaller
 _BLUR_HALF = 4  # kernels of 11 x 11 and more take a slower path in OpenCV
 
 
@@ -184,43 +185,33 @@ class SyntheticSequence:
 
     def _measure(self) -> None:
         """Boxes and visibility; occluders that hide it at the start or mostly are taken away."""
-        outlines = self._target.outlines(np.arange(self.length))
-        low, high = outlines.min((1, 3)), outlines.max((1, 3))
-        cover = self._cover(outlines, low, high)
+        bounds, cover = self._visible_parts()
         if cover[0] < 0.5 or np.mean(cover >= MIN_COVER) < 0.5:
             self._occluders = []
-            cover = self._cover(outlines, low, high)
-        low, high = low.clip(0, None), high.clip(None, (WIDTH, HEIGHT))
-        self.visible = (cover >= MIN_COVER) & (high - low > 1).all(1)
-        self.boxes = np.where(self.visible[:, None], np.concatenate([low, high - low], 1), np.nan)
+            bounds, cover = self._visible_parts()
+        low, size = bounds[:, :2], bounds[:, 2:] - bounds[:, :2]
+        self.visible = (cover >= MIN_COVER) & (size > 1).all(1)
+        self.boxes = np.where(self.visible[:, None], np.concatenate([low, size], 1), np.nan)
 
-    def _cover(self, outlines: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """[T] visible share of the target; overlaps are counted on an image COVER_SCALE times smaller.
-
-        outlines: [T, parts, 2, N] of the target, in the boxes low .. high [T, 2].
-        """
+    def _visible_parts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds [T, 4] (x0, y0, x1, y1) of what is visible of the target, and its share of it [T]."""
+        view = WIDTH, HEIGHT
+        outlines = self._target.outlines(np.arange(self.length))  # [T, parts, 2, N]
+        low, high = outlines.min((1, 3)), outlines.max((1, 3))
         hiding = [[] for _ in range(self.length)]  # outlines that may cover the target
         for o in self._occluders:
             apart = np.maximum(low - o.centre, o.centre - high).max(1)
             near = np.flatnonzero(apart < o.reach)
-            for t, points in zip(near, _small(o.outlines(near))):
-                hiding[t].extend(points)
-        inside = (low >= 0).all(1) & (high <= (WIDTH, HEIGHT)).all(1)
-        outlines = _small(outlines)
-        cover = np.ones(self.length)
-        for t in np.flatnonzero(~inside | np.array([len(h) > 0 for h in hiding])):
-            corner = np.floor(low[t] / COVER_SCALE).astype(np.int32)  # the mask is that of the whole target
-            w, h = np.ceil(high[t] / COVER_SCALE).astype(np.int32) - corner
-            mask = np.zeros((h, w), np.uint8)
-            for points in outlines[t]:
-                cv2.fillPoly(mask, [points - corner], 1)
-            whole = max(np.count_nonzero(mask), 1)
-            x, y = (-corner).clip(0, None)
-            right, bottom = (np.array([WIDTH, HEIGHT]) // COVER_SCALE - corner).clip(0, None)
-            for points in hiding[t]:
-                cv2.fillPoly(mask, [points - corner], 0)
-            cover[t] = np.count_nonzero(mask[y:bottom, x:right]) / whole
-        return cover
+            shapes = o.outlines(near)[:, 0]  # [F, 2, N]
+            meets = (shapes.max(-1) > low[near]) & (shapes.min(-1) < high[near])
+            for t, shape in zip(near[meets.all(1)], shapes[meets.all(1)]):
+                hiding[t].append(shape)
+        bounds, cover = np.concatenate([low, high], 1), np.ones(self.length)
+        cut = (low < 0).any(1) | (high > view).any(1)
+        bounds[cut] = bounds_inside(outlines[cut], view)
+        for t in np.flatnonzero(cut | np.array([len(h) > 0 for h in hiding])):
+            bounds[t], cover[t] = behind(bounds[t], outlines[t], hiding[t], view)
+        return bounds, cover
 
     def frame(self, index: int) -> np.ndarray:
         """RGB uint8 [HEIGHT, WIDTH, 3]."""
@@ -274,11 +265,6 @@ class _Look(NamedTuple):
             return Blob(self.shape, self.surfaces[0], centre, half, angle, tempo)
         gait = np.arange(len(centre)) * (self.gait * tempo) + 5 * tempo
         return Compound(self.parts, self.surfaces, centre, half, angle, gait)
-
-
-def _small(outline: np.ndarray) -> np.ndarray:
-    """Outlines [..., 2, N] -> polygons [..., N, 2] int32 on the small cover image."""
-    return np.rint(np.moveaxis(outline, -1, -2) / COVER_SCALE - 0.5).astype(np.int32)
 
 
 @functools.lru_cache(maxsize=2 * SHADES)

@@ -77,9 +77,11 @@ class Blob:
         # body coordinates, then polar: the texture is stretched to the outline
         u, v = c[0] * x + s[0] * y, c[1] * y - s[1] * x
         depth, angle = cv2.cartToPolar(u, v)
-        sector = (angle * np.float32(Shape.ANGLES / (2 * np.pi))).astype(np.int32)
-        radius = self.shape.radius(np.array([t * self.tempo]))[0].astype(np.float32)
-        radius = radius.take(sector, mode="wrap")
+        angle *= np.float32(Shape.ANGLES / (2 * np.pi))
+        sector = angle.astype(np.int32)
+        angle -= sector  # share of the way to the next corner of the outline
+        rim = self.shape.radius(np.array([t * self.tempo]))[0].astype(np.float32)
+        radius = rim.take(sector, mode="wrap") + angle * (np.roll(rim, -1) - rim).take(sector, mode="wrap")
         depth /= radius  # 0 centre .. 1 outline
         stretch = np.float32(TEXTURE_SIDE / 2) / radius
         middle = np.float32((TEXTURE_SIDE - 1) / 2)

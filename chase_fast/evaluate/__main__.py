@@ -16,6 +16,7 @@ PROG = "python -m chase_fast.evaluate"
 def description() -> str:
     from chase_fast.benchmarks import KINDS
     from chase_fast.evaluate.protocols import DEFAULT_PROTOCOLS, PROTOCOLS
+    from chase_fast.track.settings import presets
 
     kinds = "\n".join(
         f"  {text}; scored by {', '.join(DEFAULT_PROTOCOLS[kind])}" for kind, text in KINDS.items()
@@ -25,6 +26,7 @@ def description() -> str:
         "Run trackers over a benchmark and score them as the benchmarks' own toolkits do.\n\n"
         f"Benchmarks:\n{kinds}\n\n"
         f"Protocols (numbers of different protocols cannot be compared):\n{protocols}\n\n"
+        f"Presets of checkpoints' online procedure, public ones in the published form:\n{presets()}\n\n"
         "Examples:\n"
         f"  {PROG} --data got10k:/data/GOT-10k:val --checkpoint runs/mine/best.safetensors\n"
         f"  {PROG} --data got10k:/data/GOT-10k:val --results CSRT=/data/csrt --out runs/csrt\n"

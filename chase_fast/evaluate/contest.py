@@ -77,7 +77,7 @@ def _field(options: Evaluate, scratch: Path) -> tuple[dict[str, Entrant], dict[s
             path = best
         if not os.path.isfile(path):
             raise MissingFile(f"--checkpoint {path}: there is no such file; the train command makes one")
-        how = options.preset, _device(options.device), not options.no_graphs, options.precision
+        how = options.preset, _device(options.device), not options.no_graphs, options.precision, options.set
         entrant = Checkpoint(path, *how)
         entrant.check()
         entrants[new(name)] = entrant

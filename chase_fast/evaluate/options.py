@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from chase_fast.track.settings import PRESETS
+
 
 @dataclass(frozen=True)
 class Evaluate:
@@ -25,8 +27,11 @@ class Evaluate:
     """OpenCV's trackers to run in the same way."""
     protocol: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
     """Whose rules to score by, one or several of those listed above. Default: those of the benchmark."""
-    preset: Literal["accurate", "balanced", "fast"] = "accurate"
-    """Online procedure of the checkpoints."""
+    preset: Literal[tuple(PRESETS)] = "accurate"
+    """Online procedure of the checkpoints, one of those listed above."""
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
+    """Settings of the checkpoints' online procedure that differ from the preset's, e.g. lost_below=0.1. An
+    unknown name lists all."""
     seed: int = 0
     """With the name of a sequence it decides everything random in tracking it."""
     device: Annotated[str, tyro.conf.arg(metavar="{auto,cpu,cuda,cuda:N}")] = "auto"

@@ -51,19 +51,21 @@ def digest(path: str | Path) -> str:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network with the online procedure of chase_fast.track."""
+    """A trained network with the online procedure of chase_fast.track. changes: NAME=VALUE of settings that
+    differ from those of the preset."""
 
     path: str
     preset: str = "accurate"
     device: str = "auto"
     graphs: bool = True
     precision: str = "fp32"
+    changes: tuple[str, ...] = ()
 
     def check(self) -> None:
-        """Raises ChaseError if the file is no tracker, or preset, device or precision cannot be."""
+        """Raises ChaseError if the file is no tracker, or preset, changes, device or precision cannot be."""
         from chase_fast.track.network import check_precision
 
-        _settings(self.path, self.preset)
+        _settings(self)
         check_precision(self.precision, resolve_device(self.device))
 
     def about(self, threads: int | None = None) -> str:
@@ -73,7 +75,8 @@ class Checkpoint:
         return describe(resolve_device(self.device), self.precision, self.graphs, threads)
 
     def identity(self) -> dict[str, Any]:
-        return {"checkpoint": digest(self.path), "preset": self.preset, "precision": self.precision}
+        about = {"checkpoint": digest(self.path), "preset": self.preset, "precision": self.precision}
+        return about | {"settings": _settings(self)[1].to_data()}
 
     def trained_on(self, data: EvaluationSet) -> dict[str, list[str]] | None:
         """Role (train, val, init) -> the sequences of this set that the network has seen; None: not known."""
@@ -91,15 +94,16 @@ def _tracker(checkpoint: Checkpoint):
     """One tracker for one sequence after the other: on a GPU its graphs are captured once."""
     from chase_fast.track import Tracker
 
-    loaded, settings = _settings(checkpoint.path, checkpoint.preset)
+    loaded, settings = _settings(checkpoint)
     options = checkpoint.graphs, checkpoint.precision
     return Tracker(loaded.net, loaded.spec, settings, checkpoint.device, 0, *options)
 
 
 @functools.lru_cache(maxsize=1)
-def _settings(path: str, preset: str):
+def _settings(checkpoint: Checkpoint):
     from chase_fast.checkpoint import load_tracker
-    from chase_fast.track.settings import settings_for
+    from chase_fast.track.settings import TrackSettings, settings_for
 
-    loaded = load_tracker(Path(path))
-    return loaded, settings_for(loaded.spec, preset)
+    changes = TrackSettings.parse_changes(checkpoint.changes)
+    loaded = load_tracker(Path(checkpoint.path))
+    return loaded, settings_for(loaded.spec, checkpoint.preset, not loaded.public, **changes)

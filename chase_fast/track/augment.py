@@ -1,7 +1,6 @@
 """Augmented copies of the first patch: shifted, mirrored, blurred, rotated.
 
-All are cut from one expanded patch, so that little is missing at the border; boxes are shifted with them
-but neither mirrored nor rotated.
+All are cut from one expanded patch, so that little is missing at the border.
 """
 
 import math
@@ -17,7 +16,7 @@ Shift = tuple[int, int]  # of the content: down, right, px
 
 def augmented(
     expanded: np.ndarray, settings: TrackSettings, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Copies of the middle of an expanded patch.
 
     Args:
@@ -25,19 +24,23 @@ def augmented(
         rng: of the random shifts, two numbers each.
 
     Returns:
-        patches [n, size, size, 3] and how their content was shifted, [n, 2] (right, down) px. Order:
-        as it is, shifts, mirrored, blurs, rotations.
+        patches [n, size, size, 3]; how their content was turned about the middle, [n, 2, 2] of (x, y); and
+        then shifted, [n, 2] (right, down) px. Order: as it is, shifts, mirrored, blurs, rotations.
     """
     size = settings.image_size
-    moves: list[tuple[np.ndarray, Shift]] = [(expanded, (0, 0))]
-    moves += [(expanded, tuple(math.trunc(s * size / 2) for s in shift)) for shift in settings.shifts]
-    changed = [expanded[:, ::-1]] if settings.flip else []
-    changed += [blur(expanded, sigmas) for sigmas in settings.blurs]
-    changed += [rotate(expanded, degrees) for degrees in settings.rotations]
+    same = np.eye(2)
+    moves: list[tuple[np.ndarray, np.ndarray, Shift]] = [(expanded, same, (0, 0))]
+    for shift in settings.shifts:
+        moves.append((expanded, same, tuple(math.trunc(s * size / 2) for s in shift)))
+    changed = [(expanded[:, ::-1], np.diag((-1, 1)))] if settings.flip else []
+    changed += [(blur(expanded, sigmas), same) for sigmas in settings.blurs]
+    changed += [(rotate(expanded, degrees), turn(degrees)) for degrees in settings.rotations]
     reach = settings.random_shift * size
-    moves += [(image, tuple(math.trunc((u - 0.5) * reach) for u in rng.random(2))) for image in changed]
-    patches = np.stack([middle(image, size, shift) for image, shift in moves])
-    return patches, np.array([shift[::-1] for _, shift in moves], np.float32)
+    for image, turned in changed:
+        moves.append((image, turned, tuple(math.trunc((u - 0.5) * reach) for u in rng.random(2))))
+    patches = np.stack([middle(image, size, shift) for image, _, shift in moves])
+    turns, shifts = np.stack([t for _, t, _ in moves]), np.array([shift[::-1] for *_, shift in moves])
+    return patches, turns, shifts
 
 
 def middle(image: np.ndarray, size: int, shift: Shift) -> np.ndarray:
@@ -59,11 +62,15 @@ def _gaussian(sigma: float) -> np.ndarray:
 
 
 def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
-    """Counter-clockwise (as seen on a screen) about the centre; edge pixels repeat."""
-    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    turn = np.array([[cos, sin], [-sin, cos]])  # of (x, y)
+    """By `turn` about the centre; edge pixels repeat."""
     centre = (np.array(image.shape[1::-1]) - 1) / 2
-    matrix = np.concatenate([turn, (centre - turn @ centre)[:, None]], 1)
+    matrix = np.column_stack([turn(degrees), centre - turn(degrees) @ centre])
     return cv2.warpAffine(
         image, matrix, image.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
+
+
+def turn(degrees: float) -> np.ndarray:
+    """Counter-clockwise as seen on a screen, [2, 2] of (x, y)."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return np.array([[cos, sin], [-sin, cos]])

@@ -18,7 +18,7 @@ class Base:
 
     Args:
         net: any weights, any mode; it is copied, not changed.
-        settings: None for the published ones of the spec.
+        settings: None for those of a network trained here (`settings_for`).
         device: auto, cpu, cuda, cuda:1.
         seed: of the random boxes, shifts and dropped channels; together with the target and the frame it
             decides all of them.
@@ -41,7 +41,7 @@ class Base:
         precision: str = "fp32",
     ):
         self.spec, self.seed = spec, seed
-        self.settings = settings or settings_for(spec)
+        self.settings = settings or settings_for(spec, own=True)
         self._network = Network(net, device, precision)
         self._graphs = graphs
         on_gpu = self._network.device.type == "cuda"
@@ -66,7 +66,7 @@ class Base:
             ChaseError: unusable checkpoint, unknown preset or setting, no such device or precision.
         """
         loaded = load_tracker(checkpoint)
-        settings = settings_for(loaded.spec, preset, **overrides)
+        settings = settings_for(loaded.spec, preset, not loaded.public, **overrides)
         return cls(loaded.net, loaded.spec, settings, device, seed, graphs, precision)
 
     @property

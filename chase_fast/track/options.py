@@ -11,10 +11,11 @@ import tyro
 
 from chase_fast.commandline import parse as parse_words
 from chase_fast.errors import ChaseError
+from chase_fast.track.settings import PRESETS, TrackSettings, presets
 from chase_fast.track.sources.masking import masked
 
 PROG = "python -m chase_fast.track"
-Preset = Literal["accurate", "balanced", "fast"]  # the keys of settings.PRESETS, which needs torch
+Preset = Literal[tuple(PRESETS)]
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _NUMBERS = re.compile(rf"[\[(]?\s*{_NUMBER}(?:\s*[,;\s]\s*{_NUMBER})*\s*,?\s*[\])]?|,")
 
@@ -37,7 +38,10 @@ class Track:
     overwrite: bool = False
     """Replace the results of an earlier run in --out."""
     preset: Preset = "accurate"
-    """Online procedure: accurate is the published one, fast the cheapest."""
+    """Online procedure, one of those listed above."""
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    """A setting of the online procedure that differs from the preset's, e.g. lost_below=0.1; several: --set
+    several times. An unknown name lists all."""
     device: Annotated[str, tyro.conf.arg(metavar="{auto,cpu,cuda,cuda:N}")] = "auto"
     """auto takes a GPU if there is one."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -79,7 +83,12 @@ Examples:
 OUT gets boxes.txt (x,y,w,h per line, the first line is the given box; boxes_0.txt, boxes_1.txt ... for
 several targets), result.json (numbers and times of the frames; box, score and state of every target in
 each; speed, settings, versions) and annotated.mp4 (H.264; small frames are enlarged). Boxes are written as
-they are found. A box in state lost is the last one that was found.
+they are found. A box in state lost is the last one that was found: the score is below lost_below, or what
+was found can be no target (no pixel in the frame, a side below 1 px or above 4 frames; not with public
+networks).
+
+Presets of the online procedure, of public networks (PrDiMP, DiMP, CHASE) all in the published form:
+{presets()}
 
 Videos are decoded by PyAV, by OpenCV if that cannot be; frames are as a player shows them: turned as the
 file says, interlaced ones deinterlaced. Behind a damaged place tracking goes on: a warning and result.json
@@ -170,6 +179,7 @@ def check(options: Track) -> list[tuple[float, ...]]:
         ChaseError: they cannot.
     """
     boxes = [given_box(text) for text in options.box]
+    TrackSettings.parse_changes(options.set)
     if options.fps is not None and not 0 < options.fps <= 1000:
         raise ChaseError(f"--fps {options.fps:g} must lie between 0 and 1000")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device):

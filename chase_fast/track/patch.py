@@ -1,7 +1,22 @@
 """Search windows: where the tracker looks in a frame, and the pixels it sees there.
 
-Positions are (row, column) of pixel centres, as in the published tracker: a target of height h whose first
-row is y has its centre at y + (h - 1) / 2. Frames are uint8 (or float32, 0..255) [H, W, 3]; patches float32.
+Frames are uint8 (or float32, 0..255) [H, W, 3]; patches float32.
+
+Two coordinates occur. *Edges*: the first pixel covers 0..1; boxes are measured so, in frames, patches and the
+crops of training. *Centres*: the middle of a pixel is its index, an edge less 1/2; positions of targets and
+windows are measured so, (row, column): a target of height h whose first row is y is at y + (h - 1) / 2.
+
+A window takes pixels i = x0 .. x0 + m - 1 of a frame of which every n-th pixel is read from `first` on: i is
+pixel first + n i of the frame. Its m pixels become a patch of `size` by half-pixel centres, so
+
+    scale  = n m / size                                      frame px per patch px
+    middle = first + n (x0 + (m - 1) / 2)                    of the window in the frame, centres
+    u      = (p - middle) / scale + size / 2                 in the patch, edges, of a frame position p
+    p      = (u - size / 2) * scale + middle                 and back
+
+The published tracker leaves `first` - (n - 1) / 2 out of the middle (it scales indices as if they were
+edges: `TrackSettings.thinning_offset`) and takes u as a centre on the way back
+(`TrackSettings.half_pixel_offset`).
 """
 
 import math
@@ -20,7 +35,7 @@ Point = tuple[float, float]  # row, column
 class Window:
     """A square window in every `every`-th pixel of a frame, from pixel `first` on.
 
-    top_left, bottom_right: corners in frame pixels, the second one exclusive; what positions are measured in.
+    top_left, bottom_right: its edges in the frame; what positions are measured by.
     x0, y0, width, height: pixels taken of the thinned-out frame.
     """
 
@@ -55,11 +70,12 @@ def search_window(
     border: str = "replicate",
     max_scale_change: float | None = None,
     integer: bool = True,
+    thinning_offset: bool = True,
 ) -> Window:
     """The window of about `side` frame pixels about `centre` that becomes a patch of size x size.
 
-    Windows more than twice the patch are read from a thinned-out frame. border and integer: see
-    `TrackSettings.border` and `.integer_window`.
+    Windows more than twice the patch are read from a thinned-out frame. border, integer, thinning_offset: see
+    `TrackSettings.border`, `.integer_window` and `.thinning_offset`.
     """
     if border != "replicate":
         # in float32 as published: a quotient that should be whole may fall below it
@@ -78,10 +94,11 @@ def search_window(
         low, high = middle - before, middle + behind + 1
         if border != "replicate":
             low, high = _shift_inside(low, high, length)
-        axes.append((low, high, math.trunc(low), math.trunc(high)))
+        shift = 0 if thinning_offset else o - (every - 1) / 2
+        edges = every * low + shift, every * high + shift
+        axes.append((*edges, math.trunc(low), math.trunc(high)))
     (top, bottom, y0, y1), (left, right, x0, x1) = axes
-    corners = (every * top, every * left), (every * bottom, every * right)
-    return Window(*corners, every, first, x0, y0, x1 - x0, y1 - y0)
+    return Window((top, left), (bottom, right), every, first, x0, y0, x1 - x0, y1 - y0)
 
 
 def shrinkage(side: float, frame_hw: tuple[int, int], border: str, max_scale_change: float | None) -> float:

@@ -19,6 +19,7 @@ from chase_fast.track.interrupt import Interrupt
 from chase_fast.track.multi import MultiTracker
 from chase_fast.track.options import Track
 from chase_fast.track.progress import TrackProgress
+from chase_fast.track.settings import TrackSettings
 from chase_fast.track.sources.base import Frame, Source
 from chase_fast.track.sources.masking import masked_data
 from chase_fast.track.writer import Writer
@@ -96,7 +97,7 @@ class Session:
     def _load(self) -> MultiTracker:
         options = self._options
         how = options.preset, options.device, options.seed, not options.no_graphs, options.precision
-        return MultiTracker.load(options.checkpoint, *how)
+        return MultiTracker.load(options.checkpoint, *how, **TrackSettings.parse_changes(options.set))
 
     def _first(self, frames: Iterator[Frame], boxes: Many[Box]) -> tuple[Frame, Many[Box]]:
         """The first frame and the targets in it, drawn by the user if none is given."""

@@ -3,27 +3,43 @@
 Sources: the published parameter files of PrDiMP and DiMP, and those of the CHASE release for its cell.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+import difflib
+import functools
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from chase_fast.errors import ChaseError
-from chase_fast.nn.tracker_net import TrackerSpec
+from chase_fast.fields import short
+from chase_fast.track import limits, values
+
+if TYPE_CHECKING:  # help pages name presets and settings without loading torch
+    from chase_fast.nn.tracker_net import TrackerSpec
 
 STRIDE = 16  # image pixels per feature cell
+SMALLEST = 4  # cells of a search patch, whatever network and preset ask for
 BORDERS = ("replicate", "inside", "inside_major")
 SPACES = ("default", "relative")
 
 
 @dataclass(frozen=True)
 class TrackSettings:
-    """Constants of one tracker. Five of them choose between forms of the published code that differ:
+    """Constants of one tracker. The defaults are those published with PrDiMP-50. Eight of them choose between
+    forms:
 
     integer_window: the search window has whole pixels, as with the torch (<= 1.4) that the published figures
         were made with. False is what the same code does on later versions: halves are no longer cut off, and
         windows of even size grow by one pixel and lie half a pixel off.
-    half_pixel_offset: a refined box goes back to the frame half a crop pixel right of and below where the
-        first box was taken from. Published; False removes this constant shift.
+    half_pixel_offset: a refined box goes back to the frame half a patch pixel right of and below where it is.
+        Published; False removes this constant shift.
+    thinning_offset: windows wider than about 2.1 patches are read from every n-th pixel, and their place
+        leaves out which pixel was the first: positions are up to (n - 1) / 2 px off, left or right, above or
+        below, by the place of the target. Published; False takes it into account.
+    first_box_offset: on the first frame the target's box is taken to be where it would be in a window exactly
+        about its rounded centre: up to half a patch pixel off where the window has an even number of pixels,
+        and in mirrored and rotated copies as far off as the target is from the middle. Published; False
+        takes the window that was cut, and turns the box with the copies.
     shrink_first: False (published): inside_major does not shrink the expanded patch of the first frame, so
         its scale differs from that of later frames for large targets. `inside` always shrinks it.
     score_after: False (published): boxes are ranked by their scores before the last refinement step. True
@@ -31,7 +47,13 @@ class TrackSettings:
     keep_position: False (published): when no refined box has an acceptable shape, the position goes back to
         that of the last refined one. True keeps the classifier's.
 
-    Right padding, which is one pixel too wide in published training crops, is exact in tracking.
+    Right padding, which is one pixel too wide in published training crops, is exact in tracking. Three rules
+    that are not published say which boxes cannot be those of a target; one that breaks a rule is not taken,
+    the target is lost:
+
+    lost_outside: a box without a pixel in the frame.
+    smallest_side: a box with a side below this, frame px; 0 for none.
+    largest_side: a box with a side above this, in widths or heights of the frame; None for none.
 
     Attributes:
         name: where the values come from.
@@ -68,9 +90,14 @@ class TrackSettings:
     max_scale_change: float | None = 1.5
     integer_window: bool = True
     half_pixel_offset: bool = True
+    thinning_offset: bool = True
+    first_box_offset: bool = True
     shrink_first: bool = False
     score_after: bool = False
     keep_position: bool = False
+    lost_outside: bool = False
+    smallest_side: float = 0.0
+    largest_side: float | None = None
     init_iterations: int = 10
     update_iterations: int = 2
     hard_negative_iterations: int = 1
@@ -104,6 +131,8 @@ class TrackSettings:
     inside_ratio: float = 0.2
 
     def __post_init__(self):
+        for name, hint in _hints().items():
+            limits.check(name, getattr(self, name), hint)
         if self.image_size < 2 * STRIDE or self.image_size % STRIDE:
             raise ChaseError(
                 f"image_size {self.image_size} must be a multiple of {STRIDE}, from {2 * STRIDE} on"
@@ -113,12 +142,8 @@ class TrackSettings:
                 raise ChaseError(f"{name} {value!r} is unknown, choose from {', '.join(choices)}")
         if not self.search_area > 1:
             raise ChaseError(f"search_area {self.search_area} must be larger than 1, the target itself")
-        least = {"memory": self.first_samples + 1, "update_interval": 1, "best_boxes": 1, "expansion": 1}
-        least |= {"random_boxes": 0, "refine_iterations": 0, "init_iterations": 0}
-        least |= {"update_iterations": 0, "hard_negative_iterations": 0}
-        for name, smallest in least.items():
-            if getattr(self, name) < smallest:
-                raise ChaseError(f"{name} {getattr(self, name)} must be at least {smallest}")
+        if self.memory <= self.first_samples:
+            raise ChaseError(f"memory {self.memory} must be at least {self.first_samples + 1}")
 
     @property
     def first_samples(self) -> int:
@@ -132,11 +157,51 @@ class TrackSettings:
         Raises:
             ChaseError: no such setting, or a value that cannot be.
         """
-        known = [f.name for f in fields(self)]
-        for name in changes:
-            if name not in known:
-                raise ChaseError(f"unknown tracker setting {name!r}, choose from {', '.join(known)}")
+        for name in changes.keys() - {"name"}:
+            _check_name(name)
         return replace(self, **changes)
+
+    def to_data(self) -> dict[str, Any]:
+        """As plain data, the same before and after JSON."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @staticmethod
+    def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
+        """NAME=VALUE texts of a command line -> changes for `override`, of the right types: lost_below=0.1,
+        half_pixel_offset=true, largest_side=none, rotations=10,-10, blurs=(3,1),(1,3), dropouts=().
+
+        Raises:
+            ChaseError: not NAME=VALUE, no such setting, one setting twice, or a value of another type.
+        """
+        changes: dict[str, Any] = {}
+        for text in texts:
+            name, equals, value = text.partition("=")
+            given = f"--set {name}={short(value)[1:-1]}"
+            name = name.strip().replace("-", "_")
+            if not equals or not name:
+                raise ChaseError(f"--set {short(text)[1:-1]}: give NAME=VALUE, e.g. --set lost_below=0.1")
+            _check_name(name)
+            if name in changes:
+                raise ChaseError(f"--set {name} is given twice")
+            try:
+                changes[name] = values.read(value, _hints()[name])
+            except ValueError:
+                raise ChaseError(f"{given}: {name} is {values.describe(_hints()[name])}") from None
+        return changes
+
+
+@functools.cache
+def _hints() -> dict[str, Any]:
+    """Types of the settings; `name` says where they come from and is none of them."""
+    return {name: hint for name, hint in get_type_hints(TrackSettings).items() if name != "name"}
+
+
+def _check_name(name: str) -> None:
+    if name in _hints():
+        return
+    close = difflib.get_close_matches(name, _hints(), 1)
+    hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(_hints())}"
+    raise ChaseError(f"unknown tracker setting {short(name)}: {hint}")
 
 
 _PRDIMP50 = TrackSettings()
@@ -168,21 +233,36 @@ PUBLISHED: dict[str, TrackSettings] = {
 }
 
 
+# what a network that was trained here is tracked with instead, unless the preset is `published`
+OWN: dict[str, Any] = {
+    "half_pixel_offset": False,
+    "thinning_offset": False,
+    "first_box_offset": False,
+    "lost_outside": True,
+    "smallest_side": 1.0,  # as the first box
+    "largest_side": 4.0,
+}
+
+
 @dataclass(frozen=True)
 class Preset:
-    """A cheaper form of published settings.
+    """A form of the settings of a network, with what it costs.
 
+    about: what it is and its price, one line.
+    published: all values as published, also for a network that was trained here.
     area: factor of the side of search patch and search area; the target keeps its size in the patch.
     refine: share of the refinement iterations; steps grow as their number shrinks.
     changes: of other settings.
     """
 
+    about: str
+    published: bool = False
     area: float = 1.0
     refine: float = 1.0
     changes: Mapping[str, Any] = field(default_factory=dict)
 
     def apply(self, settings: TrackSettings) -> TrackSettings:
-        cells = round(settings.image_size * self.area / STRIDE)
+        cells = max(SMALLEST, round(settings.image_size * self.area / STRIDE))
         iterations = max(1, round(settings.refine_iterations * self.refine))
         longer = settings.refine_iterations / iterations
         step = settings.step
@@ -196,28 +276,46 @@ class Preset:
 
 
 PRESETS: dict[str, Preset] = {
-    "accurate": Preset(),  # as published
-    "balanced": Preset(refine=0.6, changes={"random_boxes": 4}),
+    "accurate": Preset("all search area, boxes and steps"),
+    "balanced": Preset("fewer boxes and steps", refine=0.6, changes={"random_boxes": 4}),
     "fast": Preset(
+        "a smaller search area, few boxes and steps, fewer updates",
         area=7 / 9,
         refine=0.4,
         changes={"random_boxes": 2, "update_interval": 30, "rotations": (10, -10), "dropouts": ()},
     ),
+    "published": Preset(
+        "accurate, with the published offsets of boxes and no rule for boxes", published=True
+    ),
 }
 
 
-def settings_for(spec: TrackerSpec, preset: str = "accurate", **overrides: Any) -> TrackSettings:
+def presets() -> str:
+    """A line per preset, for help pages."""
+    return "\n".join(f"  {name}: {preset.about}" for name, preset in PRESETS.items())
+
+
+def settings_for(
+    spec: "TrackerSpec", preset: str = "accurate", own: bool = False, **overrides: Any
+) -> TrackSettings:
     """Published settings of a network, changed by a preset, then by `overrides`.
+
+    Args:
+        own: the network was trained here and is no public one (`Checkpoint.public`): it takes `OWN`, unless
+            the preset is `published`.
 
     Raises:
         ChaseError: unknown preset or setting.
     """
     if preset not in PRESETS:
         raise ChaseError(f"unknown preset {preset!r}, choose from {', '.join(PRESETS)}")
-    return PRESETS[preset].apply(published(spec)).override(**overrides)
+    chosen, settings = PRESETS[preset], published(spec)
+    if own and not chosen.published:
+        settings = settings.override(**OWN)
+    return chosen.apply(settings).override(**overrides)
 
 
-def published(spec: TrackerSpec) -> TrackSettings:
+def published(spec: "TrackerSpec") -> TrackSettings:
     """What the tracker of this network was published with; a cell on PrDiMP takes CHASE's.
 
     A network trained on crops of another size than 288 px (feature_size 18) sees its search patches resized
@@ -228,5 +326,5 @@ def published(spec: TrackerSpec) -> TrackSettings:
     else:
         name = f"{spec.classifier}{spec.depth}"
     settings = PUBLISHED[name]
-    cells = max(4, round(settings.image_size / STRIDE * spec.feature_size / 18))
+    cells = max(SMALLEST, round(settings.image_size / STRIDE * spec.feature_size / 18))
     return settings.override(image_size=cells * STRIDE)

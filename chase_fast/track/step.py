@@ -15,6 +15,7 @@ from torch import Tensor
 
 from chase_fast.kernels.target_filter import localize as one_launch
 from chase_fast.nn.box_regressor import Pair
+from chase_fast.track.frames import Box
 from chase_fast.track.localize import HARD_NEGATIVE, LOST, STATES, TRACKED, Geometry, clipped, localize
 from chase_fast.track.memory import Memory
 from chase_fast.track.network import Network
@@ -94,7 +95,9 @@ def step(device: Device, targets: list[Target], frame: np.ndarray, settings: Tra
     windows, *arrays = where_to_look(targets, frame, settings)
     features, outcome = device.locate(frame, windows, *arrays, targets)
     values = outcome.tolist()  # the only wait for the device
-    found = [_apply(device, *parts) for parts in zip(targets, values, features, windows)]
+    found = [
+        _apply(device, *parts, frame.shape[:2], settings) for parts in zip(targets, values, features, windows)
+    ]
     seconds = time.perf_counter() - start
     return [Result(t.place.box, score, state, seconds) for t, (state, score) in zip(targets, found)]
 
@@ -178,7 +181,13 @@ def _softmax(scores: Tensor, extra: float | None) -> Tensor:
 
 
 def _apply(
-    device: Device, target: Target, values: list[float], features: Tensor, window: Window
+    device: Device,
+    target: Target,
+    values: list[float],
+    features: Tensor,
+    window: Window,
+    frame_hw: tuple[int, int],
+    settings: TrackSettings,
 ) -> tuple[State, float]:
     """Moves a target to where it was found, and lets it learn if that is sure enough; state and score."""
     row, column, h, w, refined, code, score = values
@@ -187,8 +196,25 @@ def _apply(
             _LOG.warning("frame %d: NaN or boundless network output, the target counts as lost", target.frame)
             target.warned = True
         return STATES[LOST], score if math.isfinite(score) else 0.0
-    if code != LOST:
-        target.move((row, column), (h, w), bool(refined))
+    if code == LOST:
+        return STATES[LOST], score
+    place = target.moved((row, column), (h, w), bool(refined))
+    if not can_be(place.box, frame_hw, settings):
+        return STATES[LOST], score
+    target.place = place
     if code in (TRACKED, HARD_NEGATIVE):
         target.learn(features, window, code == HARD_NEGATIVE, device.update)
     return STATES[int(code)], score
+
+
+def can_be(box: Box, frame_hw: tuple[int, int], settings: TrackSettings) -> bool:
+    """Whether a box x, y, w, h can be that of a target in a frame of this size: `TrackSettings.lost_outside`,
+    `.smallest_side` and `.largest_side`."""
+    x, y, w, h = box
+    rows, columns = frame_hw
+    if settings.lost_outside and not (x < columns and y < rows and x + w > 0 and y + h > 0):
+        return False
+    if not min(w, h) >= settings.smallest_side:
+        return False
+    most = settings.largest_side
+    return most is None or (w <= most * columns and h <= most * rows)

@@ -73,13 +73,22 @@ class Target:
             scale /= shrinkage(scale * size, frame.shape[:2], settings.border, settings.max_scale_change)
         centre = tuple(float(round(p)) for p in place.position)
         large = settings.expansion * size
-        window = search_window(centre, scale * large, frame.shape[:2], large, integer=settings.integer_window)
+        published = settings.first_box_offset
+        how = {"integer": settings.integer_window, "thinning_offset": published}
+        window = search_window(centre, scale * large, frame.shape[:2], large, **how)
+        if not published:
+            centre, scale = window.centre, window.scale(large)
         rng = self.random(1)
-        patches, shifts = augmented(take(frame, window, large), settings, rng)
+        patches, turns, shifts = augmented(take(frame, window, large), settings, rng)
         maps = network.backbone(network.upload(patches))
-        box = torch.tensor(box_in_patch(place.position, place.size, centre, scale, size))
-        boxes = box + torch.from_numpy(np.pad(shifts, ((0, 0), (0, 2))))
-        boxes = torch.cat([boxes, box.expand(len(settings.dropouts), 4)]).to(network.dtype)
+        box = np.array(box_in_patch(place.position, place.size, centre, scale, size))
+        boxes = np.tile(box, (len(shifts), 1))
+        if not published:
+            off = box[:2] + box[2:] / 2 - size / 2  # of the target from the middle of the patch
+            boxes[:, :2] += turns @ off - off
+        boxes[:, :2] += shifts
+        boxes = np.concatenate([boxes, np.tile(box, (len(settings.dropouts), 1))])
+        boxes = torch.from_numpy(boxes).to(network.dtype)
         there = boxes.to(network.device)
         self.modulation = network.modulation(tuple(m[:1] for m in maps), there[:1])
         features = network.features(maps)
@@ -112,16 +121,16 @@ class Target:
             settings.border,
             settings.max_scale_change,
             settings.integer_window,
+            settings.thinning_offset,
         )
 
-    def move(self, position: Point, size: Point, refined: bool) -> None:
-        """A new position and, from refinement, a new size."""
+    def moved(self, position: Point, size: Point, refined: bool) -> Place:
+        """Its place with a new position and, from refinement, a new size."""
         place, settings = self.place, self._settings
         if refined:
-            self.place = Place(position, size, math.sqrt(math.prod(size) / self._area), position)
-        else:
-            back = place.refined if place.refined and not settings.keep_position else position
-            self.place = Place(back, place.size, place.scale, place.refined)
+            return Place(position, size, math.sqrt(math.prod(size) / self._area), position)
+        back = place.refined if place.refined and not settings.keep_position else position
+        return Place(back, place.size, place.scale, place.refined)
 
     @torch.no_grad()
     def learn(self, features: Tensor, window: Window, hard_negative: bool, update: Update) -> None:
