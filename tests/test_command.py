@@ -267,6 +267,7 @@ def test_opencv_without_its_libraries(arguments, tmp_path):
     work = tmp_path / "work"
     work.mkdir()
     (work / "c").write_bytes(b"x")
+    (work / "v.mp4").write_bytes(b"x")
     path = os.pathsep.join((str(fake.parent), str(ROOT)))
     done = subprocess.run(
         [sys.executable, "-m", f"chase_fast.{arguments[0]}", *arguments[1:]],

@@ -93,7 +93,9 @@ def test_loading_a_network_is_silent(monkeypatch, capfd, tmp_path):
         return "tracker"
 
     monkeypatch.setattr(cv2.TrackerNano, "create", create)
+    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_WARNING)
     OpenCV("nano", ("a.onnx", "b.onnx")).start(0)
     assert capfd.readouterr().err == ""
     cv2.imread(str(tmp_path / "missing.png"))  # the level is as it was
+    cv2.utils.logging.setLogLevel(before)
     assert "missing.png" in capfd.readouterr().err

@@ -81,7 +81,7 @@ class Checkpoint:
     def trained_on(self, data: EvaluationSet) -> dict[str, list[str]] | None:
         """Role (train, val, init) -> the sequences of this set that the network has seen; None: not known."""
         known = [Known(data.kind, s.name, os.path.dirname(s.frames[0])) for s in data.sequences]
-        return seen(_settings(self.path, self.preset)[0].about.get("trained_on"), known)
+        return seen(_settings(self)[0].about.get("trained_on"), known)
 
     def start(self, seed: int) -> Session:
         tracker = _tracker(self)

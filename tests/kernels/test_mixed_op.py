@@ -303,7 +303,7 @@ def test_narrower_instruction_sets(isa):
         ({"training": False, "mean": []}, "mean has shapes"),
         ({"flavour": "vgg"}, "unknown flavour"),
         ({"groups": 3}, "multiple of groups"),
-        ({"backend": "cuda"}, "not written yet"),
+        ({"backend": "cuda"}, "there is no backend cuda"),
         ({"gamma": [torch.ones(2, 3, dtype=torch.float64)] * 2}, "must be torch.float32"),
         ({"x": torch.zeros(4, 3, 5, 4, dtype=torch.float64)}, "must be torch.float64"),
     ],

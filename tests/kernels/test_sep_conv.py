@@ -303,7 +303,7 @@ def test_equals_torch_modules(flavour, training):
         ({"flavour": "vgg"}, "unknown flavour"),
         ({"groups": 3}, "3 groups"),
         ({"training": False, "mean": None}, "running mean"),
-        ({"backend": "cuda"}, "not written yet"),
+        ({"backend": "cuda"}, "there is no backend cuda"),
     ],
 )
 def test_wrong_input(change, text):
