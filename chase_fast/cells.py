@@ -4,7 +4,7 @@ from typing import Any
 
 from chase_fast.errors import ChaseError, MissingFile
 from chase_fast.fields import load_json, short
-from chase_fast.files import user_path
+from chase_fast.files import read_bytes, user_path
 from chase_fast.nn.genotype import MOST_CHANNELS, PUBLISHED, Genotype
 from chase_fast.nn.preprocess import check_flavour
 
@@ -31,7 +31,7 @@ def load_cell(
         return PUBLISHED[name.lower()], {}
     where = f"--cell {name}"
     try:
-        data = user_path(name).read_bytes()
+        data = read_bytes(user_path(name))
     except FileNotFoundError:
         names = ", ".join((*PUBLISHED, *others))
         raise MissingFile(f"{where}: no such file; give the cell.json of a search, or {names}") from None

@@ -73,7 +73,7 @@ def run_command(work: Callable[[], int | None], stopped: str = "stopped") -> int
 
 
 def _fail(text: str) -> int:
-    print(f"error: {text}", file=sys.stderr)
+    print(f"error: {' '.join(text.splitlines())}", file=sys.stderr)
     return 2
 
 

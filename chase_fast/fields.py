@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from chase_fast.errors import ChaseError
+from chase_fast.files import read_bytes
 
 T = TypeVar("T")
 _REQUIRED: Any = object()
@@ -63,7 +64,7 @@ def load_object(data: bytes | str, where: str) -> "Fields":
 def read_object(file: Path) -> "Fields":
     """A file that holds a JSON object; raises FileNotFoundError where there is none, else ChaseError."""
     try:
-        data = file.read_bytes()
+        data = read_bytes(file)
     except FileNotFoundError:
         raise
     except OSError as e:

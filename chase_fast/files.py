@@ -1,7 +1,8 @@
-"""Files and folders of users: paths with ~, whole files written at once, the cache folder."""
+"""Files and folders of users: paths with ~, whole files read and written at once, the cache folder."""
 
 import errno
 import os
+import stat
 import sys
 import tempfile
 from pathlib import Path
@@ -62,6 +63,34 @@ def lend_caches() -> None:
         return
     for variable in ("MPLCONFIGDIR", "TORCH_HOME", "TRITON_HOME", "TORCHINDUCTOR_CACHE_DIR"):
         os.environ.setdefault(variable, str(folder / variable.partition("_")[0].lower()))
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """A whole file. A pipe is read if the shell made it (`<(command)`): nobody may write into another one.
+
+    Raises:
+        OSError: no such file, no file, unreadable.
+    """
+    with open(path, "rb", opener=_without_waiting) as file:
+        return file.read()
+
+
+def read_text(path: str | Path) -> str:
+    """A text of UTF-8, or of UTF-16 with its mark, as Windows writes; what is neither is replaced. Raises as
+    `read_bytes`."""
+    data = read_bytes(path)
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    return data.decode(encoding, errors="replace")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    file = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if stat.S_ISREG(os.fstat(file).st_mode) or str(path).startswith("/dev/fd/"):
+        os.set_blocking(file, True)
+        return file
+    os.close(file)
+    what = errno.EISDIR if os.path.isdir(path) else errno.EINVAL
+    raise OSError(what, "is a folder" if what == errno.EISDIR else "is no file", str(path))
 
 
 def is_full(error: OSError) -> bool:

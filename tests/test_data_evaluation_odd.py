@@ -269,6 +269,11 @@ def test_attributes_and_tags_never_stop_an_evaluation(tmp_path):
     found, remarks = opened(f"vot:{tmp_path / 'vot'}")
     assert found["ball"].attributes == {"occlusion": True}
     assert counts(remarks, "tags that cannot be read") == {"ball": 1}
+    (home / "camera_motion.tag").unlink()
+    os.mkfifo(home / "camera_motion.tag")  # a pipe that nobody writes
+    found, remarks = opened(f"vot:{tmp_path / 'vot'}")
+    assert found["ball"].attributes == {"occlusion": True}
+    assert counts(remarks, "tags that cannot be read") == {"ball": 1}
     write_frames(tmp_path / "v" / "sequences" / "x", 2, "img{:07d}.jpg")
     write(tmp_path / "v" / "annotations" / "x.txt", lines(boxes(2)))
     for text in ("1,0", "a" * 20, "", "9" * 40):

@@ -1,5 +1,6 @@
 """Pixels of every kind become RGB uint8 by one rule: in files, datasets, tracking and adapters alike."""
 
+import contextlib
 import io
 import os
 from pathlib import Path
@@ -166,6 +167,22 @@ def test_damaged_files_are_refused():
         with pytest.raises(BrokenImage) as e:
             print(what, samples(data).shape)
         assert "\n" not in str(e.value), what
+
+
+def test_damaged_files_print_nothing(capfd):
+    """Fault: libjpeg and libpng write what they object to on standard error, beside our line."""
+    rng = np.random.default_rng(0)
+    tiffs = {f"TIFF {k}": (saved(RGB, "TIFF", compression=k), RGB, 0) for k in ("tiff_lzw", "packbits")}
+    for what, (data, _, _) in (FILES | tiffs).items():
+        if what.startswith(("PNG", "JPEG", "TIFF")) and "2000" not in what:
+            for _ in range(40):
+                damaged = bytearray(data)
+                first = int(rng.integers(2, len(data)))
+                del damaged[first : first + int(rng.integers(1, 4))]
+                damaged[int(rng.integers(len(damaged)))] ^= 255
+                with contextlib.suppress(BrokenImage):
+                    samples(bytes(damaged))
+                assert capfd.readouterr() == ("", ""), what
 
 
 def test_true_sentences_about_what_cannot_be_read():

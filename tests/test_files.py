@@ -189,3 +189,24 @@ def test_read_object_tells_missing_from_unreadable(tmp_path):
         read_object(tmp_path / "missing.json")
     with pytest.raises(ChaseError, match="cannot be read"):
         read_object(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names")
+def test_a_pipe_among_files_is_no_wait(tmp_path):
+    """Fault: a pipe in the place of an annotation stopped the command for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(OSError, match=r"is no file|Is a directory|is a folder"):
+            files.read_bytes(tmp_path / name)
+    reader, writer = os.pipe()  # as the shell's <(command)
+    os.write(writer, b"a list")
+    os.close(writer)
+    assert files.read_text(f"/dev/fd/{reader}") == "a list"
+    os.close(reader)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_texts_of_any_system(tmp_path, encoding):
+    (tmp_path / "text").write_bytes("Bäume\r\n".encode(encoding))
+    assert files.read_text(tmp_path / "text") == "Bäume\r\n"

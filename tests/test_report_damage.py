@@ -90,6 +90,15 @@ def test_damage_is_said_and_the_page_is_written(name, content, tmp_path, capsys)
     assert "No cell yet" not in words
 
 
+def test_a_file_that_is_a_link_to_nothing(tmp_path, capsys):
+    for name, target in (("config.json", "config.json"), ("perf.jsonl", "elsewhere")):
+        run = write_run(tmp_path / name, epochs=14, chosen=12)
+        (run / name).unlink()
+        (run / name).symlink_to(target)
+        assert command.main([str(run)]) == 2
+        assert name in capsys.readouterr().err
+
+
 def test_a_file_that_is_a_folder(tmp_path, capsys):
     for name in ("cell.json", "history.jsonl", "perf.jsonl"):
         run = write_run(tmp_path / name, epochs=14, chosen=12)

@@ -60,7 +60,12 @@ def test_choices_are_shown_and_checked(capsys):
     with pytest.raises(SystemExit):
         parse(["--help"])
     shown = capsys.readouterr().out
-    for text in ("{accurate,balanced,fast,published}", "{fp32,bf16}", "{auto,cpu,cuda,cuda:N}", "143 after SIGTERM"):
+    for text in (
+        "{accurate,balanced,fast,published}",
+        "{fp32,bf16}",
+        "{auto,cpu,cuda,cuda:N}",
+        "143 after SIGTERM",
+    ):
         assert text in shown
     wrong = {
         "preset": "best",

@@ -82,7 +82,7 @@ def take_word(kind: type, argv: Sequence[str], prog: str) -> tuple[str | None, l
 
 
 def _mistake(error: ChaseError, prog: str) -> SystemExit:
-    print(f"error: {error} ({prog} --help explains)", file=sys.stderr)
+    print(f"error: {' '.join(str(error).splitlines())} ({prog} --help explains)", file=sys.stderr)
     return SystemExit(2)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from chase_fast.fields import short
+from chase_fast.files import read_text
 
 
 def read_boxes(path: Path) -> np.ndarray:
@@ -28,13 +29,6 @@ def read_boxes(path: Path) -> np.ndarray:
         pass
     # some line is wrong, or written in a way that only float() reads
     return np.array([_row(n, line) for n, line in enumerate(lines, 1)], np.float64)
-
-
-def read_text(path: Path) -> str:
-    """A text file of UTF-8, or of UTF-16 with its mark, as Windows writes; what is neither is replaced."""
-    data = path.read_bytes()
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    return data.decode(encoding, errors="replace")
 
 
 def _spaced(text: str) -> str:

@@ -15,12 +15,14 @@ import io
 import re
 import struct
 import threading
+import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from chase_fast import files
 from chase_fast.data import pillow
 from chase_fast.data.jpeg_file import mend
 from chase_fast.data.pixels import Levels, Scale, to_rgb8
@@ -133,14 +135,17 @@ def samples(data: bytes) -> np.ndarray:
     if not data:
         raise BrokenImage("the file is empty")
     kind = kind_of(data)
-    if kind == "JPEG" and simplejpeg is not None and (pixels := _jpeg(data)) is not None:
-        return pixels
+    readers = (_by_pillow, _by_opencv) if kind == "GIF" else (_by_opencv, _by_pillow, _by_ffmpeg)
+    if kind == "JPEG" and simplejpeg is not None:
+        if (pixels := _jpeg(data)) is not None:
+            return pixels
+        readers = (_by_ffmpeg,)  # the others have the same library, and print what it objects to
     if kind == "TIFF":
         try:
             return tiff_samples(data)
         except BadTiff as e:
             raise BrokenImage(str(e)) from None
-    for read in (_by_pillow, _by_opencv) if kind == "GIF" else (_by_opencv, _by_pillow, _by_ffmpeg):
+    for read in readers:
         pixels = read(data)
         if pixels is not None:
             return pixels
@@ -239,8 +244,9 @@ def _by_opencv(data: bytes) -> np.ndarray | None:
 
 
 def _png_fits(data: bytes) -> bool:
-    """Whether the chunks of a PNG lie in its data, and can unpack to a picture of the size that it promises:
-    OpenCV asks for the memory first."""
+    """Whether the chunks of a PNG lie in its data, and can unpack to a picture of the size that it promises
+    (OpenCV asks for the memory first), and those with pixels are as they were written (libpng prints what it
+    finds)."""
     if len(data) < 26:
         return False
     width, height, bits, colours = struct.unpack_from(">IIBB", data, 16)
@@ -249,7 +255,12 @@ def _png_fits(data: bytes) -> bool:
     at, name = 8, b""
     while at + 8 <= len(data) and name != b"IEND":
         name = data[at + 4 : at + 8]
-        at += 12 + int.from_bytes(data[at : at + 4], "big")
+        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        if name[:1].isupper() and zlib.crc32(data[at + 4 : end]) != int.from_bytes(
+            data[end : end + 4], "big"
+        ):
+            return False
+        at = end + 4
     return at <= len(data)
 
 
@@ -288,7 +299,7 @@ def _rare(data: bytes) -> bool:
 def read_bytes(path: str | Path) -> bytes:
     """The encoded image; raises BrokenImage."""
     try:
-        return Path(path).read_bytes()
+        return files.read_bytes(path)
     except OSError as e:
         raise BrokenImage(e.strerror or str(e)) from None
 

@@ -25,7 +25,7 @@ from chase_fast.data.sequences import BrokenFrame, Problem
 from chase_fast.data.share import Share
 from chase_fast.errors import ChaseError
 from chase_fast.fields import Fields, load_arrays, load_object, read_object
-from chase_fast.files import user_path
+from chase_fast.files import read_text, user_path
 from chase_fast.kernels._jpeg import jpeg_part, jpeg_size
 from chase_fast.kernels.crop import Window
 
@@ -332,7 +332,7 @@ def read_sums(folder: Path) -> dict[str, str]:
     """
     file = folder / SUMS
     try:
-        rows = [line.split() for line in file.read_text("utf-8", errors="replace").splitlines()]
+        rows = [line.split() for line in read_text(file).splitlines()]
     except FileNotFoundError:
         return {}
     except OSError as e:

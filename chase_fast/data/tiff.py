@@ -7,11 +7,13 @@ the numbers are put together here.
 
 import io
 import struct
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
+from chase_fast.data import quiet
 from chase_fast.data.pillow import UNREADABLE, rgb_of_ink, samples
 from chase_fast.fields import short
 
@@ -145,8 +147,10 @@ def tiff_samples(data: bytes) -> np.ndarray:
 
 def _opened(data: bytes) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data), formats=("TIFF",))
-        image.load()
+        with quiet.libtiff, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tags that are damaged
+            image = Image.open(io.BytesIO(data), formats=("TIFF",))
+            image.load()
     except UNREADABLE as e:
         raise BadTiff(f"the TIFF is damaged, ends too early or is of a rare kind ({short(str(e))})") from None
     return image

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from chase_fast.errors import ChaseError
+from chase_fast.files import read_bytes
 
 
 def parse_table(text: str, where: str, columns: int | None = None) -> np.ndarray:
@@ -53,7 +54,7 @@ def read_table(path: Path, columns: int | None = None) -> np.ndarray:
         ChaseError: the file cannot be read, is no text, or is no such table.
     """
     try:
-        return parse_table(path.read_bytes().decode("utf-8-sig"), str(path), columns)
+        return parse_table(read_bytes(path).decode("utf-8-sig"), str(path), columns)
     except OSError as e:
         raise ChaseError(f"cannot read {path}: {e.strerror or e}") from e
     except UnicodeDecodeError:

@@ -1,11 +1,13 @@
 """Files of a run folder as far as they are written, whatever command wrote them: search or train."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from chase_fast import fields
 from chase_fast.errors import ChaseError, MissingFile
+from chase_fast.files import read_bytes, read_text
 
 RUN_FILES = ("config.json", "history.jsonl", "cell.json", "result.json")
 LARGEST, LAST_EPOCH, DEEPEST = 1e100, 10**9, 12  # of what is drawn; nesting of the files
@@ -60,10 +62,10 @@ def flatten(tree: Mapping, prefix: str = "") -> dict[str, object]:
 
 def read_json(path: Path, problems: list[str]) -> dict:
     """A JSON object; {} if the file is not there, or with a line in `problems` if it cannot be read."""
-    if not path.exists():
+    if not os.path.lexists(path):
         return {}
     try:
-        value = fields.load_json(path.read_bytes(), f"{path.name}:")
+        value = fields.load_json(read_bytes(path), f"{path.name}:")
     except ChaseError as e:
         problems.append(str(e))
         return {}
@@ -90,10 +92,10 @@ def _depth(value: object) -> int:
 def read_rows(path: Path, problems: list[str]) -> dict[int, dict]:
     """Rows of a .jsonl by epoch; the last row of an epoch counts. What is broken is left out and counted."""
     rows, broken, twice = {}, 0, 0
-    if not path.exists():
+    if not os.path.lexists(path):
         return rows
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        lines = read_text(path).split("\n")
     except OSError as e:
         problems.append(f"{path.name}: cannot be read ({e.strerror})")
         return rows

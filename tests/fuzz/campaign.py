@@ -117,7 +117,8 @@ class Campaign:
         trial, verdict = self._tried(seed, number, self._main, f"{seed}-{number}")
         if self._fresh and number % FRESH_EVERY == FRESH and verdict.word != "failed":
             again, other = self._tried(seed, number, None, f"{seed}-{number}-fresh")
-            if (again.ending.code, other.reason) != (trial.ending.code, verdict.reason):
+            reason = other.reason.replace(str(again.ending.box), str(trial.ending.box))
+            if (again.ending.code, reason) != (trial.ending.code, verdict.reason):
                 text = f"exit code {again.ending.code}, {other.word}: {other.reason}"
                 verdict = Verdict("failed", f"a new Python ends in another way: {text}")
             shutil.rmtree(again.ending.box.parent)

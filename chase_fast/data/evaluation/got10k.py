@@ -24,6 +24,7 @@ from chase_fast.data.evaluation.types import (
     make,
 )
 from chase_fast.errors import ChaseError
+from chase_fast.files import read_text
 from chase_fast.remarks import Notes, Remark
 
 SPLITS = ("train", "val", "test")
@@ -102,7 +103,7 @@ def _resolution(folder: Path, note: Notes) -> tuple[int, int] | None:
     if not is_file(file):
         return None
     try:
-        text = file.read_text(errors="replace")
+        text = read_text(file)
     except OSError:
         text = "resolution: unreadable"
     stated = re.search(r"^\s*resolution\s*[:=](.*)$", text, re.MULTILINE | re.IGNORECASE)

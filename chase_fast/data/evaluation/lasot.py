@@ -28,6 +28,7 @@ from chase_fast.data.evaluation.types import (
 )
 from chase_fast.data.readers import lasot_split
 from chase_fast.errors import ChaseError
+from chase_fast.files import read_bytes
 from chase_fast.remarks import Notes, Remark
 
 LISTS = {"test": ("testing_set.txt", "test.txt", "list.txt"), "train": ("training_set.txt",)}
@@ -126,7 +127,7 @@ def _official_absence(root: Path, name: str) -> np.ndarray | None:
     for folder in (root / "absent", root / "annos" / "absent"):
         file = folder / f"{name}.txt"
         if is_file(file):
-            count = len(file.read_bytes().replace(b",", b" ").split())
+            count = len(read_bytes(file).replace(b",", b" ").split())
             return flags(file, max(count, 1)) == 1
     return None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from chase_fast.errors import ChaseError, MissingFile
 from chase_fast.fields import short
-from chase_fast.files import user_path
+from chase_fast.files import read_text, user_path
 from chase_fast.remarks import Remark
 
 is_file, is_folder = os.path.isfile, os.path.isdir
@@ -31,7 +31,7 @@ def open_root(path: str, spec: str) -> Path:
 def lines(file: Path) -> list[str]:
     """The lines of a list file that hold something, each once; raises ChaseError if it cannot be read."""
     try:
-        text = file.read_text("utf-8-sig", errors="replace")
+        text = read_text(file)
     except OSError as e:
         raise ChaseError(f"the list {file} cannot be read: {e.strerror}") from None
     return list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))

@@ -16,6 +16,7 @@ from chase_fast.data.evaluation.types import (
     numbered,
 )
 from chase_fast.errors import ChaseError
+from chase_fast.files import read_bytes
 
 RANGES = {
     "David": (300, 770),
@@ -30,7 +31,7 @@ def _targets(root: Path, folders: list[str]) -> Iterator[tuple[str, Path]]:
     """(name, annotation); two annotations make NAME.1 and NAME.2; empty files do not count (Human4)."""
     for folder in folders:
         files = sorted((root / folder).glob("groundtruth_rect*.txt"))
-        files = [f for f in files if f.stat().st_size > 100 or f.read_bytes().strip()]
+        files = [f for f in files if f.stat().st_size > 100 or read_bytes(f).strip()]
         for number, file in enumerate(files, 1):
             yield (folder if len(files) == 1 else f"{folder}.{number}"), file
 

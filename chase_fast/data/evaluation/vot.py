@@ -20,6 +20,7 @@ from chase_fast.data.evaluation.types import (
     make,
 )
 from chase_fast.errors import ChaseError
+from chase_fast.files import read_bytes, read_text
 from chase_fast.remarks import Notes, Remark
 
 
@@ -70,7 +71,7 @@ def vot(path: str, split: str | None, spec: str) -> Listing:
 def _read(folder: Path, name: str) -> EvaluationSequence:
     file = folder / "groundtruth.txt"
     try:
-        rows = file.read_text("utf-8-sig", errors="replace").rstrip().splitlines()
+        rows = read_text(file).rstrip().splitlines()
     except OSError as e:
         raise Unusable(f"{file} cannot be read: {e.strerror}") from None
     boxes = []
@@ -90,7 +91,7 @@ def _tags(folder: Path, note: Notes) -> dict[str, bool]:
     tags = {}
     for file in sorted(f for f in folder.glob("*.tag") if not f.name.startswith(".")):
         try:
-            values = file.read_text("utf-8-sig").split()
+            values = read_bytes(file).decode("utf-8-sig").split()
         except (OSError, ValueError):
             note("tags that cannot be read are left aside", 1, "file")
             continue

@@ -14,6 +14,7 @@ from chase_fast.data.share import Share
 from chase_fast.data.tables import StillTable
 from chase_fast.errors import ChaseError
 from chase_fast.fields import is_number, load_json, short
+from chase_fast.files import read_bytes
 
 
 def _without_masks(entry: dict[str, Any]) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def _load(file: Path, spec: str) -> tuple[list[dict], list[dict]]:
     """Images and annotations of the JSON; raises ChaseError saying what it lacks."""
     where = f"{spec}: {file}"
     try:
-        data = load_json(file.read_bytes(), where, object_hook=_without_masks)
+        data = load_json(read_bytes(file), where, object_hook=_without_masks)
     except OSError as e:
         raise ChaseError(f"{where} cannot be read: {e.strerror}") from None
     if not isinstance(data, dict):

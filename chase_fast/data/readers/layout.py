@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from chase_fast.errors import ChaseError, MissingFile
-from chase_fast.files import user_path
+from chase_fast.files import read_text, user_path
 
 Stamp = tuple[int, int]
 _MISSING: Stamp = (-1, -1)
@@ -38,7 +38,7 @@ class Seen:
 
 def lines(file: Path) -> list[str]:
     """Lines of a list file without blanks."""
-    text = file.read_text("utf-8-sig", errors="replace")
+    text = read_text(file)
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
