@@ -35,7 +35,7 @@ def test_too_few_samples_are_no_verdict():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc (Linux)")
 def test_a_short_soak(tmp_path):
-    found = soak.soak("folder", 300, 25, tmp_path, soak.network(tmp_path), "balanced")
-    assert found.frames[-1] < 300 and len(found.frames) >= 5 and found.tracked > 0.5
-    assert max(found.megabytes) - found.megabytes[1] < 30, "MB; a leak of every frame would be 60"
-    assert found.count == 300 and found.slope < 30 * 2**20 / 300
+    found = soak.soak("folder", 180, 15, tmp_path, soak.network(tmp_path), "balanced")
+    assert found.frames[-1] < 180 and len(found.frames) >= 5 and found.tracked > 0.5
+    assert max(found.megabytes) - found.megabytes[1] < 20, "MB; a leak of every frame would be 36"
+    assert found.count == 180 and found.slope < 20 * 2**20 / 180
