@@ -2,7 +2,7 @@
 
 The order is natural: text parts of names are compared as text, runs of digits as numbers, from left to
 right, capitals and padding aside. Known beyond that are decimal numbers (seconds.fraction), minus signs,
-dates that end with their year and names that are hexadecimal throughout. The frame number is the one run
+dates that end with their year and hexadecimal numbers of one length. The frame number is the one run
 of digits that changes from name to name; if several change, the one that counts; else there is none.
 """
 
@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 _RUN = re.compile(r"\d+")
-_HEX = re.compile(r"[0-9a-f-]*[a-f][0-9a-f-]*")
+_HEX_DIGITS = frozenset("0123456789abcdef-")
 # year, month, day, then hour, minute, second and what follows of a second
 _CLOCK = re.compile(
     r"(?:19|20)\d\d(\D?)[01]\d\1[0-3]\d\D{1,3}[0-2]\d(?:\D?[0-5]\d){1,2}(?:\D?\d{1,9})?(?!\d)"
@@ -103,6 +103,14 @@ def _years_first(stems: list[str]) -> list[str]:
     return turned
 
 
+def _hexadecimal(stems: list[str]) -> bool:
+    """Stems of one length that differ in nothing but hexadecimal digits."""
+    if len({len(s) for s in stems}) != 1:
+        return False
+    changing = [set(column) for column in zip(*stems) if len(set(column)) > 1]
+    return all(column <= _HEX_DIGITS for column in changing)
+
+
 class _Naming:
     """How the names of one folder are made: text parts and, between them, columns of numbers."""
 
@@ -110,13 +118,11 @@ class _Naming:
         self.names = list(names)
         self._stems = _years_first([Path(n).stem for n in self.names])
         folded = [s.casefold() for s in self._stems]
-        self._hex = (
-            len(folded) > 1 and len({len(s) for s in folded}) == 1 and all(map(_HEX.fullmatch, folded))
-        )
+        self._texts = [tuple(_RUN.split(s)) for s in folded]
+        self._hex = len(set(self._texts)) > 1 and _hexadecimal(folded)
         if self._hex:
             self._texts, self._values = [(s,) for s in folded], [() for _ in folded]
             return
-        self._texts = [tuple(_RUN.split(s)) for s in folded]
         runs = [_RUN.findall(s) for s in folded]
         signs = self._minus_signs()
         decimals = self._decimals(runs)
@@ -130,14 +136,16 @@ class _Naming:
         self._decimal = decimals
 
     def _minus_signs(self) -> list[list[int]]:
-        """-1 for every run before which a minus stands that is a sign: other names lack just it."""
+        """-1 for every run before which a minus stands that is a sign: other names lack just it, or have a
+        plus there."""
         known, signs = set(self._texts), []
         for k, texts in enumerate(self._texts):
             signs.append([1] * (len(texts) - 1))
             for i, text in enumerate(texts[:-1]):
-                without = (*texts[:i], text[:-1], *texts[i + 1 :])
-                if text.endswith("-") and without in known:
-                    self._texts[k], signs[k][i] = without, -1
+                for plus in ("", "+") if text.endswith("-") else ():
+                    unsigned = (*texts[:i], text[:-1] + plus, *texts[i + 1 :])
+                    if unsigned in known:
+                        self._texts[k], signs[k][i] = unsigned, -1
         return signs
 
     def _decimals(self, runs: list[list[str]]) -> dict[int, int]:
@@ -159,8 +167,8 @@ class _Naming:
 
     def ordered(self) -> tuple[str, ...]:
         keys = [
-            (*(part for pair in zip(texts, values) for part in pair), texts[-1], name)
-            for texts, values, name in zip(self._texts, self._values, self.names)
+            (*(part for pair in zip(texts, values) for part in pair), texts[-1])
+            for texts, values in zip(self._texts, self._values)
         ]
         return tuple(name for _, name in sorted(zip(keys, self.names)))
 
