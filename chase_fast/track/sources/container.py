@@ -18,7 +18,7 @@ _LOOSE = (
     "mpeg",
     "mxf",
     "asf",
-)  # formats with more between two packets; if time leaps as well, some are missing
+)  # more lies between them; if time leaps as well, some are missing
 _WIDE = 4096  # bytes, and more than anywhere before
 _AVI_HEAD = 8  # bytes of a chunk before its data
 _REST = 0.02, 1024  # share and bytes of a file that may follow its last picture: index, tags
@@ -137,7 +137,9 @@ class Container:
     @property
     def rate(self) -> float | None:
         """Frames per second, the mean one of a variable rate; None if unknown."""
-        found = self.stream.average_rate or self.stream.guessed_rate
+        found, guessed = self.stream.average_rate, self.stream.guessed_rate
+        if not found or (guessed and found * self.stream.time_base == 1 and found > 4 * guessed):
+            found = guessed  # raw DV: ticks of its clock
         return float(found) if found and 0 < found < 1e5 else None
 
     def _begin(self) -> float | None:
