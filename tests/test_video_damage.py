@@ -251,6 +251,19 @@ def test_a_broken_clock_is_mended_and_told(tmp_path):
     assert any("time stamps" in n for n in notes) or times == pytest.approx([i / 25 for i in range(20)])
 
 
+def test_short_transport_streams_one_behind_the_other_lose_no_frame(tmp_path):
+    parts = [
+        encode(tmp_path / f"{k}.ts", pictures(60)[20 * k : 20 * k + 20], options={"bf": "0"})
+        for k in range(3)
+    ]
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    frames, notes, _, error = read(path)
+    assert error is None and len(frames) == 60 and not wrong(frames)
+    assert [f.time for f in frames] == pytest.approx([i / 25 for i in range(60)], abs=0.0011)
+    assert any("time stamps go back at 0.76 s" in note for note in notes)
+
+
 def test_a_long_last_picture_is_no_missing_end(tmp_path):
     """Matroska does not say how long the last picture of a variable rate is shown, only how long all are."""
     path = tmp_path / "still.mkv"
