@@ -120,6 +120,15 @@ def fill(folder: Path, files: dict) -> Path:
     return folder
 
 
+def test_hexadecimal_numbers_are_no_kinds_of_files(tmp_path):
+    names = [f"f{i:02x}.png" for i in range(8, 20)]
+    fill(tmp_path / "hexadecimal", {name: colours() for name in names})
+    assert list(find_frames(tmp_path / "hexadecimal").names) == names
+    fill(tmp_path / "two", {f"{i:04d}{c}.png": colours() for i in range(6) for c in "ab"})
+    with pytest.raises(Ambiguous, match=r"0000a\.png and 0000b\.png"):
+        find_frames(tmp_path / "two")
+
+
 N = range(1, 7)
 JPEGS = {f"{i:08d}.jpg": colours() for i in N}
 # what lies in a folder beside JPEGS -> words of the note (None: nothing to say)

@@ -14,7 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 
 _RUN = re.compile(r"\d+")
-_HEX_DIGITS = frozenset("0123456789abcdef-")
+_DIGITS = frozenset("0123456789-")
+_HEX_DIGITS = _DIGITS | frozenset("abcdef")
 # year, month, day, then hour, minute, second and what follows of a second
 _CLOCK = re.compile(
     r"(?:19|20)\d\d(\D?)[01]\d\1[0-3]\d\D{1,3}[0-2]\d(?:\D?[0-5]\d){1,2}(?:\D?\d{1,9})?(?!\d)"
@@ -103,12 +104,16 @@ def _years_first(stems: list[str]) -> list[str]:
     return turned
 
 
-def _hexadecimal(stems: list[str]) -> bool:
-    """Stems of one length that differ in nothing but hexadecimal digits."""
+def hexadecimal(stems: Many[str]) -> bool:
+    """Stems of one length that differ in nothing but hexadecimal digits, some of them letters.
+
+    Where all have a letter in one place (0001a, 0001b) it tells two kinds apart.
+    """
     if len({len(s) for s in stems}) != 1:
         return False
-    changing = [set(column) for column in zip(*stems) if len(set(column)) > 1]
-    return all(column <= _HEX_DIGITS for column in changing)
+    changing = [set(column) for column in zip(*(s.casefold() for s in stems)) if len(set(column)) > 1]
+    digits = all(column <= _HEX_DIGITS and column & _DIGITS for column in changing)
+    return digits and any(column - _DIGITS for column in changing)
 
 
 class _Naming:
@@ -119,7 +124,7 @@ class _Naming:
         self._stems = _years_first([Path(n).stem for n in self.names])
         folded = [s.casefold() for s in self._stems]
         self._texts = [tuple(_RUN.split(s)) for s in folded]
-        self._hex = len(set(self._texts)) > 1 and _hexadecimal(folded)
+        self._hex = len(set(self._texts)) > 1 and hexadecimal(folded)
         if self._hex:
             self._texts, self._values = [(s,) for s in folded], [() for _ in folded]
             return
