@@ -2,8 +2,9 @@
 
 The order is natural: text parts of names are compared as text, runs of digits as numbers, from left to
 right, capitals and padding aside. Known beyond that are decimal numbers (seconds.fraction), minus signs,
-dates that end with their year and hexadecimal numbers of one length. The frame number is the one run
-of digits that changes from name to name; if several change, the one that counts; else there is none.
+dates that end with their year, times with AM and PM, and hexadecimal numbers of one length. The frame
+number is the one run of digits that changes from name to name; if several change, the one that counts;
+else there is none.
 """
 
 import re
@@ -18,9 +19,12 @@ _DIGITS = frozenset("0123456789-")
 _HEX_DIGITS = _DIGITS | frozenset("abcdef")
 # year, month, day, then hour, minute, second and what follows of a second
 _CLOCK = re.compile(
-    r"(?:19|20)\d\d(\D?)[01]\d\1[0-3]\d\D{1,3}[0-2]\d(?:\D?[0-5]\d){1,2}(?:\D?\d{1,9})?(?!\d)"
+    r"(?:19|20)\d\d(\D?)[01]\d\1[0-3]\d\D{1,5}[0-2]\d(?:\D?[0-5]\d){1,2}(?:\D?\d{1,9})?(?!\d)"
 )
 _YEAR_LAST = re.compile(r"(?<!\d)(\d{1,2})([-._ ])(\d{1,2})\2((?:19|20)\d\d)(?!\d)")  # 31-12-2023, 12-31-2023
+_HALF_DAY = re.compile(  # 1.59.50 PM
+    r"(?<!\d)(0?[1-9]|1[0-2])((?:\D[0-5]\d){1,2}[\s._-]*)([ap])\.?m(?![a-z])", re.IGNORECASE
+)
 _UNIX_SECONDS = 10**9  # a number from here on is a time stamp
 
 
@@ -116,12 +120,21 @@ def hexadecimal(stems: Many[str]) -> bool:
     return digits and any(column - _DIGITS for column in changing)
 
 
+def _in_24_hours(stems: list[str]) -> list[str]:
+    """Names with AM or PM behind their time, as if they counted to 24."""
+    times = [_HALF_DAY.search(s) for s in stems]
+    if not stems or not all(times):
+        return stems
+    hours = [int(t[1]) % 12 + 12 * (t[3] in "pP") for t in times]
+    return [f"{s[: t.start()]}{h:02d}{t[2]}{s[t.end() :]}" for s, t, h in zip(stems, times, hours)]
+
+
 class _Naming:
     """How the names of one folder are made: text parts and, between them, columns of numbers."""
 
     def __init__(self, names: Many[str]):
         self.names = list(names)
-        self._stems = _years_first([Path(n).stem for n in self.names])
+        self._stems = _in_24_hours(_years_first([Path(n).stem for n in self.names]))
         folded = [s.casefold() for s in self._stems]
         self._texts = [tuple(_RUN.split(s)) for s in folded]
         self._hex = len(set(self._texts)) > 1 and hexadecimal(folded)
