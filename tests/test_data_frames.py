@@ -38,8 +38,24 @@ ORDERS = {
         "02-01-2024 07.30.jpg",
     ],
     "months first": ["12-30-2023_1.jpg", "12-31-2023_1.jpg", "12-31-2023_2.jpg", "01-01-2024_1.jpg"],
+    "half days": [
+        f"Screenshot 2024-02-03 at {t}.png"
+        for t in (
+            "12.59.59\u202fAM",
+            "1.00.00\u202fAM",
+            "9.30.00\u202fAM",
+            "10.00.00\u202fAM",
+            "12.00.00\u202fPM",
+            "12.59.59\u202fPM",
+            "1.00.00\u202fPM",
+        )
+    ],
     "capitals": ["IMG_1.JPG", "img_2.jpg", "IMG_3.jpg", "img_10.JPG"],
     "hexadecimal": ["0a9f.jpg", "0b00.jpg", "9fff.jpg", "a000.jpg", "a9b0.jpg", "ab10.jpg"],
+    "hexadecimal, some without a letter": [f"frame_{i:04X}.png" for i in range(0x2C)],
+    "one without a number": ["img.jpg", "img1.jpg", "img2.jpg", "img10.jpg"],
+    "a letter, then a number": ["a1b.png", "a1b2.png", "a1b10.png", "a2b.png"],
+    "signs of both kinds": [f"t={i:+04d}.png" for i in (-11, -2, -1, 0, 1, 9, 10)],
     "shots": [f"shot{s}.{i:04d}.png" for s in (9, 10) for i in range(3)],
     "two endings": ["1.png", "2.jpg", "3.jpeg", "10.JPG", "11.tif"],
     "words": ["apple.jpg", "bee.jpg", "cat.jpg"],
@@ -66,6 +82,8 @@ def test_order(what):
         (["33.jpg", "67.jpg", "100.jpg", "133.jpg", "167.jpg"], [33, 67, 100, 133, 167], None),
         (["1700000000.jpg", "1700000001.jpg", "1700000003.jpg"], [1700000000, 1700000001, 1700000003], None),
         (["20240105_105958.jpg", "20240105_105959.jpg", "20240105_110000.jpg"], None, None),
+        ([f"Screenshot 2024-02-03 at 12.59.{s} PM.png" for s in (57, 58, 59)], [57, 58, 59], None),
+        ([f"Screenshot 2024-02-03 at 12.59.{s} PM.png" for s in (55, 56, 59)], [55, 56, 59], None),
         (["-1.png", "0.png", "2.png"], [-1, 0, 2], 1),
         (["a.jpg", "b.jpg"], None, None),
         (["only7.jpg"], [7], None),
@@ -114,6 +132,15 @@ def fill(folder: Path, files: dict) -> Path:
         else:
             (content if isinstance(content, Image.Image) else Image.fromarray(content)).save(path)
     return folder
+
+
+def test_hexadecimal_numbers_are_no_kinds_of_files(tmp_path):
+    names = [f"f{i:02x}.png" for i in range(8, 20)]
+    fill(tmp_path / "hexadecimal", {name: colours() for name in names})
+    assert list(find_frames(tmp_path / "hexadecimal").names) == names
+    fill(tmp_path / "two", {f"{i:04d}{c}.png": colours() for i in range(6) for c in "ab"})
+    with pytest.raises(Ambiguous, match=r"0000a\.png and 0000b\.png"):
+        find_frames(tmp_path / "two")
 
 
 N = range(1, 7)

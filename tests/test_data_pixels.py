@@ -70,6 +70,7 @@ FILES = {
     "PGM as text": (f"P2\n32 24\n255\n{' '.join(map(str, GREY.ravel()))}".encode(), GREY, 0),
     "PGM of 16 bits": (b"P5 32 24 65535\n" + COUNTS.astype(">u2").tobytes(), COUNTS, 0),
     "PGM of 12 bits": (b"P5 32 24 4095\n" + TWELVE.astype(">u2").tobytes(), TWELVE, 0),
+    "PPM of 16 bits": (b"P6 32 24 65535\n" + DEEP.astype(">u2").tobytes(), DEEP, 0),
     "JPEG 2000 of 16 bits": (saved(COUNTS, "JPEG2000", num_resolutions=2), COUNTS, 0),
     "JPEG": (saved(RGB, "JPEG", quality=98, subsampling=0), RGB, 12),
     "grey JPEG": (saved(GREY, "JPEG", quality=98), GREY, 12),

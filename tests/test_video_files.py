@@ -138,6 +138,12 @@ def test_interlaced_video_is_deinterlaced(tmp_path):
         assert [f.time for f in first] == pytest.approx([i / 25 for i in range(10)], abs=0.0011)
 
 
+def test_raw_dv_has_the_rate_of_its_pictures(tmp_path):
+    source = open_source(str(encode(tmp_path / "tape.dv", pictures(6, 720, 576), "dvvideo")))
+    assert source.fps == 25 and [f.time for f in source.frames()] == pytest.approx([i / 25 for i in range(6)])
+    source.close()
+
+
 def test_two_fields_become_one_picture_without_combs(tmp_path):
     """A bar that moves between the fields of a frame."""
 

@@ -17,6 +17,7 @@ from chase_fast.data.tiff import BadTiff, read_directory
 
 _FIRST = 8  # frames of which one must be whole to choose grey levels
 _HEAD = 2**16
+_ANY_DEPTH = ("AVIF", "HEIC", "JPEG 2000", "PNM")  # Pillow calls colours of any depth RGB
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L")
 
 
@@ -78,8 +79,9 @@ def look(path: str) -> Look | None:
         if kind == "TIFF":
             about = read_directory(data)
             return Look(*about.size[::-1], about.deep)
-        with Image.open(io.BytesIO(data)) as image:
-            return Look(*image.size, image.mode in _DEEP_MODES)
+        if kind not in _ANY_DEPTH:
+            with Image.open(io.BytesIO(data)) as image:
+                return Look(*image.size, image.mode in _DEEP_MODES)
     except BadTiff:
         return None
     except UNREADABLE:

@@ -25,7 +25,7 @@ from pathlib import Path
 from PIL import Image
 
 from chase_fast.data.decode import EXTENSIONS
-from chase_fast.data.frames import in_order, order_note
+from chase_fast.data.frames import hexadecimal, in_order, order_note
 from chase_fast.data.notes import Note
 from chase_fast.data.pillow import UNREADABLE
 
@@ -208,6 +208,8 @@ def _forms(names: list[str]) -> dict[tuple, dict[tuple, str]]:
 def _one_file_per_number(folder: Path, names: list[str]) -> list[str]:
     """Rule 3."""
     forms = _forms(names)
+    if len({Path(n).suffix for n in names}) == 1 and hexadecimal([Path(n).stem for n in names]):
+        return names
     if len(forms) == 1 or len(forms) > max(8, len(names) // 4):  # names without a common form: hashes, words
         return names
     rivals: dict[tuple, tuple] = {}  # forms that have a number in common -> one such number

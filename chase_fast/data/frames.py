@@ -2,8 +2,9 @@
 
 The order is natural: text parts of names are compared as text, runs of digits as numbers, from left to
 right, capitals and padding aside. Known beyond that are decimal numbers (seconds.fraction), minus signs,
-dates that end with their year and names that are hexadecimal throughout. The frame number is the one run
-of digits that changes from name to name; if several change, the one that counts; else there is none.
+dates that end with their year, times with AM and PM, and hexadecimal numbers of one length. The frame
+number is the one run of digits that changes from name to name; if several change, the one that counts;
+else there is none.
 """
 
 import re
@@ -14,12 +15,16 @@ from itertools import pairwise
 from pathlib import Path
 
 _RUN = re.compile(r"\d+")
-_HEX = re.compile(r"[0-9a-f-]*[a-f][0-9a-f-]*")
+_DIGITS = frozenset("0123456789-")
+_HEX_DIGITS = _DIGITS | frozenset("abcdef")
 # year, month, day, then hour, minute, second and what follows of a second
 _CLOCK = re.compile(
-    r"(?:19|20)\d\d(\D?)[01]\d\1[0-3]\d\D{1,3}[0-2]\d(?:\D?[0-5]\d){1,2}(?:\D?\d{1,9})?(?!\d)"
+    r"(?:19|20)\d\d(\D?)[01]\d\1[0-3]\d\D{1,5}[0-2]\d(?:\D?[0-5]\d){1,2}(?:\D?\d{1,9})?(?!\d)"
 )
 _YEAR_LAST = re.compile(r"(?<!\d)(\d{1,2})([-._ ])(\d{1,2})\2((?:19|20)\d\d)(?!\d)")  # 31-12-2023, 12-31-2023
+_HALF_DAY = re.compile(  # 1.59.50 PM
+    r"(?<!\d)(0?[1-9]|1[0-2])((?:\D[0-5]\d){1,2}[\s._-]*)([ap])\.?m(?![a-z])", re.IGNORECASE
+)
 _UNIX_SECONDS = 10**9  # a number from here on is a time stamp
 
 
@@ -103,20 +108,39 @@ def _years_first(stems: list[str]) -> list[str]:
     return turned
 
 
+def hexadecimal(stems: Many[str]) -> bool:
+    """Stems of one length that differ in nothing but hexadecimal digits, some of them letters.
+
+    Where all have a letter in one place (0001a, 0001b) it tells two kinds apart.
+    """
+    if len({len(s) for s in stems}) != 1:
+        return False
+    changing = [set(column) for column in zip(*(s.casefold() for s in stems)) if len(set(column)) > 1]
+    digits = all(column <= _HEX_DIGITS and column & _DIGITS for column in changing)
+    return digits and any(column - _DIGITS for column in changing)
+
+
+def _in_24_hours(stems: list[str]) -> list[str]:
+    """Names with AM or PM behind their time, as if they counted to 24."""
+    times = [_HALF_DAY.search(s) for s in stems]
+    if not stems or not all(times):
+        return stems
+    hours = [int(t[1]) % 12 + 12 * (t[3] in "pP") for t in times]
+    return [f"{s[: t.start()]}{h:02d}{t[2]}{s[t.end() :]}" for s, t, h in zip(stems, times, hours)]
+
+
 class _Naming:
     """How the names of one folder are made: text parts and, between them, columns of numbers."""
 
     def __init__(self, names: Many[str]):
         self.names = list(names)
-        self._stems = _years_first([Path(n).stem for n in self.names])
+        self._stems = _in_24_hours(_years_first([Path(n).stem for n in self.names]))
         folded = [s.casefold() for s in self._stems]
-        self._hex = (
-            len(folded) > 1 and len({len(s) for s in folded}) == 1 and all(map(_HEX.fullmatch, folded))
-        )
+        self._texts = [tuple(_RUN.split(s)) for s in folded]
+        self._hex = len(set(self._texts)) > 1 and hexadecimal(folded)
         if self._hex:
             self._texts, self._values = [(s,) for s in folded], [() for _ in folded]
             return
-        self._texts = [tuple(_RUN.split(s)) for s in folded]
         runs = [_RUN.findall(s) for s in folded]
         signs = self._minus_signs()
         decimals = self._decimals(runs)
@@ -130,14 +154,16 @@ class _Naming:
         self._decimal = decimals
 
     def _minus_signs(self) -> list[list[int]]:
-        """-1 for every run before which a minus stands that is a sign: other names lack just it."""
+        """-1 for every run before which a minus stands that is a sign: other names lack just it, or have a
+        plus there."""
         known, signs = set(self._texts), []
         for k, texts in enumerate(self._texts):
             signs.append([1] * (len(texts) - 1))
             for i, text in enumerate(texts[:-1]):
-                without = (*texts[:i], text[:-1], *texts[i + 1 :])
-                if text.endswith("-") and without in known:
-                    self._texts[k], signs[k][i] = without, -1
+                for plus in ("", "+") if text.endswith("-") else ():
+                    unsigned = (*texts[:i], text[:-1] + plus, *texts[i + 1 :])
+                    if unsigned in known:
+                        self._texts[k], signs[k][i] = unsigned, -1
         return signs
 
     def _decimals(self, runs: list[list[str]]) -> dict[int, int]:
@@ -159,8 +185,8 @@ class _Naming:
 
     def ordered(self) -> tuple[str, ...]:
         keys = [
-            (*(part for pair in zip(texts, values) for part in pair), texts[-1], name)
-            for texts, values, name in zip(self._texts, self._values, self.names)
+            (*(part for pair in zip(texts, values) for part in pair), texts[-1])
+            for texts, values in zip(self._texts, self._values)
         ]
         return tuple(name for _, name in sorted(zip(keys, self.names)))
 

@@ -1,5 +1,6 @@
 """One opened file or stream of FFmpeg (by PyAV): which of its video streams is shown, and its packets."""
 
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +12,17 @@ _STILL = ("image2", "_pipe")  # demuxers of single images
 _NAMES = {"hevc": "HEVC (H.265)", "h264": "H.264", "av1": "AV1", "vp9": "VP9", "vp8": "VP8"}
 _TRIES = 8  # to go on behind a place where no packet can be read
 _ERRORS = 4  # reads in a row that may fail: buffered packets may come behind an error
-_HOLE = 64  # bytes between two packets that belong to neither: more than the heads there
+_EXACT = "matroska", "avi", "flv"  # formats whose packets follow each other but for their heads:
+_HOLE = 64  # at most so many bytes
+_LOOSE = (
+    "mpeg",
+    "mxf",
+    "asf",
+)  # more lies between them; if time leaps as well, some are missing
+_WIDE = 4096  # bytes, and more than anywhere before
 _AVI_HEAD = 8  # bytes of a chunk before its data
 _REST = 0.02, 1024  # share and bytes of a file that may follow its last picture: index, tags
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ANNOUNCE = (
     "mov",
     "matroska",
@@ -74,7 +83,7 @@ class Container:
         options: dict[str, str] | None = None,
         timeout: float | None = None,
     ):
-        self._path, self._read_to, self._gap = path, 0, False
+        self._path, self._read_to, self._gap, self._widest = path, 0, False, _WIDE
         self.reached = 0.0
         self._size = path.stat().st_size if path else 0
         self._last: int | None = None  # time stamp (dts) of the last packet
@@ -128,7 +137,9 @@ class Container:
     @property
     def rate(self) -> float | None:
         """Frames per second, the mean one of a variable rate; None if unknown."""
-        found = self.stream.average_rate or self.stream.guessed_rate
+        found, guessed = self.stream.average_rate, self.stream.guessed_rate
+        if not found or (guessed and found * self.stream.time_base == 1 and found > 4 * guessed):
+            found = guessed  # raw DV: ticks of its clock
         return float(found) if found and 0 < found < 1e5 else None
 
     def _begin(self) -> float | None:
@@ -152,6 +163,10 @@ class Container:
             return self.stream.frames / self.rate if self.stream.frames and self.rate else None
         if self.format == "flv" and self.length:  # says when it ends, not how long it is
             return self.length - (self.start or 0)
+        if (
+            self.format == "asf" and self.length is None and self._path
+        ):  # FFmpeg does not trust one that is cut
+            return asf_length(self._path)
         return self.length
 
     def packets(self) -> Iterator[tuple["av.Packet | None", int | None]]:
@@ -170,7 +185,7 @@ class Container:
                     if not packet.size and packet.dts is None:
                         break  # the flush at the end
                     ours = packet.stream is self.stream
-                    if tries and ours and None not in (self._last, packet.dts) and packet.dts <= self._last:
+                    if tries and ours and self._is_old(packet):
                         continue  # seeking led back
                     missing = self._missing(packet, tries > 0)
                     if ours:
@@ -194,25 +209,47 @@ class Container:
                     return
 
     def _missing(self, packet: "av.Packet", unread: bool) -> int | None:
-        """See `packets`; takes note of the packet. AVI and Matroska: bytes between two packets that belong to
-        none were passed over; their readers say that in no other way."""
-        gap = unread
-        if packet.pos is not None:
-            if self._read_to and self.format.startswith(("matroska", "avi")):
-                gap = gap or packet.pos - self._read_to > _HOLE
-            self._read_to = max(self._read_to, packet.pos + packet.size)
+        """See `packets`; takes note of the packet. Bytes between two packets that belong to none were passed
+        over; readers of files say that in no other way."""
+        gap = self._passed_over(packet)
         if packet.stream is not self.stream:
-            self._gap = self._gap or gap
+            self._gap = self._gap or gap or unread
             self._note_end(packet)
             return None
         gap, self._gap = gap or self._gap, False
         before = self._last
         self._set_time(packet)
+        if self.format in _LOOSE:
+            gap = gap and self._leaps(packet)
+        gap = gap or unread
         self._note_end(packet)
         self._last = before if packet.dts is None else packet.dts
         if not gap:
             return None
         return max(0, self._last - before - 1) if self.format == "avi" and before is not None else 0
+
+    def _passed_over(self, packet: "av.Packet") -> bool:
+        """More bytes lie before the packet than should."""
+        if packet.pos is None:
+            return False
+        between = packet.pos - self._read_to if self._read_to else 0
+        self._read_to = max(self._read_to, packet.pos + packet.size)
+        if self.format.startswith(_EXACT):
+            return between > _HOLE
+        widest, self._widest = self._widest, max(self._widest, between)
+        return self.format in _LOOSE and between > widest
+
+    def _leaps(self, packet: "av.Packet") -> bool:
+        """The packet is later than the next one would be."""
+        if None in (self._last, packet.dts, self.rate):
+            return False
+        return (packet.dts - self._last) * self.stream.time_base > 1.5 / self.rate
+
+    def _is_old(self, packet: "av.Packet") -> bool:
+        """The packet was read before; MXF counts from a wrong time where its index is missing."""
+        if self.format == "mxf" and packet.pos is not None and packet.pos < self._read_to:
+            return True
+        return None not in (self._last, packet.dts) and packet.dts <= self._last
 
     def _note_end(self, packet: "av.Packet") -> None:
         """Where the duration is that of the whole file, sound may last longer than the pictures."""
@@ -297,3 +334,14 @@ def matroska_bytes(path: Path) -> int | None:
             return None
         position += 4 + width + size
     return position
+
+
+def asf_length(path: Path) -> float | None:
+    """Seconds that an ASF file (WMV) says it lasts, in its file properties; None if it does not."""
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+    at = head.find(_ASF_PROPERTIES)
+    if at < 0 or len(head) < at + 88:
+        return None
+    ticks, _, preroll = struct.unpack_from("<3Q", head, at + 64)  # of 100 ns, of 100 ns, ms
+    return ticks / 1e7 - preroll / 1e3 if ticks else None

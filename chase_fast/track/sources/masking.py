@@ -18,6 +18,8 @@ _SECRET = "|".join(
         r"(?:[\w\-]*[_\-])?(?:token|signature|api[_\-]?key|access[_\-]?key|secret[_\-]?key|session[_\-]?id)",
     )
 )
+_FIELD = re.compile(r"(?P<name>[^=]+)=(?P<value>.*)", re.DOTALL)  # of a query: to its end, whatever it holds
+_JWT = re.compile(r"eyJ[\w\-]+\.[\w\-]+\.[\w\-]*")
 _LOOSE = re.compile(rf"(?i)(?<![\w/])((?:{_SECRET})\s*[=:]\s*(?:(?:basic|bearer|digest)\s+)?)[^\s&;,'\"]+")
 # names in a query whose values say what is shown, not who may see it
 _PLAIN_WORDS = (
@@ -80,8 +82,12 @@ def _address(url: str) -> str:
     rest = _without_user(rest)
     place, mark, query = rest.partition("?")
     host, slash, path = place.partition("/")
-    fields = [_plain_word(part) if "=" not in part else _PAIR.sub(_field, part) for part in query.split("&")]
-    return f"{scheme}{slashes}{host}{slash}{_path(path)}{mark}{'&'.join(fields)}"
+    query, hash_, fragment = query.partition("#")
+    fields = [
+        _FIELD.sub(_field, part) if "=" in part else part if part in "&;" else _plain_word(part)
+        for part in re.split("([&;])", query)
+    ]
+    return f"{scheme}{slashes}{host}{slash}{_path(path)}{mark}{''.join(fields)}{hash_}{_path(fragment)}"
 
 
 def _without_user(rest: str) -> str:
@@ -104,7 +110,7 @@ def _path(path: str) -> str:
     for i in range(2, len(parts), 2):
         if unquote(parts[i - 2]).lower() in _AFTER:
             parts[i] = HIDDEN
-    return "".join(parts)
+    return _JWT.sub(HIDDEN, "".join(parts))
 
 
 def _plain_word(word: str) -> str:

@@ -11,7 +11,6 @@ from chase_fast.track.sources.interlaced import Deinterlacer
 from chase_fast.track.sources.times import Clock
 
 _BEFORE = 1e-6  # s: what is missing lies before the packet that follows
-_FAILED = (av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.NotImplementedError)
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,8 @@ class Reader:
         context = container.stream.codec_context
         # by frame: threads by slice switch the concealment of damaged slices off, pixels stay unset
         context.thread_type, context.thread_count = "FRAME", threads
+        if context.name == "mjpeg":  # else pictures that end early come with a grey rest and without a word
+            context.options = {"err_detect": "explode"}
         self._clock = Clock(container)
         self.damage = Damage(None if self._clock.counted else container.rate)
         self.deinterlacer = Deinterlacer()
@@ -79,7 +80,7 @@ class Reader:
                 self.damage.hit(time)
             try:
                 frames = packet.decode()
-            except _FAILED:
+            except av.FFmpegError:
                 self.damage.hit(time, packets=1)
                 continue
             yield from frames
@@ -94,6 +95,6 @@ class Reader:
                 break
             except av.error.EOFError:
                 break
-            except _FAILED:
+            except av.FFmpegError:
                 self.damage.hit(None, packets=1)
         context.flush_buffers()

@@ -35,7 +35,8 @@ class Clock:
             time = 0.0 if self._last is None else self._last + self._interval
         elif self._last is not None:
             leap = time - self._last
-            another_clock = leap < -_BACK or (self._format in _BROADCAST and leap > _LEAP)
+            joined = self._format in _BROADCAST and (leap > _LEAP or (leap <= 0 and frame.key_frame))
+            another_clock = leap < -_BACK or joined
             if another_clock:
                 self._shift -= leap - self._interval
             if leap <= 0 or another_clock:
