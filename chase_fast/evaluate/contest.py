@@ -30,6 +30,7 @@ from chase_fast.evaluate.tables import print_board, write_scores
 from chase_fast.evaluate.trackers import Checkpoint, Entrant
 from chase_fast.files import user_path
 from chase_fast.remarks import Remark, by_kind, sentence
+from chase_fast.runs import checkpoint_file
 
 GENERIC = {"best", "last", "checkpoint", "tracker", "model"}  # file names that say nothing
 
@@ -72,11 +73,7 @@ def _field(options: Evaluate, scratch: Path) -> tuple[dict[str, Entrant], dict[s
 
     for text in options.checkpoint:
         name, path = split_name(text)
-        path = str(user_path(path))
-        if os.path.isfile(best := os.path.join(path, "best.safetensors")):  # the folder of a training
-            path = best
-        if not os.path.isfile(path):
-            raise MissingFile(f"--checkpoint {path}: there is no such file; the train command makes one")
+        path = str(checkpoint_file(Path(path)))
         how = options.preset, _device(options.device), not options.no_graphs, options.precision, options.set
         entrant = Checkpoint(path, *how)
         entrant.check()
