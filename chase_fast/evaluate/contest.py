@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from chase_fast.data.evaluation import EvaluationSet, open_evaluation
@@ -183,7 +184,8 @@ def _write(options: Evaluate, board: Board, console: Console, say: Callable[[str
         raise ChaseError(f"cannot make the folder {options.out}: {e.strerror}") from e
     if not options.quiet:
         print_board(board, console)
-    for protocol, scores in board.scores.items():
+    unknown = any(np.isnan(s.boxes).any() for s in board.data.scored)  # predictions have remarks of their own
+    for protocol, scores in board.scores.items() if unknown else ():
         first = next(iter(next(iter(scores.values())).metrics))
         if any(math.isnan(s.metrics[first]) for s in scores.values()):
             say(
