@@ -16,6 +16,7 @@ from chase_fast.nn.genotype import Genotype
 from chase_fast.nn.tracker_net import TrackerNet, TrackerSpec
 from chase_fast.published import read_pytracking
 from chase_fast.published.names import MARKS
+from chase_fast.runs import checkpoint_file
 from chase_fast.weights import check_file, check_types, is_safetensors, read_safetensors
 
 FORMAT = 1
@@ -76,6 +77,7 @@ def digest(described: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) ->
 def load_tracker(path: str | Path, cell: Genotype | None = None) -> Checkpoint:
     """Reads a trained tracker: a file that training wrote, or a public checkpoint of PrDiMP-18/50, DiMP-18/50
     or CHASE (a file of torch.save, of which nothing is executed, or a safetensors file with public names).
+    A folder is that of a training run.
 
     Args:
         cell: of a public CHASE checkpoint whose cell is not a published one.
@@ -84,9 +86,9 @@ def load_tracker(path: str | Path, cell: Genotype | None = None) -> Checkpoint:
         ChaseError: no such file, damaged, no trained tracker, or its weights do not fit its description.
     """
     path = user_path(path)
-    origin = f"checkpoint {path}"
     if path.is_dir():
-        raise ChaseError(f"{origin}: is a folder; {_GIVE}")
+        path = checkpoint_file(path, "checkpoint")
+    origin = f"checkpoint {path}"
     check_file(path, "checkpoint")
     if own := is_safetensors(path):
         tensors, metadata = read_safetensors(path, "checkpoint")

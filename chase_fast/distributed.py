@@ -7,6 +7,7 @@ same order. A rank that fails ends its process; torchrun then ends the others.
 import datetime
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,11 +30,13 @@ class Ranks:
     Attributes:
         rank, world: number of this process, and of processes, over all machines.
         local: number of this process on its machine.
+        beside: how many of the processes are on its machine, itself included (1 if that is not said).
     """
 
     rank: int = 0
     world: int = 1
     local: int = 0
+    beside: int = 1
 
     @property
     def main(self) -> bool:
@@ -275,26 +278,43 @@ def _factors(
     return one, one ** (world - 1 - rank), one**world
 
 
-def join() -> Ranks:
-    """This process among those torchrun started; without torchrun, or with one process, `Ranks()`.
+def launched() -> Ranks:
+    """This process among those that torchrun says it started, without joining them; without torchrun, or
+    with one process, `Ranks()`.
 
     Raises:
-        ChaseError: torchrun's variables are incomplete, or the processes do not find one another.
+        ChaseError: torchrun's variables are incomplete, or no numbers that go together.
     """
     world = os.environ.get("WORLD_SIZE", "1")
     if world == "1":
         return Ranks()
     missing = [k for k in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if k not in os.environ]
-    wrong = [k for k in ("WORLD_SIZE", "RANK", "LOCAL_RANK") if not os.environ.get(k, "0").isdecimal()]
+    numbers = {k: os.environ.get(k, "1") for k in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")}
+    wrong = [k for k, text in numbers.items() if not re.fullmatch("[0-9]{1,9}", text)]
     if missing or wrong:
         what = f"{missing[0]} is not set" if missing else f"{wrong[0]} is {os.environ[wrong[0]]!r}, no number"
-        raise ChaseError(
-            f"WORLD_SIZE is {world} but {what}: start several processes with torchrun, or unset WORLD_SIZE"
-        )
+    else:
+        size, rank, local, beside = map(int, numbers.values())
+        if max(rank, local) < size and 1 <= beside <= size:
+            return Ranks(rank, size, local, beside)
+        what = ", ".join(f"{k} is {numbers[k]}" for k in numbers if k != "WORLD_SIZE")
+    raise ChaseError(
+        f"WORLD_SIZE is {world} but {what}: start several processes with torchrun, or unset WORLD_SIZE"
+    )
+
+
+def join() -> Ranks:
+    """This process among those torchrun started; without torchrun, or with one process, `Ranks()`.
+
+    Raises:
+        ChaseError: as `launched`, or the processes do not find one another.
+    """
+    ranks = launched()
+    if ranks.world == 1:
+        return ranks
     import torch
     import torch.distributed as dist
 
-    ranks = Ranks(int(os.environ["RANK"]), int(world), int(os.environ["LOCAL_RANK"]))
     if not dist.is_initialized():
         both = torch.cuda.is_available() and dist.is_nccl_available()
         try:

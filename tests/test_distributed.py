@@ -13,7 +13,7 @@ import torch
 
 from chase_fast import distributed
 from chase_fast.data import Batch
-from chase_fast.distributed import Elsewhere, Ranks, join, statistics
+from chase_fast.distributed import Elsewhere, Ranks, join, launched, statistics
 from chase_fast.errors import ChaseError
 from chase_fast.nn.norm import GroupBatchNorm, NormState
 from chase_fast.recipes import SearchConfig, search_recipe
@@ -311,6 +311,20 @@ def test_wrong_starts_are_one_line(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ChaseError, match="WORLD_SIZE is 2 but RANK is not set"):
         join()
+    for name, text in (
+        ("RANK", "1"),
+        ("LOCAL_RANK", "1"),
+        ("MASTER_ADDR", "localhost"),
+        ("MASTER_PORT", "1"),
+    ):
+        monkeypatch.setenv(name, text)
+    assert launched() == Ranks(1, 2, 1, 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert launched().beside == 2
+    for name, text in (("RANK", "x"), ("RANK", "2"), ("LOCAL_RANK", "-1"), ("LOCAL_WORLD_SIZE", "0")):
+        with monkeypatch.context() as wrong, pytest.raises(ChaseError, match=rf"{name} is '?{text}"):
+            wrong.setenv(name, text)
+            launched()
     ranks = Ranks(1, 2, 1)
     with pytest.raises(Elsewhere):
         ranks.device("cuda:1")

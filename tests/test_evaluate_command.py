@@ -230,7 +230,7 @@ def test_unknown_boxes_are_explained(tree, tmp_path, capsys):
     [
         ((), "no tracker: give --checkpoint FILE"),
         (("--data", "imagenet:/x"), "unknown dataset kind 'imagenet'"),
-        (("--checkpoint", "{tmp}/no.safetensors"), "there is no such file; the train command makes one"),
+        (("--checkpoint", "{tmp}/no.safetensors"), "no.safetensors: no such file"),
         (("--results", "{tmp}/none"), "there is no such folder"),
         (("--results", "{tmp}/off", "--protocol", "auc"), "--protocol auc: unknown, choose from got10k"),
         (("--results", "{tmp}/others"), "no results for 2 of 2 sequences (a, b)"),

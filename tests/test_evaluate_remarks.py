@@ -237,16 +237,28 @@ def test_a_clean_evaluation_says_nothing(tree, tmp_path, capsys):
     assert scores["protocols"]["got10k"]["trackers"]["clean"]["metrics"]["frames_scored"] == 12
 
 
+def test_boxes_that_are_nan_are_not_taken_for_unknown_annotations(tree, tmp_path, capsys):
+    """--unknown is for NaN in annotations and would not help."""
+    odd = results(tmp_path / "odd", {"a": 8, "b": 6})
+    write(odd / "a.txt", "nan,nan,nan,nan".join(lines(boxes(8)).rsplit(lines(boxes(8)[5:6]).strip(), 1)))
+    command = ("--data", f"got10k:{tree}:val", "--results", odd, "--out", tmp_path / "out")
+    assert run(*command) == 0
+    text = capsys.readouterr().out
+    assert "predicted boxes that are NaN make AO no number: 1 box in 1 sequence (a)" in text
+    assert "--unknown" not in text
+
+
 def test_further_repetitions_are_left_aside_where_a_protocol_takes_one(tree, tmp_path, capsys):
     for name, length in (("a", 8), ("b", 6)):
         for r in (1, 2):
             moved = boxes(length) + [[20 * (r - 1), 0, 0, 0]]
             write(tmp_path / "twice" / name / f"{name}_{r:03d}.txt", lines(moved))
+    write(tmp_path / "twice" / "a" / "a_time.txt", "0.1\n" * 8)  # of one repetition
     command = ("--data", f"got10k:{tree}:val", "--results", tmp_path / "twice", "--out", tmp_path / "out")
     assert run(*command, "--protocol", "otb") == 0
-    assert (
-        "only the first repetition is scored: 2 further repetitions in 2 sequences" in capsys.readouterr().out
-    )
+    text = capsys.readouterr().out
+    assert "only the first repetition is scored: 2 further repetitions in 2 sequences" in text
+    assert "another number of frames or repetitions than boxes are left aside: 1 file" in text
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["protocols"]["otb"]["trackers"]
     assert scores["twice"]["metrics"]["AUC"] == pytest.approx(20 / 21)
 

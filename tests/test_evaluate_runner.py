@@ -11,7 +11,7 @@ from chase_fast.data.evaluation import open_evaluation
 from chase_fast.errors import ChaseError
 from chase_fast.evaluate.results import read_results
 from chase_fast.evaluate.runner import track_sequence
-from chase_fast.evaluate.running import Effort, RunOnDisk
+from chase_fast.evaluate.running import Effort, RunOnDisk, spread
 from tests.benchmarks import boxes, got10k_tree
 from tests.entrants import Lost, Mortals, Squares
 
@@ -108,3 +108,14 @@ def test_broken_frames_and_boxes_name_sequence_and_frame(data, tmp_path):
     assert [disk.finished(s) for s in data.sequences] == [True, False, True]
     with pytest.raises(ChaseError, match="sequence a, frame 3: the tracker returned box"):
         track_sequence(Lost(), data.sequences[0], 0)
+
+
+def test_only_torchrun_makes_ranks(monkeypatch):
+    """A RANK that another launcher left behind would leave sequences out."""
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "0")
+    assert spread(3, 1, False, 5) == Effort(3, 1, 0, 1)
+    monkeypatch.setenv("WORLD_SIZE", "x")
+    with pytest.raises(ChaseError, match="WORLD_SIZE is x but"):
+        spread(3, 1, False, 5)

@@ -33,7 +33,7 @@ MAY = {
     "cells": {"nn"},
     "distributed": {"nn", "device"},  # of nn only norm, whose statistics it merges
     "published": {"nn", "unpickle", "weights"},
-    "checkpoint": {"nn", "published", "weights"},
+    "checkpoint": {"nn", "published", "runs", "weights"},
     "recipes": {"nn"},  # only nn.space, which needs no torch
     "report": {"nn", "runs", "cells"} | _COMMAND,
     "search": _LOOP | {"stored", "rows"} | _COMMAND,

@@ -80,7 +80,7 @@ def test_there_and_back_with_the_command(trained, tmp_path, capsys):
         tmp_path / name for name in ("best.safetensors", "out.pth.tar", "back.safetensors")
     )
     source.write_bytes(pack_tracker(net, spec, {"seed": 5}))
-    assert convert([str(source), str(public)]) == 0 and convert([str(public), str(back)]) == 0
+    assert convert([str(tmp_path), str(public)]) == 0 and convert([str(public), str(back)]) == 0  # a folder
     assert "prdimp, resnet18, cell of 4 nodes, 8 channels" in capsys.readouterr().out
     loaded = load_tracker(back)
     assert loaded.spec == spec and same(loaded.net, net) and loaded.about["about"] == {"seed": 5}
@@ -184,6 +184,14 @@ def test_other_files(tmp_path):
     assert "leave out --cell" in message(public_files.save(tmp_path / "plain.pth", zeros(listed)), cell=CHASE)
     assert "damaged" in error(net=zeros(listed), chase_fast="{}")
     assert error(net={f"module.{k}": v for k, v in missing.items()}).count("module.") == 0
+
+
+def test_the_state_of_a_run_is_no_checkpoint(trained, tmp_path):
+    """Also with an average of the weights beside them, as --ema keeps it."""
+    net, spec = trained
+    state = {"net": to_pytracking_state(net, spec), "average": to_pytracking_state(net, spec)}
+    torch.save(state | {"history": [], "optimizer": {}}, path := tmp_path / "last.ckpt")
+    assert "is the state that a run goes on from; give its best.safetensors" in message(path)
 
 
 def test_networks_without_public_names(tmp_path):

@@ -269,6 +269,16 @@ def snapshot(folder) -> dict:
     return {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.iterdir()}
 
 
+@pytest.mark.parametrize("copy", ["train"], indirect=True)
+def test_a_finished_training_whose_network_is_gone(copy, capsys):
+    """last.ckpt holds the last epoch, not the best one: nothing can write it again."""
+    kind, out = copy
+    (out / "best.safetensors").unlink()
+    before = snapshot(out)
+    assert "best.safetensors is missing: start again" in failing(capsys, kind, out)
+    assert snapshot(out) == before
+
+
 def test_a_finished_run_is_left_as_it_is(copy, capsys):
     """It may lie on a read-only disk."""
     kind, out = copy

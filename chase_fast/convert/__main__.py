@@ -39,7 +39,7 @@ class Arguments:
     """What to convert."""
 
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")]
-    """Checkpoint to read."""
+    """Checkpoint to read; or the folder of a training run."""
     target: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """File to write; its ending says which kind. An existing file is not replaced."""
     cell: str | None = None

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from chase_fast.data.evaluation import EvaluationSet, open_evaluation
@@ -30,6 +31,7 @@ from chase_fast.evaluate.tables import print_board, write_scores
 from chase_fast.evaluate.trackers import Checkpoint, Entrant
 from chase_fast.files import user_path
 from chase_fast.remarks import Remark, by_kind, sentence
+from chase_fast.runs import checkpoint_file
 
 GENERIC = {"best", "last", "checkpoint", "tracker", "model"}  # file names that say nothing
 
@@ -72,11 +74,7 @@ def _field(options: Evaluate, scratch: Path) -> tuple[dict[str, Entrant], dict[s
 
     for text in options.checkpoint:
         name, path = split_name(text)
-        path = str(user_path(path))
-        if os.path.isfile(best := os.path.join(path, "best.safetensors")):  # the folder of a training
-            path = best
-        if not os.path.isfile(path):
-            raise MissingFile(f"--checkpoint {path}: there is no such file; the train command makes one")
+        path = str(checkpoint_file(Path(path)))
         how = options.preset, _device(options.device), not options.no_graphs, options.precision, options.set
         entrant = Checkpoint(path, *how)
         entrant.check()
@@ -186,7 +184,8 @@ def _write(options: Evaluate, board: Board, console: Console, say: Callable[[str
         raise ChaseError(f"cannot make the folder {options.out}: {e.strerror}") from e
     if not options.quiet:
         print_board(board, console)
-    for protocol, scores in board.scores.items():
+    unknown = any(np.isnan(s.boxes).any() for s in board.data.scored)  # predictions have remarks of their own
+    for protocol, scores in board.scores.items() if unknown else ():
         first = next(iter(next(iter(scores.values())).metrics))
         if any(math.isnan(s.metrics[first]) for s in scores.values()):
             say(

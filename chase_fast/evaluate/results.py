@@ -204,7 +204,7 @@ def _times(path: Path | None, repetitions: list[int], frames: int, note: Notes) 
         note("time files that cannot be read are left aside", 1, "file")
         return None
     if len(table) != frames or table.shape[1] < max(repetitions):
-        note("time files with another number of frames than boxes are left aside", 1, "file")
+        note("time files with another number of frames or repetitions than boxes are left aside", 1, "file")
         return None
     chosen = table[:, [r - 1 for r in repetitions]].T
     return chosen if len(repetitions) > 1 else chosen[0]

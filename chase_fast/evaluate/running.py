@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from chase_fast.data.evaluation import EvaluationSequence, EvaluationSet
+from chase_fast.distributed import launched
 from chase_fast.errors import ChaseError
 from chase_fast.evaluate.about import ABOUT, read_about
 from chase_fast.evaluate.results import is_complete, write_sequence
@@ -41,12 +42,12 @@ class Effort:
 
 def spread(workers: int | None, threads: int | None, gpu: bool, sequences: int) -> Effort:
     """Defaults: on a CPU as many workers as cores (8 at most), which share the cores; one on a GPU."""
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    cores = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    cores = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    ranks = launched()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = max(1, cores // ranks.beside)
     if workers is None:
         workers = 1 if gpu else max(1, min(cores, MOST_WORKERS, sequences))
-    return Effort(workers, threads or max(1, cores // max(workers, 1)), rank, world)
+    return Effort(workers, threads or max(1, cores // max(workers, 1)), ranks.rank, ranks.world)
 
 
 def layout_of(kind: str) -> str:

@@ -43,6 +43,8 @@ def read_pytracking(
     """
     origin = f"checkpoint {path}"
     with open_weights(path, "checkpoint") as content:
+        if isinstance(content, dict) and {"net", "history", "optimizer"} <= content.keys():
+            raise ChaseError(f"{origin}: is the state that a run goes on from; give its best.safetensors")
         found = find(content, MARKS, origin, usual=("net",))
         state = tensors_of(_check(content, origin) if found is None else found.state)
     beside = content if isinstance(content, dict) else {}
@@ -74,8 +76,6 @@ def _check(content: Any, origin: str) -> dict[str, Any]:
         ChaseError: it holds no state dict, or one of something else that we know.
     """
     records = content.get("net", content) if isinstance(content, dict) else None
-    if isinstance(content, dict) and {"net", "history", "optimizer"} <= content.keys():
-        raise ChaseError(f"{origin}: is the state of an unfinished run; give the run's best.safetensors")
     if (
         not isinstance(records, dict)
         or not records

@@ -136,7 +136,13 @@ class Training:
 
     def _finish(self) -> None:
         """Of a run resumed after its last checkpoint: writes what a kill may have prevented. A whole run
-        is left alone, and may lie on a read-only disk."""
+        is left alone, and may lie on a read-only disk.
+
+        Raises:
+            ChaseError: its network is gone; the last checkpoint need not hold it.
+        """
+        if not (self.folder / BEST).is_file():
+            raise self._ranks.error(f"{self.folder / BEST} is missing: start again in another --out")
         if self._ranks.main:
             self.folder.ensure_rows(HISTORY, self.history)
             self.folder.ensure_rows(PERF, self.perf)
