@@ -282,18 +282,22 @@ def test_opencv_without_its_libraries(arguments, tmp_path):
 NOBODY = 54321  # no user has this number
 
 
+PACKAGES = [str(ROOT), *(p for p in sys.path if p.endswith("site-packages"))]
+
+
+def open_to_all(path: Path) -> bool:
+    return path.exists() and all(folder.stat().st_mode & 1 for folder in (path, *path.parents))
+
+
 def python_for_all() -> str | None:
-    """A Python of our version whose folders are open to every user; None if there is none."""
+    """A Python of our version that every user can run with our packages; None if there is none."""
     names = (sys._base_executable, f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}")
-    for path in map(Path, names):
-        real = path.resolve()
-        if real.is_file() and all(folder.stat().st_mode & 1 for folder in real.parents):
-            return str(path)
-    return None
+    reached = all(open_to_all(Path(p).resolve()) for p in PACKAGES)
+    return next((p for p in names if reached and open_to_all(Path(p).resolve())), None)
 
 
 @pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="only root can become nobody")
-@pytest.mark.skipif(python_for_all() is None, reason="the folders of this Python are closed to nobody")
+@pytest.mark.skipif(python_for_all() is None, reason="this Python or its packages are closed to nobody")
 def test_nobody_without_a_home(tmp_path):
     """No HOME, no user name: caches go to a temporary folder, ~ is refused, nothing is written into ./~."""
     work = Path("/tmp") / f"chase_fast-test-{os.getpid()}"  # pytest's folders are closed to others
@@ -313,10 +317,9 @@ def test_nobody_without_a_home(tmp_path):
             "assert report(['--cell', 'chase', '--png', 'c.png']) == 0\n"
             "assert report(['--cell', '~/x.json', '--png', 'd.png']) == 2\n"
         ).replace("N)", f"{NOBODY})")
-        site = os.pathsep.join([str(ROOT), *(p for p in sys.path if p.endswith("site-packages"))])
         done = subprocess.run(
             [python_for_all(), "-c", program], capture_output=True, text=True, cwd=work, timeout=300,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": site, "PYTHONDONTWRITEBYTECODE": "1"},
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(PACKAGES), "PYTHONDONTWRITEBYTECODE": "1"},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         lines = done.stderr.splitlines()
