@@ -319,7 +319,11 @@ def test_nobody_without_a_home(tmp_path):
         ).replace("N)", f"{NOBODY})")
         done = subprocess.run(
             [python_for_all(), "-c", program], capture_output=True, text=True, cwd=work, timeout=300,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(PACKAGES), "PYTHONDONTWRITEBYTECODE": "1"},
+            env={
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": os.pathsep.join(PACKAGES),
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         lines = done.stderr.splitlines()
