@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -151,7 +152,8 @@ def test_a_signal_anywhere_else_and_exit_codes(capsys):
     def ended(number):
         def work():
             os.kill(os.getpid(), number)
-            signal.pause()
+            while True:  # another thread may be handed the signal: this one is not woken then
+                time.sleep(0.01)
 
         return run_command(work, "stopped early")
 
