@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from chase_fast.graphs import Graph
-from chase_fast.kernels.crop.windows import COLUMNS, crop_windows
+from chase_fast.kernels.crop_windows import COLUMNS, crop_windows
 from chase_fast.track.memory import Memory
 from chase_fast.track.network import Network
 from chase_fast.track.patch import Window

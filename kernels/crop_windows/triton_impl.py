@@ -47,7 +47,7 @@ def crop_windows_kernel(pixels, windows, out, SIZE: tl.constexpr, BLOCK: tl.cons
     tl.store(out + k * (SIZE * SIZE * 3) + e, upper * (1 - v) + lower * v, mask=inside)
 
 
-def crop_windows(pixels: Tensor, windows: Tensor, size: int) -> Tensor:
+def forward(pixels: Tensor, windows: Tensor, size: int) -> Tensor:
     windows, count = windows.contiguous(), windows.shape[0]
     out = torch.empty((count, size, size, 3), dtype=torch.float32, device=pixels.device)
     if count:

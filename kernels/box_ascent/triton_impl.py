@@ -1,4 +1,4 @@
-"""`ascend` in Triton; formulas and the plan of the three launches: ascent.py.
+"""box_ascent in Triton; formulas and the plan of the three launches: __init__.py.
 
 Columns of all [..., 34 C] tables are (bin, channel), the 25 bins of the first map before the 9 of the second.
 Parts of the linear layer cover one row of bins: five of the first map, three of the second.
@@ -9,7 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .triton_impl import cells_between, edge, extent, inverse, weight
+from .._layout import channels_last
+from ..prroi_pool.triton_impl import cells_between, edge, extent, inverse, weight
 
 BLOCK_J = 8  # map columns a program reads at once
 BLOCK_R = 16  # boxes
@@ -113,7 +114,7 @@ def pool_bin(
 
 
 @triton.jit
-def ascent_pool_kernel(
+def box_ascent_pool_kernel(
     low_map, high_map, low_modulation, high_modulation, first, before, after, partial, pooled, slopes,
     P, C, blocks, low_h, low_w, high_h, high_w, low_scale, high_scale, a, b,
     START: tl.constexpr, RELATIVE: tl.constexpr, BLOCKS: tl.constexpr, BJ: tl.constexpr, BC: tl.constexpr,
@@ -142,7 +143,7 @@ def ascent_pool_kernel(
 
 
 @triton.jit
-def ascent_linear_kernel(
+def box_ascent_linear_kernel(
     pooled, weights, parts, R, H, C, BR: tl.constexpr, BH: tl.constexpr, BK: tl.constexpr
 ):
     s = tl.program_id(0)
@@ -161,7 +162,7 @@ def ascent_linear_kernel(
 
 
 @triton.jit
-def ascent_back_kernel(
+def box_ascent_back_kernel(
     parts, weights, hidden_bias, out, slopes, scores, partial, R, H, C, per_bin,
     BR: tl.constexpr, BH: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
@@ -203,7 +204,7 @@ def ascent_back_kernel(
 
 
 @triton.jit
-def ascent_end_kernel(
+def box_ascent_end_kernel(
     first, before, partial, parts_of_score, bias, boxes, scores, P, R, blocks, a, b,
     RELATIVE: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
@@ -216,8 +217,8 @@ def ascent_end_kernel(
     tl.store(scores + r, tl.load(bias) + tl.load(parts_of_score + r) + tl.load(parts_of_score + R + r))
 
 
-def ascend(maps, modulation, head, boxes, scales, to_position, to_size, relative) -> tuple[Tensor, Tensor]:
-    low, high = (m.contiguous(memory_format=torch.channels_last) for m in maps)
+def forward(maps, modulation, head, boxes, scales, to_position, to_size, relative) -> tuple[Tensor, Tensor]:
+    low, high = map(channels_last, maps)
     vectors = [m.contiguous() for m in modulation]
     weights, hidden_bias, out = head.weight.contiguous(), head.hidden_bias.contiguous(), head.out.contiguous()
     first = boxes.contiguous()
@@ -241,19 +242,19 @@ def ascend(maps, modulation, head, boxes, scales, to_position, to_size, relative
     moves = list(zip(to_position, to_size))
     for i in range(len(moves)):
         a, b = moves[i - 1] if i else (0.0, 0.0)  # of the step before
-        ascent_pool_kernel[(BINS.value, rows, triton.cdiv(channels, wide))](
+        box_ascent_pool_kernel[(BINS.value, rows, triton.cdiv(channels, wide))](
             low, high, *vectors, first, states[max(i - 1, 0)], states[i], partial, pooled, slopes,
             per_target, channels, blocks, *low.shape[2:], *high.shape[2:], *scales, a, b,
             START=i == 0, RELATIVE=relative, BLOCKS=padded, BJ=BLOCK_J, BC=wide,
         )  # fmt: skip
-        ascent_linear_kernel[(LOW.value + HIGH.value, triton.cdiv(hidden, BLOCK_H), row_blocks)](
+        box_ascent_linear_kernel[(LOW.value + HIGH.value, triton.cdiv(hidden, BLOCK_H), row_blocks)](
             pooled, weights, parts, rows, hidden, channels, BR=BLOCK_R, BH=BLOCK_H, BK=BLOCK_K
         )
-        ascent_back_kernel[(blocks, row_blocks)](
+        box_ascent_back_kernel[(blocks, row_blocks)](
             parts, weights, hidden_bias, out, slopes, parts_of_score, partial,
             rows, hidden, channels, per_bin, BR=BLOCK_R, BH=BLOCK_BACK, BC=BLOCK_C,
         )  # fmt: skip
-    ascent_end_kernel[(rows,)](
+    box_ascent_end_kernel[(rows,)](
         first, states[-1], partial, parts_of_score, head.bias, refined, scores,
         per_target, rows, blocks, *moves[-1], RELATIVE=relative, BLOCKS=padded,
     )  # fmt: skip
