@@ -85,7 +85,7 @@ def pool_bin(
             inside = (j < x_end)[:, None] & (c < C)[None, :]
             tile = tl.load(image + (i * W + j[:, None]) * C + c[None, :], mask=inside, other=0.0)
             tile = tile.to(tl.float32)  # [BJ, BC]
-            wx = weight(left, right, j)
+            wx = weight(left, right, j)  # [BJ]
             on_left = tl.maximum(1.0 - tl.abs(left - j), 0.0)
             on_right = tl.maximum(1.0 - tl.abs(right - j), 0.0)
             total += (wy * wx)[:, None] * tile
@@ -93,7 +93,7 @@ def pool_bin(
             at_bottom += (on_bottom * wx)[:, None] * tile
             at_left += (wy * on_left)[:, None] * tile
             at_right += (wy * on_right)[:, None] * tile
-    total, at_top, at_bottom = tl.sum(total, 0), tl.sum(at_top, 0), tl.sum(at_bottom, 0)
+    total, at_top, at_bottom = tl.sum(total, 0), tl.sum(at_top, 0), tl.sum(at_bottom, 0)  # [BC] each
     at_left, at_right = tl.sum(at_left, 0), tl.sum(at_right, 0)
     m = tl.load(modulation + k * C + c, mask=c < C, other=0.0)
     value = total * per_area
@@ -155,8 +155,8 @@ def box_ascent_linear_kernel(
     for k0 in range(begin, end, BK):
         k = k0 + tl.arange(0, BK)
         p_inside, w_inside = (r < R)[:, None] & (k < end)[None, :], (h < H)[None, :] & (k < end)[:, None]
-        p = tl.load(pooled + r[:, None] * (BINS * C) + k[None, :], mask=p_inside, other=0.0)
-        w = tl.load(weights + h[None, :] * (BINS * C) + k[:, None], mask=w_inside, other=0.0)
+        p = tl.load(pooled + r[:, None] * (BINS * C) + k[None, :], mask=p_inside, other=0.0)  # [BR, BK]
+        w = tl.load(weights + h[None, :] * (BINS * C) + k[:, None], mask=w_inside, other=0.0)  # [BK, BH]
         total = tl.dot(p, w, total, input_precision="ieee")
     tl.store(parts + (s * R + r[:, None]) * H + h[None, :], total, mask=(r < R)[:, None] & (h < H)[None, :])
 
@@ -185,13 +185,13 @@ def box_ascent_back_kernel(
             hidden += tl.load(part, mask=inside & (first + s < last), other=0.0)
         o = tl.load(out + branch * H + h, mask=h < H, other=0.0)
         score += tl.sum(tl.where(hidden < 0, 0.0, hidden) * o[None, :], 1)  # NaN stays
-        active = tl.where(hidden > 0, o[None, :], 0.0)
+        active = tl.where(hidden > 0, o[None, :], 0.0)  # [BR, BH]
         w = tl.load(
             weights + h[:, None] * (BINS * C) + bin * C + c[None, :],
             mask=(h < H)[:, None] & (c < C)[None, :],
             other=0.0,
         )
-        total = tl.dot(active, w, total, input_precision="ieee")
+        total = tl.dot(active, w, total, input_precision="ieee")  # [BR, BH] [BH, BC]
     if (block == 0) | (block == per_bin * LOW_BINS):
         tl.store(scores + branch * R + r, score, mask=r < R)
     inside = (r < R)[:, None] & (c < C)[None, :]
@@ -199,7 +199,7 @@ def box_ascent_back_kernel(
         slope = tl.load(
             slopes + ((r[:, None] * 4 + corner) * BINS + bin) * C + c[None, :], mask=inside, other=0.0
         )
-        sums = tl.sum(total * slope, 1)
+        sums = tl.sum(total * slope, 1)  # [BR]
         tl.store(partial + (r * tl.num_programs(0) + block) * 4 + corner, sums, mask=r < R)
 
 

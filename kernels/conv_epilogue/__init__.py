@@ -53,6 +53,9 @@ def conv_epilogue(
     backend = _dispatch.resolve("conv_epilogue", CAN_RUN, y, backend)
     if backend == "reference":
         return reference.conv_epilogue(y, bias, residual, relu)
+    if not torch.is_grad_enabled() and type(y) is Tensor and not torch.compiler.is_compiling():
+        # nothing to record: the custom op would only add its overhead
+        return _dispatch.implementation("conv_epilogue", backend).forward(y, bias, residual, relu)
     return _conv_epilogue(y, bias, residual, relu, backend)
 
 

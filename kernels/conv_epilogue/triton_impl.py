@@ -18,7 +18,7 @@ def conv_epilogue_kernel(
 ):  # fmt: skip
     r = tl.program_id(0).to(tl.int64) * BM + tl.arange(0, BM)
     c = tl.program_id(1) * BC + tl.arange(0, BC)
-    at = r[:, None] * C + c[None, :]
+    at = r[:, None] * C + c[None, :]  # [BM, BC]
     inside = (r < rows)[:, None] & (c < C)[None, :]
     total = tl.load(y + at, mask=inside, other=0.0).to(tl.float32)
     total += tl.load(bias + c, mask=c < C, other=0.0).to(tl.float32)[None, :]

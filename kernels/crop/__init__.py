@@ -25,6 +25,7 @@ from collections.abc import Sequence
 import torch
 
 from .. import _dispatch
+from .._autograd import forward_only
 from . import native, reference
 from .window import Window, crop_window
 
@@ -46,7 +47,6 @@ CAN_RUN = {
     "cpu": _dispatch.native_cpu(torch.uint8, torch.float32, torch.float64),
 }
 _RUN = {"reference": reference.crop, "cpu": native.crop}
-_NO_GRADIENT = "crop is not differentiable: detach the frame before cropping it"
 
 
 def crop(
@@ -74,7 +74,7 @@ def crop(
     if torch.compiler.is_compiling():
         return _crop(*args, backend or "")
     if frame.requires_grad:
-        raise RuntimeError(_NO_GRADIENT)
+        raise RuntimeError("crop is not differentiable: detach the frame before cropping it")
     # without the op's dispatch: its first call imports seconds of torch, in every loader process
     return _run(*args, backend)
 
@@ -117,8 +117,4 @@ def _(frame, window, size, gain, mean, std, backend):
     return frame.new_empty((size, size, 3), dtype=dtype).permute(2, 0, 1)
 
 
-def _no_backward(ctx, grad):
-    raise RuntimeError(_NO_GRADIENT)
-
-
-_crop.register_autograd(_no_backward)
+forward_only(_crop)

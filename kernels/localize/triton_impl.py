@@ -44,7 +44,7 @@ def localize_start_kernel(
     k = tl.program_id(0)
     e = tl.arange(0, B)
     inside = e < side * side
-    row, column = e // side, e % side
+    row, column = e // side, e % side  # [B] each, S S of them real
     s = tl.load(maps + k * side * side + e, mask=inside, other=-float("inf"))
     if SOFTMAX:
         top = tl.max(s, 0)
@@ -54,7 +54,7 @@ def localize_start_kernel(
             normaliser = larger + tl.log(1.0 + tl.exp(tl.minimum(normaliser, extra) - larger))
         s = tl.where(inside, tl.exp(s - normaliser), -float("inf"))
     broken = tl.sum(tl.where(inside & (s != s), 1, 0), 0) > 0
-    order = tl.where(inside, column * side + row, side * side - 1)
+    order = tl.where(inside, column * side + row, side * side - 1)  # [B]
     first, peak_y, peak_x = highest(s, order, side)
     first = tl.where(broken, float("nan"), first)
 
@@ -103,7 +103,7 @@ def localize_start_kernel(
     tl.store(box + 3, h)
     n = tl.arange(0, BR)
     some = n < R
-    u = noise + (k.to(tl.int64) * R + n) * 4
+    u = noise + (k.to(tl.int64) * R + n) * 4  # [BR]
     spread, smallest = tl.sqrt(w * h), tl.minimum(w, h) / 3
     by_x = position_jitter * (spread * (tl.load(u, mask=some, other=0.0) - 0.5))
     by_y = position_jitter * (spread * (tl.load(u + 1, mask=some, other=0.0) - 0.5))
@@ -130,7 +130,7 @@ def localize_outcome_kernel(
     k = tl.program_id(0)
     n = tl.arange(0, BP)
     some = n < P
-    at = k.to(tl.int64) * P + n
+    at = k.to(tl.int64) * P + n  # [BP]
     x, y = tl.load(boxes + 4 * at, mask=some, other=0.0), tl.load(boxes + 4 * at + 1, mask=some, other=0.0)
     w, h = (
         tl.load(boxes + 4 * at + 2, mask=some, other=1.0),
@@ -141,7 +141,7 @@ def localize_outcome_kernel(
     aspect = w / h
     valid = some & (aspect < max_aspect) & (aspect > 1 / max_aspect) & finite(score)
     valid = valid & finite(x) & finite(y) & finite(w) & finite(h)
-    ranked = tl.where(valid, score, -float("inf"))
+    ranked = tl.where(valid, score, -float("inf"))  # [BP]
     count = 0.0
     best_x, best_y, best_w, best_h = 0.0, 0.0, 0.0, 0.0
     for _ in tl.static_range(BEST):
