@@ -135,6 +135,23 @@ def test_every_op_has_the_same_files_and_is_named_in_the_documents(op):
     assert [b for b, cell in zip(_choice.BACKENDS, cells, strict=True) if "yes" in cell] == [*_choice.OPS[op]]
 
 
+STAGES = {"mixed_op": {"separable_stack", "pool", "batch_norm"}, "sep_conv": {"depthwise", "node_sum"}}
+
+
+def test_native_files_are_named_after_ops_or_their_stages():
+    for language, folder in (("cpu", "csrc/cpu/*.cpp"), ("cuda", "csrc/cuda/*.cu")):
+        wanted = {"jpeg"} if language == "cpu" else set()
+        for op in (op for op, backends in _choice.OPS.items() if language in backends):
+            wanted |= STAGES.get(op, {op})
+        assert {p.stem for p in ROOT.glob(folder)} == wanted
+    text = " ".join((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split())
+    for op, stages in STAGES.items():
+        sentence = next(
+            part for part in text.split("Two ops have C++ in stages")[1].split(";") if f"`{op}`" in part
+        )
+        assert all(f"{stage}.cpp" in sentence for stage in stages), sentence
+
+
 def table_lines(document: str, op: str) -> list[str]:
     text = (ROOT / document).read_text(encoding="utf-8")
     return [line for line in text.splitlines() if line.startswith(f"| `{op}` |")]

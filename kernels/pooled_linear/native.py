@@ -47,20 +47,22 @@ class Table:
         """rois [R, 5], contiguous -> [R, D]."""
         out = torch.empty((rois.shape[0], self._weight.shape[2]), dtype=rois.dtype)
         table = self._cover(rois)
-        native().cpu_prroi_linear(*table, rois, self._scale, out, torch.get_num_threads())
+        native().cpu_pooled_linear(*table, rois, self._scale, out, torch.get_num_threads())
         return out
 
     def rois_gradient(self, rois: Tensor, grad: Tensor) -> Tensor:
         """rois [R, 5], grad [R, D], contiguous -> [R, 5]."""
         out = torch.empty(rois.shape, dtype=rois.dtype)
         table = self._cover(rois)
-        native().cpu_prroi_linear_backward_rois(*table, rois, self._scale, grad, out, torch.get_num_threads())
+        native().cpu_pooled_linear_backward_rois(
+            *table, rois, self._scale, grad, out, torch.get_num_threads()
+        )
         return out
 
     def _cover(self, rois: Tensor) -> tuple[Tensor, list[int]]:
         """The table with all cells that these boxes need, and where they are: ranges, then the map's size."""
         height, width = self._map.shape[:2]
-        numbers = native().cpu_prroi_linear_ranges(rois, self._bins, self._scale, height, width)
+        numbers = native().cpu_pooled_linear_ranges(rois, self._bins, self._scale, height, width)
         needed = [Range(*numbers[k : k + 2]) for k in range(0, 4 * self._bins, 2)]
         if not self._ranges or not all(r.holds(part) for r, part in zip(self._ranges, needed)):
             limits = [height] * self._bins + [width] * self._bins

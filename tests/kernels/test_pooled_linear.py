@@ -119,7 +119,7 @@ def test_a_native_call_without_the_cells_it_needs_raises():
     layer, inputs, _ = prepared()
     table = layer._table._cover(inputs["rois"][:1])
     with pytest.raises(ValueError, match="not in the table"):
-        native().cpu_prroi_linear(*table, inputs["rois"][1:2], 1 / 8, torch.empty(1, 33), 1)
+        native().cpu_pooled_linear(*table, inputs["rois"][1:2], 1 / 8, torch.empty(1, 33), 1)
 
 
 @pytest.mark.parametrize(
