@@ -74,7 +74,7 @@ class Eager:
 def where_to_look(
     targets: list[Target], frame: np.ndarray, settings: TrackSettings
 ) -> tuple[list[Window], np.ndarray, np.ndarray]:
-    """Windows, geometry [K, 9] (columns of `Geometry`) and noise [K, random boxes, 4] of K targets."""
+    """Windows, geometry [K, 9] (columns of `localize.Geometry`), noise [K, random boxes, 4] of K targets."""
     windows = [t.window(frame) for t in targets]
     rows = [
         (*t.place.position, *t.place.size, *w.centre, w.scale(settings.image_size), *frame.shape[:2])
@@ -116,7 +116,7 @@ def locate(
     Args:
         patches: [K, size, size, 3].
         filters, modulation: see `stacked`.
-        geometry: [K, 9], the columns of `Geometry`.
+        geometry: [K, 9], the columns of `localize.Geometry`.
         noise: [K, random boxes, 4], uniform.
 
     Returns:

@@ -32,6 +32,7 @@ from .reference import HARD_NEGATIVE, LOST, STATES, TRACKED, UNCERTAIN, Geometry
 
 __all__ = [
     "CAN_RUN",
+    "GEOMETRY",
     "HARD_NEGATIVE",
     "LOST",
     "STATES",
