@@ -133,9 +133,8 @@ def candidates(op: str, name: str, module, device: torch.device, dtype: torch.dt
     if hasattr(baselines, eager):
         found["eager"] = getattr(baselines, eager)
     for backend in _dispatch.BACKENDS:
-        why = (
-            module.CAN_RUN[backend](device, dtype) if backend in module.CAN_RUN else "not written for this op"
-        )
+        can_run = module.CAN_RUN.get(backend)
+        why = can_run(device, dtype) if can_run else "the op has no such backend"
         if backend == "triton" and device.type == "cpu":
             why = "the interpreter is for tests"
         if why:

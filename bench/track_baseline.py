@@ -16,16 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.baselines import prroi_pool
+from chase_fast.kernels.localize import Geometry
+from chase_fast.kernels.localize.reference import best_box, clipped, compare_peaks, start_boxes
 from chase_fast.kernels.mixed_op.reference import pool
 from chase_fast.nn.backbone import MEAN, STD
 from chase_fast.nn.box_regressor import STRIDES, rois
 from chase_fast.nn.derived_cell import Operation, SepBlock
 from chase_fast.nn.neck import DerivedNeck
 from chase_fast.nn.tracker_net import TrackerNet
-from chase_fast.track.localize import Geometry, clipped, localize
 from chase_fast.track.patch import Window
-from chase_fast.track.refine import best_box, start_boxes
-from chase_fast.track.settings import TrackSettings
+from chase_fast.track.settings import STRIDE, TrackSettings
 from chase_fast.track.target import Target
 
 EPS, SLOPE = 1e-5, 0.01
@@ -132,7 +132,7 @@ class Published:
         """Position [1, 2], state [1], score [1]."""
         if self.settings.softmax:
             scores = scores.flatten(1).softmax(1).view_as(scores)
-        movement, state, score = localize(scores, where, self.settings)
+        movement, state, score = compare_peaks(scores, where, self.settings, STRIDE)
         return clipped(where.window + movement, where, self.settings), state, score
 
     def box_maps(self, maps: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -43,13 +43,13 @@ from bench.ops import machine, save  # noqa: E402
 from bench.track_baseline import Published  # noqa: E402
 from chase_fast.checkpoint import load_tracker  # noqa: E402
 from chase_fast.data.synthetic import SyntheticSequence  # noqa: E402
+from chase_fast.kernels.localize import Geometry  # noqa: E402
 from chase_fast.nn.backbone import MEAN, STD  # noqa: E402
 from chase_fast.nn.genotype import CHASE  # noqa: E402
 from chase_fast.nn.tracker_net import TrackerNet, TrackerSpec  # noqa: E402
 from chase_fast.track import Tracker  # noqa: E402
 from chase_fast.track import captured as capturing  # noqa: E402
 from chase_fast.track import step as stepping  # noqa: E402
-from chase_fast.track.localize import Geometry  # noqa: E402
 from chase_fast.track.settings import settings_for  # noqa: E402
 from chase_fast.track.sources import open_source  # noqa: E402
 from chase_fast.track.target import Place, Target  # noqa: E402
@@ -118,8 +118,7 @@ def instrumented(tracker: Tracker, times: Times, stages: bool = True) -> Iterato
     functions = {
         (stepping, "take"): "crop",
         (capturing, "crop_windows"): "crop",
-        (stepping, "localize"): "localisation",
-        (stepping.one_launch, "start"): "localisation",
+        (stepping.localize, "start"): "localisation",
         (stepping, "refine"): "refinement",
     }
     methods, functions = (methods, functions) if stages else ({}, {})

@@ -18,7 +18,7 @@
 #include "cpu/kl_loss.h"
 #include "cpu/node_sum.h"
 #include "cpu/pool.h"
-#include "cpu/prroi_linear.h"
+#include "cpu/pooled_linear.h"
 #include "cpu/prroi_pool.h"
 #include "cpu/separable_stack.h"
 #include "cpu/target_filter.h"
@@ -118,9 +118,9 @@ PYBIND11_MODULE(chase_fast_C, m, py::mod_gil_not_used()) {
   m.def("cpu_conv3x3", &cpu::conv3x3, nogil);
   m.def("cpu_node_sum", &cpu::node_sum, nogil);
   m.def("cpu_node_sum_backward", &cpu::node_sum_backward, nogil);
-  m.def("cpu_prroi_linear_ranges", &cpu::prroi_linear_ranges, nogil);
-  m.def("cpu_prroi_linear", &cpu::prroi_linear, nogil);
-  m.def("cpu_prroi_linear_backward_rois", &cpu::prroi_linear_backward_rois, nogil);
+  m.def("cpu_pooled_linear_ranges", &cpu::pooled_linear_ranges, nogil);
+  m.def("cpu_pooled_linear", &cpu::pooled_linear, nogil);
+  m.def("cpu_pooled_linear_backward_rois", &cpu::pooled_linear_backward_rois, nogil);
   m.def("cpu_prroi_pool", &cpu::prroi_pool, nogil);
   m.def("cpu_prroi_pool_backward_features", &cpu::prroi_pool_backward_features, nogil);
   m.def("cpu_prroi_pool_backward_rois", &cpu::prroi_pool_backward_rois, nogil);

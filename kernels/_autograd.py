@@ -1,5 +1,5 @@
-"""What every op's `register_autograd` needs: gradients by recomputing through the reference, and an error
-instead of second derivatives of a fast backward."""
+"""What every op's `register_autograd` needs: gradients by recomputing through the reference, and errors
+instead of gradients of ops that have none and of second derivatives of a fast backward."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -73,6 +73,15 @@ def not_differentiable(op: Any) -> None:
             f"{op._qualname} is not differentiable again: second derivatives need backend='reference' "
             "(or CHASE_FAST_BACKEND=reference)"
         )
+
+    op.register_autograd(backward)
+
+
+def forward_only(op: Any) -> None:
+    """Lets an op (the result of `torch.library.custom_op`) refuse gradients."""
+
+    def backward(ctx, *grads):
+        raise RuntimeError(f"{op._qualname} is not differentiable: detach its inputs")
 
     op.register_autograd(backward)
 

@@ -22,8 +22,9 @@ VARIABLE = "CHASE_FAST_BACKEND"
 BACKENDS = ("reference", "cpu", "triton", "cuda")
 # name of an op in VARIABLE -> its backends: those of its CAN_RUN
 OPS: Mapping[str, tuple[str, ...]] = {
+    "box_ascent": ("reference", "triton"),
     "conv3x3": ("reference", "cpu"),
-    "conv3x3_epilogue": ("reference", "triton"),
+    "conv_epilogue": ("reference", "triton"),
     "crop": ("reference", "cpu"),
     "crop_windows": ("reference", "triton"),
     "keep_mask": ("reference", "triton"),
@@ -31,8 +32,8 @@ OPS: Mapping[str, tuple[str, ...]] = {
     "localize": ("reference", "triton"),
     "mixed_op": ("reference", "cpu", "triton"),
     "node_sum": BACKENDS,
+    "pooled_linear": ("reference", "cpu"),
     "prroi_pool": BACKENDS,
-    "prroi_pool_ascend": ("reference", "triton"),
     "sep_conv": ("reference", "cpu", "triton"),
     "skip_drop": ("reference", "triton"),
     "target_filter": ("reference", "cpu", "triton"),

@@ -11,6 +11,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Callable, Mapping
+from types import ModuleType
 
 import torch
 
@@ -18,7 +19,7 @@ from chase_fast._version import __version__
 
 from ._choice import BACKENDS, BackendError, choice_of, using
 
-__all__ = ["BACKENDS", "BackendError", "choice_of", "native", "resolve", "using"]
+__all__ = ["BACKENDS", "BackendError", "choice_of", "implementation", "native", "resolve", "using"]
 
 ORDER = {"cuda": ("cuda", "triton", "reference"), "cpu": ("cpu", "reference")}
 CanRun = Callable[[torch.device, torch.dtype], str | None]
@@ -45,6 +46,16 @@ def native():
             f"chase_fast_C is version {module.__version__}, the sources are {__version__}; {fix}"
         )
     return module
+
+
+@functools.cache
+def implementation(op: str, backend: str) -> ModuleType:
+    """The module of a fast backend: kernels/OP/triton_impl.py, or kernels/OP/native.py of `cpu` and `cuda`.
+
+    Imported when it is first asked for: triton takes its time, and need not be installed.
+    """
+    name = "triton_impl" if backend == "triton" else "native"
+    return importlib.import_module(f"chase_fast.kernels.{op}.{name}")
 
 
 def always(device: torch.device, dtype: torch.dtype) -> None:

@@ -25,6 +25,7 @@ def run(*flags: str) -> list[dict]:
         ("kl_loss", 1),
         ("prroi_pool", 1),
         ("conv3x3", 1),
+        ("conv_epilogue", 1),
     ],
 )
 def test_every_op(op, functions, capsys):
@@ -35,8 +36,16 @@ def test_every_op(op, functions, capsys):
     for row in rows:
         assert row["ms"] > 0 and math.isfinite(row["mismatch"])
         assert (row["speedup"] is None) == (row["candidate"] == "eager bf16"), row
-        assert ("gb_s" in row) == (op != "conv3x3") and "roofline" not in row  # no peaks of a CPU
+        assert ("gb_s" in row) == (not op.startswith("conv")) and "roofline" not in row  # no peaks of a CPU
     assert "not equal" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("op", "functions"), [("box_ascent", 1), ("crop_windows", 1), ("localize", 2)])
+def test_ops_that_are_not_differentiable(op, functions):
+    rows = run("--op", op, "--case", "tiny")
+    assert len(rows) == functions
+    for row in rows:
+        assert (row["mode"], row["candidate"]) == ("forward", "reference") and row["mismatch"] < 1e-5
 
 
 def test_bfloat16_maps_have_float32_weights_and_fails_aloud(monkeypatch, capsys):

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from chase_fast.data.labels import gaussian_label
-from chase_fast.kernels.target_filter import localize as one_launch
+from chase_fast.kernels import localize
+from chase_fast.kernels.localize.reference import Geometry, compare_peaks
 from chase_fast.track.captured import Captured
-from chase_fast.track.localize import Geometry, localize
 from chase_fast.track.patch import search_window
 from chase_fast.track.settings import OWN, STRIDE, TrackSettings
 from chase_fast.track.step import Eager
@@ -83,10 +83,10 @@ def test_the_published_thinning_is_off_by_the_first_pixel_that_was_read(n):
 
 @pytest.mark.parametrize("n", [2, 3])
 def test_one_launch_on_a_gpu_finds_them_too(n, monkeypatch):
-    if why := one_launch.CAN_RUN["triton"](torch.device("cpu"), torch.float32):
+    if why := localize.CAN_RUN["triton"](torch.device("cpu"), torch.float32):
         pytest.skip(why)
     expected = errors(EXACT, n, device=Captured)
-    monkeypatch.setattr(one_launch, "fused", lambda scores: True)
+    monkeypatch.setenv("CHASE_FAST_BACKEND", "localize=triton")
     found = errors(EXACT, n, device=Captured)
     assert np.abs(found.mean((0, 1))).max() < CENTRE_PX
     np.testing.assert_allclose(found, expected, atol=BATCHED_PX)
@@ -133,7 +133,7 @@ def test_the_score_map_means_the_pixels_of_its_training_label(taps, cells):
     window = np.array([200.0, 300.0])  # row, column
     rows = [window, [40, 50], window, [scale], [480, 640]]
     geometry = Geometry(*(torch.tensor(np.array([r]), dtype=torch.float64) for r in rows))
-    movement, _, _ = localize(torch.from_numpy(label), geometry, SETTINGS)
+    movement, _, _ = compare_peaks(torch.from_numpy(label), geometry, SETTINGS, STRIDE)
     np.testing.assert_allclose(movement[0].numpy(), (centre - size / 2)[::-1] * scale, atol=1e-9)
 
 

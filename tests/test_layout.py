@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from chase_fast import doctor
+from chase_fast.kernels import _choice
+
 ROOT = Path(__file__).parents[1]
 OPS = sorted(p.parent.name for p in (ROOT / "kernels").glob("*/__init__.py"))
 _LOOP = {"nn", "data", "kernels", "runs", "recipes", "report", "distributed", "progress", "device", "graphs"}
@@ -126,8 +129,36 @@ def test_torchvision_is_imported_only_inside_functions_of_the_backbone():
 def test_every_op_has_the_same_files_and_is_named_in_the_documents(op):
     for path in (f"kernels/{op}/reference.py", f"kernels/{op}/cases.py", f"tests/kernels/test_{op}.py"):
         assert (ROOT / path).is_file(), f"{path} is missing"
-    for document in ("README.md", "CONTRIBUTING.md"):
-        assert f"`{op}`" in (ROOT / document).read_text(encoding="utf-8"), f"{document} does not name {op}"
+    assert len(table_lines("CONTRIBUTING.md", op)) == 1
+    (row,) = table_lines("README.md", op)
+    cells = row.split("|")[3:-1]
+    assert [b for b, cell in zip(_choice.BACKENDS, cells, strict=True) if "yes" in cell] == [*_choice.OPS[op]]
+
+
+STAGES = {"mixed_op": {"separable_stack", "pool", "batch_norm"}, "sep_conv": {"depthwise", "node_sum"}}
+
+
+def test_native_files_are_named_after_ops_or_their_stages():
+    for language, folder in (("cpu", "csrc/cpu/*.cpp"), ("cuda", "csrc/cuda/*.cu")):
+        wanted = {"jpeg"} if language == "cpu" else set()
+        for op in (op for op, backends in _choice.OPS.items() if language in backends):
+            wanted |= STAGES.get(op, {op})
+        assert {p.stem for p in ROOT.glob(folder)} == wanted
+    text = " ".join((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split())
+    for op, stages in STAGES.items():
+        sentence = next(
+            part for part in text.split("Two ops have C++ in stages")[1].split(";") if f"`{op}`" in part
+        )
+        assert all(f"{stage}.cpp" in sentence for stage in stages), sentence
+
+
+def table_lines(document: str, op: str) -> list[str]:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if line.startswith(f"| `{op}` |")]
+
+
+def test_the_backend_variable_and_the_doctor_know_every_op():
+    assert sorted(_choice.OPS) == OPS == sorted(doctor.ops())
 
 
 def test_the_rules_are_checked_at_all():

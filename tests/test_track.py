@@ -11,14 +11,15 @@ from torch._subclasses import FakeTensorMode
 
 from chase_fast.checkpoint import load_tracker, pack_tracker
 from chase_fast.errors import ChaseError
-from chase_fast.kernels.prroi_pool import ascent
+from chase_fast.kernels import box_ascent
+from chase_fast.kernels.localize.reference import best_box
 from chase_fast.nn.genotype import Genotype
 from chase_fast.nn.tracker_net import TrackerNet, TrackerSpec
 from chase_fast.published import pack_pytracking, to_pytracking_state
 from chase_fast.track import PRESETS, MultiTracker, Tracker
 from chase_fast.track.frames import to_rgb8
 from chase_fast.track.network import fold
-from chase_fast.track.refine import BoxHead, best_box, refine
+from chase_fast.track.refine import BoxHead, refine
 from chase_fast.track.settings import OWN, PUBLISHED, TrackSettings, published, settings_for
 from chase_fast.track.step import locate
 from tests import moving
@@ -450,7 +451,7 @@ def test_refinement_in_one_call_equals_the_steps_one_by_one(net, changes, dtype)
     )
     regressor = fold(net.bb_regressor).to(kind)
     one_by_one, at_once = BoxHead(regressor), BoxHead(regressor)
-    at_once._packed = ascent.pack(at_once._layers, at_once._out, at_once._bias)
+    at_once._packed = box_ascent.pack(at_once._layers, at_once._out, at_once._bias)
     expected = refine(one_by_one, modulation, maps, boxes, settings)
     for got, wanted in zip(refine(at_once, modulation, maps, boxes, settings), expected):
         assert got.dtype == wanted.dtype == kind

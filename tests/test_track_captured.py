@@ -11,8 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from chase_fast.errors import ChaseError
 from chase_fast.graphs import Graph
-from chase_fast.kernels.prroi_pool import ascent
-from chase_fast.kernels.target_filter import localize as one_launch
+from chase_fast.kernels import box_ascent, localize
 from chase_fast.nn.genotype import CHASE
 from chase_fast.nn.tracker_net import TrackerSpec
 from chase_fast.track import MultiTracker
@@ -101,13 +100,17 @@ def test_the_kernels_of_a_gpu_frame_fit_together(name, monkeypatch):
     refined by the reference there)."""
     tracker = make(name)
     expected = follow(tracker, 2)
-    if why := one_launch.CAN_RUN["triton"](torch.device("cpu"), torch.float32):
+    if why := localize.CAN_RUN["triton"](torch.device("cpu"), torch.float32):
         pytest.skip(why)
     again = make(name)
     again._device, head = Captured(again._network, again.settings), again._network.head
-    head._packed = ascent.pack(head._layers, head._out, head._bias)
-    calls = []
-    monkeypatch.setattr(one_launch, "fused", lambda scores: calls.append(1) or True)
+    head._packed = box_ascent.pack(head._layers, head._out, head._bias)
+    from chase_fast.kernels.localize import triton_impl
+
+    calls, functions = [], {name: getattr(triton_impl, name) for name in ("start", "outcome")}
+    for name, run in functions.items():
+        monkeypatch.setattr(triton_impl, name, lambda *a, run=run: calls.append(1) or run(*a))
+    monkeypatch.setenv("CHASE_FAST_BACKEND", "localize=triton,crop_windows=triton")
     np.testing.assert_allclose(follow(again, 2), expected, rtol=0, atol=BATCHED_PX)
     assert len(calls) == 2 * len(FRAMES)  # with the one that prepares
 

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+from chase_fast.kernels.localize.reference import STATES, Geometry, clipped, compare_peaks
 from chase_fast.nn.box_regressor import AtomIoUNet
 from chase_fast.nn.tracker_net import TrackerSpec, to_published
 from chase_fast.track import Tracker
 from chase_fast.track.augment import blur, middle, rotate
-from chase_fast.track.localize import STATES, Geometry, clipped, localize
 from chase_fast.track.memory import Weights
 from chase_fast.track.network import fold
 from chase_fast.track.patch import box_in_patch, search_window, take
 from chase_fast.track.refine import BoxHead, refine
-from chase_fast.track.settings import PUBLISHED, settings_for
+from chase_fast.track.settings import PUBLISHED, STRIDE, settings_for
 from tests import golden, moving, seeded
 from tests.tolerances import GOLDEN, TRACKER, assert_close
 
@@ -83,7 +83,7 @@ def test_localisation_with_rivals_and_hard_negatives(prefix, settings):
     assert len(names) >= 9
     maps = torch.stack([torch.from_numpy(z[f"{name}_scores"]) for name in names])
     many = Geometry(*(v.expand(len(names), -1) for v in vars(geometry).values()))
-    movement, state, _ = localize(maps, many, settings)  # nine targets at once
+    movement, state, _ = compare_peaks(maps, many, settings, STRIDE)  # nine targets at once
     for i, name in enumerate(names):
         assert STATES[int(state[i])] == golden.state_of(z[f"{name}_flag"]), name
         near(movement[i], z[f"{name}_translation_yx"], PX, name)

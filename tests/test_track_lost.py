@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from chase_fast.track.localize import STATES
+from chase_fast.kernels.localize import STATES
 from chase_fast.track.settings import OWN, PUBLISHED
 from tests.known_motion import Watcher, spot
 

@@ -17,7 +17,7 @@ PACKAGES = (
     "tensorboard", "matplotlib", "jinja2", "tyro", "rich",
 )  # fmt: skip
 MODULES = {"opencv-python": "cv2", "pillow": "PIL"}  # where the module is not called like the package
-NOT_WRITTEN = "not written for this op"
+NO_BACKEND = "the op has no such backend"
 
 
 def collect() -> dict[str, Any]:
@@ -132,7 +132,7 @@ def ops() -> dict[str, dict]:
         backends = {
             b: why_not(can_run[b], "cuda" if b in ("triton", "cuda") else "cpu")
             if b in can_run
-            else NOT_WRITTEN
+            else NO_BACKEND
             for b in _dispatch.BACKENDS
         }
         kinds = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)

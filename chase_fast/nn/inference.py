@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from chase_fast.kernels.conv3x3 import CAN_RUN, conv3x3, pack
-from chase_fast.kernels.conv3x3.epilogue import epilogue
+from chase_fast.kernels.conv_epilogue import conv_epilogue
 
 from .box_regressor import AtomIoUNet
 from .neck import PlainNeck
@@ -22,7 +22,7 @@ class Convolution(nn.Module):
     """y = f(conv(x) + residual), f = ReLU or nothing, with the weights of a convolution.
 
     3x3 ones of stride 1 and padding 1 go through `conv3x3`; all others are torch's with the rest in place, or
-    on a GPU in one pass (`epilogue`).
+    on a GPU in one pass (`conv_epilogue`).
     """
 
     def __init__(self, conv: nn.Conv2d, relu: bool = False):
@@ -45,7 +45,8 @@ class Convolution(nn.Module):
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         geometry = self.stride, self.padding, self.dilation, self.groups
         if type(x) is Tensor and x.is_cuda:
-            return epilogue(F.conv2d(x, self.weight, None, *geometry), self.bias, residual, self.relu)
+            y = F.conv2d(x, self.weight, None, *geometry)
+            return conv_epilogue(y, self.bias, residual, self.relu)
         if self.packed is not None:
             return conv3x3(x, self.weight, self.bias, residual, self.relu, self.packed)
         if type(x) is Tensor and x.dtype == torch.float32 and x.device.type == "cpu" and _ONEDNN:

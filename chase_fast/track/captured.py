@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 from chase_fast.graphs import Graph
-from chase_fast.kernels.crop.windows import COLUMNS, crop_windows
+from chase_fast.kernels.crop_windows import COLUMNS, crop_windows
+from chase_fast.kernels.localize import GEOMETRY
 from chase_fast.track.memory import Memory
 from chase_fast.track.network import Network
 from chase_fast.track.patch import Window
 from chase_fast.track.settings import TrackSettings
 from chase_fast.track.step import locate, where_to_look
 from chase_fast.track.target import Target, stacked
-
-_GEOMETRY = 9  # columns
 
 
 class Captured:
@@ -76,7 +75,7 @@ class Captured:
 
     def _locate(self, pixels: Tensor, table: Tensor, filters: Tensor, low: Tensor, high: Tensor):
         network, settings = self._network, self._settings
-        rows, geometry, noise = table.split((len(COLUMNS), _GEOMETRY, 4 * settings.random_boxes), 1)
+        rows, geometry, noise = table.split((len(COLUMNS), GEOMETRY, 4 * settings.random_boxes), 1)
         patches = crop_windows(pixels, rows.long(), settings.image_size).to(network.dtype)
         geometry, noise = geometry.to(network.dtype), noise.to(network.dtype)
         noise = noise.unflatten(1, (settings.random_boxes, 4))

@@ -58,7 +58,7 @@ class Window:
         return math.sqrt(height / size * (width / size))
 
     def row(self, frame_hw: tuple[int, int]) -> tuple[int, ...]:
-        """This window in a frame of this size, as `kernels.crop.crop_windows` takes it."""
+        """This window in a frame of this size, as `kernels.crop_windows` takes it."""
         return *frame_hw, self.every, *self.first, self.x0, self.y0, self.width, self.height
 
 

@@ -2,8 +2,8 @@
 
 The maps are pooled once per box and the pooled vector is multiplied by the target's modulation (pooling is
 linear per channel). The gradient is written out, no autograd runs. On a CPU the first layer of the head is
-applied to the map's cells once for all steps (`kernels.prroi_pool.linear`); on a GPU all steps are one call
-of few launches (`kernels.prroi_pool.ascent`).
+applied to the map's cells once for all steps (`kernels.pooled_linear`); on a GPU all steps are one call of
+few launches (`kernels.box_ascent`).
 """
 
 import functools
@@ -12,11 +12,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from chase_fast.kernels.prroi_pool import ascent, linear, prroi_pool, prroi_pool_rois_gradient
+from chase_fast.kernels.box_ascent import BINS, Head, box_ascent, pack
+from chase_fast.kernels.pooled_linear import PooledLinear, worthwhile
+from chase_fast.kernels.prroi_pool import prroi_pool, prroi_pool_rois_gradient
 from chase_fast.nn.box_regressor import STRIDES, AtomIoUNet, Pair
 from chase_fast.track.settings import TrackSettings
-
-_BINS = (5, 3)  # of the two maps
 
 
 class BoxHead:
@@ -31,14 +31,14 @@ class BoxHead:
         self._out = net.iou_predictor.weight[0].split(hidden)
         self._bias = net.iou_predictor.bias
         weight = self._layers[0][0]
-        self._packed: ascent.Head | None = None
+        self._packed: Head | None = None
         if weight.device.type == "cuda":
-            self._packed = ascent.pack(self._layers, self._out, self._bias)
-        self._by_bin: tuple[Tensor, ...] | None = None  # weights as [bins, C, hidden]
-        if linear.CAN_RUN(weight.device, weight.dtype) is None:
+            self._packed = pack(self._layers, self._out, self._bias)
+        self._by_bin: tuple[Tensor, ...] = ()  # weights as [bins, C, hidden]
+        if worthwhile(weight):
             self._by_bin = tuple(
                 w.view(hidden, -1, n * n).permute(2, 1, 0).contiguous()
-                for (w, _), n in zip(self._layers, _BINS)
+                for (w, _), n in zip(self._layers, BINS)
             )
 
     def ascend(
@@ -49,15 +49,15 @@ class BoxHead:
         if self._packed is None or not steps:
             return None
         scales = 1 / STRIDES[0], 1 / STRIDES[1]
-        return ascent.ascend(maps, modulation, self._packed, boxes, scales, *map(list, zip(*steps)), relative)
+        return box_ascent(maps, modulation, self._packed, boxes, scales, *map(list, zip(*steps)), relative)
 
     def on(self, modulation: Pair, maps: Pair) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """`score_and_gradient` for these maps, as a function of the corners; made for many calls."""
         maps = self._floats(maps)
-        if self._by_bin is None or type(maps[0]) is not Tensor:  # a fake one, in tracing, has no values
+        if not self._by_bin or type(maps[0]) is not Tensor:  # a fake one, in tracing, has no values
             return functools.partial(self.score_and_gradient, modulation, maps)
         layers = [
-            [linear.PooledLinear(f, w, 1 / s) for f, w, s in zip(of_target, self._by_bin, STRIDES)]
+            [PooledLinear(f, w, 1 / s) for f, w, s in zip(of_target, self._by_bin, STRIDES)]
             for of_target in zip(*(x * m for x, m in zip(maps, modulation)))
         ]
 
@@ -67,7 +67,7 @@ class BoxHead:
 
         return score_and_gradient
 
-    def _tabulated(self, layers: list[linear.PooledLinear], corners: Tensor) -> tuple[Tensor, Tensor]:
+    def _tabulated(self, layers: list[PooledLinear], corners: Tensor) -> tuple[Tensor, Tensor]:
         """Scores [P] and gradients [P, 4] for one target's corners [P, 4]."""
         regions = torch.nn.functional.pad(corners, (1, 0))
         score, gradient = self._bias, 0
@@ -103,7 +103,7 @@ class BoxHead:
 
     def _pool(self, maps: Pair, regions: Tensor) -> list[Tensor]:
         """Two [K * P, C, bins, bins]."""
-        return [prroi_pool(m, regions, (n, n), 1 / s) for m, n, s in zip(maps, _BINS, STRIDES)]
+        return [prroi_pool(m, regions, (n, n), 1 / s) for m, n, s in zip(maps, BINS, STRIDES)]
 
     def _forward(self, modulation: Pair, pooled: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Scores [K * P] and which hidden units are active, two [K * P, hidden]."""
@@ -120,19 +120,6 @@ def _indexed(corners: Tensor) -> Tensor:
     k, p = corners.shape[:2]
     index = torch.arange(k, dtype=corners.dtype, device=corners.device)
     return torch.cat((index.repeat_interleave(p)[:, None], corners.flatten(0, 1)), 1)
-
-
-def start_boxes(box: Tensor, noise: Tensor, settings: TrackSettings) -> Tensor:
-    """The boxes that are refined: `box` and copies moved and resized at random.
-
-    box: [K, 4] x, y, w, h; noise [K, P, 4], uniform in 0..1: (x, y, w, h).  -> [K, 1 + P, 4].
-    """
-    centre, size = box[:, None, :2] + box[:, None, 2:] / 2, box[:, None, 2:]
-    spread = size.prod(-1, keepdim=True).sqrt() * (noise - 0.5)
-    smallest = size.amin(-1, keepdim=True) / 3
-    sizes = (size + settings.size_jitter * spread[..., 2:]).clamp(min=smallest)
-    centres = centre + settings.position_jitter * spread[..., :2]
-    return torch.cat((box[:, None], torch.cat((centres - sizes / 2, sizes), -1)), 1)
 
 
 def refine(
@@ -182,17 +169,3 @@ def _one_by_one(
             size = size + to_size * size * high
             centre = corner + size / 2
     return torch.cat((centre - size / 2, size), -1), score
-
-
-def best_box(boxes: Tensor, scores: Tensor, settings: TrackSettings) -> tuple[Tensor, Tensor]:
-    """Mean of the best boxes of acceptable shape: boxes [K, P, 4], scores [K, P] -> [K, 4], any found [K]."""
-    size = boxes[..., 2:].clamp(min=1)
-    boxes = torch.cat((boxes[..., :2], size), -1)
-    aspect = size[..., 0] / size[..., 1]
-    valid = (aspect < settings.max_aspect) & (aspect > 1 / settings.max_aspect)
-    valid &= boxes.isfinite().all(-1) & scores.isfinite()
-    ranked, index = scores.masked_fill(~valid, -torch.inf).topk(min(settings.best_boxes, scores.shape[1]))
-    used = (ranked > -torch.inf)[..., None]  # [K, best, 1]
-    best = boxes.gather(1, index[..., None].expand(-1, -1, 4))
-    count = used.sum(1)  # [K, 1]
-    return best.where(used, 0).sum(1) / count.clamp(min=1), count[:, 0] > 0

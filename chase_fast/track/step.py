@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chase_fast.kernels.target_filter import localize as one_launch
+from chase_fast.kernels import localize
+from chase_fast.kernels.localize import HARD_NEGATIVE, LOST, STATES, TRACKED
 from chase_fast.nn.box_regressor import Pair
 from chase_fast.track.frames import Box
-from chase_fast.track.localize import HARD_NEGATIVE, LOST, STATES, TRACKED, Geometry, clipped, localize
 from chase_fast.track.memory import Memory
 from chase_fast.track.network import Network
 from chase_fast.track.patch import Window, take
-from chase_fast.track.refine import best_box, refine, start_boxes
+from chase_fast.track.refine import refine
 from chase_fast.track.result import Result, State
 from chase_fast.track.settings import STRIDE, TrackSettings
 from chase_fast.track.target import Target, stacked
@@ -74,7 +74,7 @@ class Eager:
 def where_to_look(
     targets: list[Target], frame: np.ndarray, settings: TrackSettings
 ) -> tuple[list[Window], np.ndarray, np.ndarray]:
-    """Windows, geometry [K, 9] (columns of `Geometry`) and noise [K, random boxes, 4] of K targets."""
+    """Windows, geometry [K, 9] (columns of `localize.Geometry`), noise [K, random boxes, 4] of K targets."""
     windows = [t.window(frame) for t in targets]
     rows = [
         (*t.place.position, *t.place.size, *w.centre, w.scale(settings.image_size), *frame.shape[:2])
@@ -116,7 +116,7 @@ def locate(
     Args:
         patches: [K, size, size, 3].
         filters, modulation: see `stacked`.
-        geometry: [K, 9], the columns of `Geometry`.
+        geometry: [K, 9], the columns of `localize.Geometry`.
         noise: [K, random boxes, 4], uniform.
 
     Returns:
@@ -126,58 +126,9 @@ def locate(
     maps = network.backbone(patches)
     features = network.features(maps)
     scores = network.scores(features, filters)
-    if one_launch.fused(scores):
-        extra = network.extra_logit
-        found, boxes = one_launch.start(scores, geometry, noise, settings, STRIDE, extra)
-    else:
-        found, boxes = start(scores, geometry, noise, settings, network.extra_logit)
+    found, boxes = localize.start(scores, geometry, noise, settings, STRIDE, network.extra_logit)
     boxes, box_scores = refine(network.head, modulation, network.box_maps(maps), boxes, settings)
-    last = one_launch.outcome if one_launch.fused(scores) else outcome
-    return features, last(boxes, box_scores, found, geometry, settings)
-
-
-def start(
-    scores: Tensor, geometry: Tensor, noise: Tensor, settings: TrackSettings, extra: float | None
-) -> tuple[Tensor, Tensor]:
-    """Where the targets are by their score maps [K, S, S]: position, state code and highest score [K, 4]; and
-    the boxes that are refined [K, 1 + random boxes, 4], in the patch. extra: logit of the softmax."""
-    where = Geometry(*geometry.split((2, 2, 2, 1, 2), 1))
-    if settings.softmax:
-        scores = _softmax(scores, extra)
-    movement, state, score = localize(scores, where, settings)
-    position = clipped(where.window + movement, where, settings)
-
-    middle = (settings.image_size - 1) / 2
-    extent = where.size / where.scale
-    corner = (position - where.window) / where.scale + middle - (extent - 1) / 2
-    box = torch.cat((corner.flip(1), extent.flip(1)), 1)  # x, y, w, h in the patch
-    found = torch.cat((position, torch.stack((state.to(score), score), 1)), 1)
-    return found, start_boxes(box, noise, settings)
-
-
-def outcome(
-    boxes: Tensor, box_scores: Tensor, found: Tensor, geometry: Tensor, settings: TrackSettings
-) -> Tensor:
-    """Refined boxes [K, P, 4], their scores [K, P] and found of `start` -> the second output of `locate`."""
-    where = Geometry(*geometry.split((2, 2, 2, 1, 2), 1))
-    position, middle = found[:, :2], (settings.image_size - 1) / 2
-    best, some = best_box(boxes, box_scores, settings)
-    centre = (best[:, :2] + best[:, 2:] / 2).flip(1)
-    if not settings.half_pixel_offset:
-        centre = centre - 0.5
-    refined = (centre - middle) * where.scale + where.window
-    position = torch.where(some[:, None], refined, position)
-    size = torch.where(some[:, None], best[:, 2:].flip(1) * where.scale, where.size)
-    return torch.cat((position, size, some[:, None].to(size), found[:, 2:]), 1)
-
-
-def _softmax(scores: Tensor, extra: float | None) -> Tensor:
-    """Softmax of maps [K, S, S] with an additional logit, if there is one."""
-    flat = scores.flatten(1)
-    normaliser = flat.logsumexp(1, keepdim=True)
-    if extra is not None:
-        normaliser = torch.logaddexp(normaliser, torch.full_like(normaliser, extra))
-    return (flat - normaliser).exp().view_as(scores)
+    return features, localize.outcome(boxes, box_scores, found, geometry, settings)
 
 
 def _apply(

@@ -1,6 +1,6 @@
-// Moments per chunk of rows (moments.h), so that no bit depends on the number of threads. Backward: dx = scale (g -
-// S1/M - (x - mean) S2/(M (var + eps))), the last two terms with batch statistics only; dgamma = sum over groups of S2
-// / sqrt(var + eps), dbeta of S1.
+// Moments per chunk of rows (moments.h), so that no bit depends on the number of threads. Backward:
+//   dx = scale (g - S1/M - (x - mean) S2/(M (var + eps))), the last two terms with batch statistics only;
+//   dgamma = sum over groups of S2 / sqrt(var + eps), dbeta of S1.
 #include "cpu/batch_norm.h"
 
 #include <algorithm>

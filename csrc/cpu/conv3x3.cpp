@@ -20,11 +20,11 @@
 namespace chase_fast::cpu {
 namespace {
 
-constexpr int OUT = 4, IN = 6, POINTS = IN * IN;
-constexpr int64_t GRAIN = 1 << 20;         // multiplications that are worth a thread
-constexpr int64_t COLUMNS = kConvColumns;  // of a panel of weights
-constexpr int64_t ROWS = 4;                // blocks are padded to a multiple of so many tiles
-constexpr int64_t TILES = 24;              // of a block at most: v of 256 channels and m fit a mebibyte
+constexpr int kOut = 4, kIn = 6, kPoints = kIn * kIn;
+constexpr int64_t kGrain = 1 << 20;         // multiplications that are worth a thread
+constexpr int64_t kColumns = kConvColumns;  // of a panel of weights
+constexpr int64_t kRowMultiple = 4;         // blocks are padded to a multiple of so many tiles
+constexpr int64_t kTiles = 24;              // of a block at most: v of 256 channels and m fit a mebibyte
 
 // B' of six values.
 template <class V>
@@ -58,8 +58,8 @@ struct Shape {
         outputs(out.size(1)),
         height(x.size(2)),
         width(x.size(3)),
-        rows((height + OUT - 1) / OUT),
-        columns((width + OUT - 1) / OUT) {}
+        rows((height + kOut - 1) / kOut),
+        columns((width + kOut - 1) / kOut) {}
 
   int64_t tiles() const { return images * rows * columns; }
 };
@@ -68,16 +68,16 @@ struct Tile {
   int64_t image, y, x;  // of its first output
 
   Tile(const Shape& s, int64_t t)
-      : image(t / (s.rows * s.columns)), y(t / s.columns % s.rows * OUT), x(t % s.columns * OUT) {}
+      : image(t / (s.rows * s.columns)), y(t / s.columns % s.rows * kOut), x(t % s.columns * kOut) {}
 };
 
-// Blocks of at most TILES tiles, the same number for every thread; their sizes differ by ROWS tiles at most.
+// Blocks of at most kTiles tiles, the same number for every thread; their sizes differ by kRowMultiple tiles at most.
 int64_t count_blocks(int64_t tiles, int threads) {
-  const int64_t blocks = (tiles + TILES - 1) / TILES;
-  return std::min((blocks + threads - 1) / threads * threads, (tiles + ROWS - 1) / ROWS);
+  const int64_t blocks = (tiles + kTiles - 1) / kTiles;
+  return std::min((blocks + threads - 1) / threads * threads, (tiles + kRowMultiple - 1) / kRowMultiple);
 }
 
-// What a block holds, [POINTS, vectors, rows], in vectors. A line more per point: else all points share a set of the
+// What a block holds, [kPoints, vectors, rows], in vectors. A line more per point: else all points share a set of the
 // first-level cache.
 constexpr int64_t point_step(int64_t vectors, int64_t rows) { return vectors * rows + 1; }
 
@@ -86,39 +86,39 @@ struct Block {
   using T = typename Vec::T;
   using V = typename Vec::V;
   using P = Products<Vec>;
-  static constexpr int64_t L = Vec::L, kVectors = COLUMNS / L;  // of a panel
+  static constexpr int64_t L = Vec::L, kVectors = kColumns / L;  // of a panel
 
   // v of one tile; v points at its row.
   static inline CHASE_FAST_FLAT void input(const Shape& s, const T* x, const T* zeros, int64_t number, int64_t rows,
                                            V* v) {
     const Tile tile(s, number);
     const int64_t C = s.inputs, step = point_step(Vec::vectors(C), rows);
-    const T* pixels[POINTS];
-    for (int i = 0; i < IN; ++i)
-      for (int j = 0; j < IN; ++j) {
+    const T* pixels[kPoints];
+    for (int i = 0; i < kIn; ++i)
+      for (int j = 0; j < kIn; ++j) {
         const int64_t y = tile.y + i - 1, z = tile.x + j - 1;
         const bool inside = y >= 0 && y < s.height && z >= 0 && z < s.width;
-        pixels[i * IN + j] = inside ? x + ((tile.image * s.height + y) * s.width + z) * C : zeros;
+        pixels[i * kIn + j] = inside ? x + ((tile.image * s.height + y) * s.width + z) * C : zeros;
       }
     for (int64_t c = 0; c < C; c += L, v += rows) {
       const int64_t lanes = std::min(L, C - c);
-      V half[IN][IN];  // half[j][i]: columns are done
-      for (int j = 0; j < IN; ++j) {
-        V in[IN];
+      V half[kIn][kIn];  // half[j][i]: columns are done
+      for (int j = 0; j < kIn; ++j) {
+        V in[kIn];
 #pragma GCC unroll 6
-        for (int i = 0; i < IN; ++i) Vec::load(pixels[i * IN + j] + c, lanes, in[i]);
-        if (j >= IN - OUT)  // what the next tile does not share
+        for (int i = 0; i < kIn; ++i) Vec::load(pixels[i * kIn + j] + c, lanes, in[i]);
+        if (j >= kIn - kOut)  // what the next tile does not share
 #pragma GCC unroll 6
-          for (int i = 0; i < IN; ++i) __builtin_prefetch(pixels[i * IN + j] + c + OUT * C);
+          for (int i = 0; i < kIn; ++i) __builtin_prefetch(pixels[i * kIn + j] + c + kOut * C);
         input_axis(in, half[j]);
       }
-      for (int i = 0; i < IN; ++i) {
-        V in[IN], out[IN];
+      for (int i = 0; i < kIn; ++i) {
+        V in[kIn], out[kIn];
 #pragma GCC unroll 6
-        for (int j = 0; j < IN; ++j) in[j] = half[j][i];
+        for (int j = 0; j < kIn; ++j) in[j] = half[j][i];
         input_axis(in, out);
 #pragma GCC unroll 6
-        for (int j = 0; j < IN; ++j) v[(i * IN + j) * step] = out[j];
+        for (int j = 0; j < kIn; ++j) v[(i * kIn + j) * step] = out[j];
       }
     }
   }
@@ -145,28 +145,28 @@ struct Block {
   static inline CHASE_FAST_FLAT void output(const Shape& s, const V* m, int64_t step, int64_t number, int64_t first,
                                             int64_t lanes, const T* bias, const T* residual, bool relu, T* out) {
     const Tile tile(s, number);
-    const int64_t D = s.outputs, high = std::min<int64_t>(OUT, s.height - tile.y);
-    const int64_t wide = std::min<int64_t>(OUT, s.width - tile.x);
-    V half[IN][OUT], added;  // half[j][i]: columns are done
-    for (int j = 0; j < IN; ++j) {
-      V in[IN];
+    const int64_t D = s.outputs, high = std::min<int64_t>(kOut, s.height - tile.y);
+    const int64_t wide = std::min<int64_t>(kOut, s.width - tile.x);
+    V half[kIn][kOut], added;  // half[j][i]: columns are done
+    for (int j = 0; j < kIn; ++j) {
+      V in[kIn];
 #pragma GCC unroll 6
-      for (int i = 0; i < IN; ++i) in[i] = m[(i * IN + j) * step];
+      for (int i = 0; i < kIn; ++i) in[i] = m[(i * kIn + j) * step];
       output_axis(in, half[j]);
     }
     Vec::load(bias + first, lanes, added);
     for (int i = 0; i < high; ++i) {
-      V in[IN], values[OUT];
+      V in[kIn], values[kOut];
 #pragma GCC unroll 6
-      for (int j = 0; j < IN; ++j) in[j] = half[j][i];
+      for (int j = 0; j < kIn; ++j) in[j] = half[j][i];
       output_axis(in, values);
       const int64_t at = ((tile.image * s.height + tile.y + i) * s.width + tile.x) * D + first;
       for (int64_t j = 0; j < wide; ++j) {
         V value = values[j] + added;
-        __builtin_prefetch(out + at + (j + OUT) * D, 1);  // of the next tile, as below
+        __builtin_prefetch(out + at + (j + kOut) * D, 1);  // of the next tile, as below
         if (residual) {
           V other;
-          __builtin_prefetch(residual + at + (j + OUT) * D);
+          __builtin_prefetch(residual + at + (j + kOut) * D);
           Vec::load(residual + at + j * D, lanes, other);
           value += other;
         }
@@ -181,8 +181,8 @@ template <class T>
 void convolve(const Shape& s, const T* x, const T* packed, const T* bias, const T* residual, bool relu, T* out,
               int threads) {
   const int64_t C = s.inputs, D = s.outputs, count = s.tiles();
-  threads = worthwhile_threads(count * POINTS * C * D, GRAIN, threads);
-  const int64_t groups = (count + ROWS - 1) / ROWS, blocks = count_blocks(count, threads);
+  threads = worthwhile_threads(count * kPoints * C * D, kGrain, threads);
+  const int64_t groups = (count + kRowMultiple - 1) / kRowMultiple, blocks = count_blocks(count, threads);
   const std::vector<T> zeros(C, T(0));
   parallel_for(blocks, threads, [&](int64_t number) {
     with_vectors<T>([&](auto type) CHASE_FAST_FLAT {
@@ -190,17 +190,18 @@ void convolve(const Shape& s, const T* x, const T* packed, const T* bias, const 
       using V = typename Vec::V;
       using B = Block<Vec>;
       constexpr int64_t L = Vec::L;
-      const int64_t begin = groups * number / blocks * ROWS;
-      const int64_t tiles = std::min(groups * (number + 1) / blocks * ROWS, count) - begin;
-      const int64_t rows = (tiles + ROWS - 1) / ROWS * ROWS;  // those beyond `tiles` are not read
+      const int64_t begin = groups * number / blocks * kRowMultiple;
+      const int64_t tiles = std::min(groups * (number + 1) / blocks * kRowMultiple, count) - begin;
+      const int64_t rows =
+          (tiles + kRowMultiple - 1) / kRowMultiple * kRowMultiple;  // those beyond `tiles` are not read
       const int64_t v_step = point_step(Vec::vectors(C), rows), m_step = point_step(B::kVectors, rows);
-      V* v = reinterpret_cast<V*>(thread_scratch<0>(POINTS * v_step * sizeof(V)));
-      V* m = reinterpret_cast<V*>(thread_scratch<1>(POINTS * m_step * sizeof(V)));
+      V* v = reinterpret_cast<V*>(thread_scratch<0>(kPoints * v_step * sizeof(V)));
+      V* m = reinterpret_cast<V*>(thread_scratch<1>(kPoints * m_step * sizeof(V)));
       for (int64_t t = 0; t < tiles; ++t) B::input(s, x, zeros.data(), begin + t, rows, v + t);
       const T* weights = packed;
-      for (int64_t first = 0; first < D; first += COLUMNS) {
-        const int64_t valid = std::min(COLUMNS, D - first), vectors = Vec::vectors(valid);
-        for (int k = 0; k < POINTS; ++k, weights += C * COLUMNS) {
+      for (int64_t first = 0; first < D; first += kColumns) {
+        const int64_t valid = std::min(kColumns, D - first), vectors = Vec::vectors(valid);
+        for (int k = 0; k < kPoints; ++k, weights += C * kColumns) {
           const Rows<T> a{reinterpret_cast<const T*>(v + k * v_step), L, rows * L};
           const V* b = reinterpret_cast<const V*>(weights);
           int64_t j = 0;
@@ -226,8 +227,8 @@ void conv3x3(const TensorView& x, const TensorView& packed, const TensorView& bi
   check_dtype(out, x.dtype, "conv3x3: out");
   check_shape(out, {x.size(0), out.size(1), x.size(2), x.size(3)}, "conv3x3: out");
   const Shape s(x, out);
-  const int64_t panels = (s.outputs + COLUMNS - 1) / COLUMNS;
-  check_table(packed, x, {panels, POINTS, s.inputs, COLUMNS}, "conv3x3: packed");
+  const int64_t panels = (s.outputs + kColumns - 1) / kColumns;
+  check_table(packed, x, {panels, kPoints, s.inputs, kColumns}, "conv3x3: packed");
   check(reinterpret_cast<std::uintptr_t>(packed.data) % 64 == 0, "conv3x3: packed must begin on a cache line");
   check_table(bias, x, {s.outputs}, "conv3x3: bias");
   const bool add = residual.numel() > 0;

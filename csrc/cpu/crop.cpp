@@ -15,7 +15,7 @@
 namespace chase_fast::cpu {
 namespace {
 
-constexpr int WEIGHT_BITS = 11;
+constexpr int kWeightBits = 11;
 
 typedef int32_t Int4 __attribute__((vector_size(16)));
 typedef int16_t Short8 __attribute__((vector_size(16)));
@@ -46,8 +46,8 @@ struct Taps {
       first[i] = inside(static_cast<int64_t>(whole));
       second[i] = inside(static_cast<int64_t>(whole) + 1);
       if constexpr (std::is_same_v<T, uint8_t>) {
-        w_first[i] = static_cast<int32_t>(std::nearbyint((1 - part) * (1 << WEIGHT_BITS)));
-        w_second[i] = static_cast<int32_t>(std::nearbyint(part * (1 << WEIGHT_BITS)));
+        w_first[i] = static_cast<int32_t>(std::nearbyint((1 - part) * (1 << kWeightBits)));
+        w_second[i] = static_cast<int32_t>(std::nearbyint(part * (1 << kWeightBits)));
       } else {
         w_first[i] = 1 - part;
         w_second[i] = part;

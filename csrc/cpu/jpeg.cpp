@@ -20,7 +20,7 @@ namespace {
 
 using namespace jpeg;
 
-constexpr int MAX_BLOCKS = 6;  // of a minimum coded unit (MCU): 4 luma, 2 chroma
+constexpr int kMaxBlocks = 6;  // of a minimum coded unit (MCU): 4 luma, 2 chroma
 
 struct Interval {
   size_t begin, end;
@@ -45,7 +45,7 @@ int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Removes stuffed zeros; false if the data do not end with the end marker, or restart markers do not count on.
 bool unstuff(std::string_view scan, Scratch& s) {
-  s.bits.resize(scan.size() + MAX_BLOCKS * BLOCK_BITS / 8 + 16);
+  s.bits.resize(scan.size() + kMaxBlocks * kBlockBits / 8 + 16);
   s.intervals.clear();
   const auto* from = reinterpret_cast<const uint8_t*>(scan.data());
   const uint8_t* const end = from + scan.size();
@@ -121,7 +121,7 @@ struct Reader {
 
   template <bool store>
   inline CHASE_FAST_FLAT bool mcu(int64_t mx, int64_t my) {
-    alignas(64) int16_t block[BLOCK];
+    alignas(64) int16_t block[kBlock];
     for (int c = 0; c < file.components; ++c) {
       const int across = c ? 1 : file.h, down = c ? 1 : file.v;
       const HuffmanTable &dc_table = scratch.tables[2 * c], &ac_table = scratch.tables[2 * c + 1];

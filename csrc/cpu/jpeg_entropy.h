@@ -1,7 +1,7 @@
-// Huffman decoding of JPEG blocks. The next LOOK bits index a table whose entry holds up to two coefficients, run of
+// Huffman decoding of JPEG blocks. The next kLook bits index a table whose entry holds up to two coefficients, run of
 // zeros and value, and the bits they take (those of larger values do not fit: their code only); blocks that are not
-// wanted are read by a table of all the symbols in the next SKIP bits. So the way from symbol to symbol is shorter than
-// one look-up and one shift each.
+// wanted are read by a table of all the symbols in the next kSkip bits. So the way from symbol to symbol is shorter
+// than one look-up and one shift each.
 #pragma once
 
 #include <cstdint>
@@ -12,15 +12,15 @@
 
 namespace chase_fast::cpu::jpeg {
 
-constexpr int LOOK = 11, SKIP = 12;
-constexpr int BLOCK_BITS = 64 * 32;  // a block takes no more, even a damaged one
-constexpr int END = 128;             // end of block, as an advance
-constexpr int BLOCK = 64 + 8;        // coefficients, and room for writes beyond the last
+constexpr int kLook = 11, kSkip = 12;
+constexpr int kBlockBits = 64 * 32;  // a block takes no more, even a damaged one
+constexpr int kEnd = 128;            // end of block, as an advance
+constexpr int kBlock = 64 + 8;       // coefficients, and room for writes beyond the last
 
 // Where coefficient k goes; beyond the block: into the room behind it.
-constexpr std::array<uint8_t, 256> PLACE = [] {
+constexpr std::array<uint8_t, 256> kPlace = [] {
   std::array<uint8_t, 256> place{};
-  for (int k = 0; k < 256; ++k) place[k] = k < 64 ? ZIGZAG[k] : 64;
+  for (int k = 0; k < 256; ++k) place[k] = k < 64 ? kZigzag[k] : 64;
   return place;
 }();
 
@@ -47,8 +47,8 @@ struct Skipped {
 
 class HuffmanTable {
  public:
-  Pair pairs[1 << LOOK];     // of dc tables value[0] and bits only
-  Skipped skips[1 << SKIP];  // ac only
+  Pair pairs[1 << kLook];     // of dc tables value[0] and bits only
+  Skipped skips[1 << kSkip];  // ac only
 
   // dc: symbols are sizes of differences, else run * 16 + size.
   void build(const HuffmanSpec& spec, bool dc) {
@@ -62,9 +62,9 @@ class HuffmanTable {
       index += spec.counts[length - 1];
       end_[length] = code;
     }
-    for (int i = 0; i < 1 << LOOK; ++i) pairs[i] = pair(static_cast<uint64_t>(i) << (64 - LOOK));
+    for (int i = 0; i < 1 << kLook; ++i) pairs[i] = pair(static_cast<uint64_t>(i) << (64 - kLook));
     if (dc) return;
-    for (int i = 0; i < 1 << SKIP; ++i) skips[i] = skip(static_cast<uint64_t>(i) << (64 - SKIP));
+    for (int i = 0; i < 1 << kSkip; ++i) skips[i] = skip(static_cast<uint64_t>(i) << (64 - kSkip));
   }
 
   // The first symbol of these bits.
@@ -96,20 +96,20 @@ class HuffmanTable {
   Pair pair(uint64_t bits) const {
     Pair p{};
     Symbol s = find(bits);
-    if (s.bits == 0 || s.bits > LOOK) return p;
+    if (s.bits == 0 || s.bits > kLook) return p;
     p.bits = s.bits;
     if (s.end) {
-      p.advance = END;
+      p.advance = kEnd;
       return p;
     }
     p.value[0] = s.value, p.at[0] = s.run;
     p.advance = p.at[1] = static_cast<uint8_t>(s.run + 1);
     if (dc_) return p;
     s = find(bits << p.bits);
-    if (s.bits == 0 || p.bits + s.bits > LOOK) return p;
+    if (s.bits == 0 || p.bits + s.bits > kLook) return p;
     p.bits = static_cast<uint8_t>(p.bits + s.bits);
     if (s.end) {
-      p.advance = static_cast<uint8_t>(p.advance + END);
+      p.advance = static_cast<uint8_t>(p.advance + kEnd);
       return p;
     }
     p.value[1] = s.value, p.at[1] = static_cast<uint8_t>(p.advance + s.run);
@@ -121,15 +121,15 @@ class HuffmanTable {
     Skipped k{};
     for (;;) {
       const Symbol s = find(bits << k.bits);
-      if (s.bits == 0 || k.bits + s.bits > SKIP || (!s.end && k.advance + s.run + 1 > 63)) return k;
+      if (s.bits == 0 || k.bits + s.bits > kSkip || (!s.end && k.advance + s.run + 1 > 63)) return k;
       k.bits = static_cast<uint8_t>(k.bits + s.bits);
-      k.advance = static_cast<uint8_t>(k.advance + (s.end ? END : s.run + 1));
+      k.advance = static_cast<uint8_t>(k.advance + (s.end ? kEnd : s.run + 1));
       if (s.end) return k;
     }
   }
 };
 
-// Bits of one restart interval, stuffed zeros already removed; the data are followed by BLOCK_BITS of padding.
+// Bits of one restart interval, stuffed zeros already removed; the data are followed by kBlockBits of padding.
 struct Bits {
   const uint8_t* next;
   uint64_t buffer = 0;  // the coming bits, from the highest on
@@ -151,14 +151,14 @@ struct Bits {
   int64_t used(const uint8_t* begin) const { return 8 * (next - begin) - count; }
 };
 
-// Decodes a block: adds to `dc` and, if store, writes coefficients into block [BLOCK], row by row, zero before.
+// Decodes a block: adds to `dc` and, if store, writes coefficients into block [kBlock], row by row, zero before.
 // Returns false on a code that does not exist; flat: all but the first coefficient are zero.
 template <bool store>
 inline CHASE_FAST_FLAT bool read_block(Bits& in, const HuffmanTable& dc_table, const HuffmanTable& ac_table, int& dc,
                                        int16_t* __restrict block, bool& flat) {
   Bits bits = in;
   bits.refill();
-  const Pair* first = dc_table.pairs + (bits.buffer >> (64 - LOOK));
+  const Pair* first = dc_table.pairs + (bits.buffer >> (64 - kLook));
   if (__builtin_expect(first->bits != 0, 1)) {
     dc = static_cast<int16_t>(dc + first->value[0]);
     bits.drop(first->bits);
@@ -174,24 +174,24 @@ inline CHASE_FAST_FLAT bool read_block(Bits& in, const HuffmanTable& dc_table, c
     bits.refill();
     int after, used;
     if (store) {
-      const Pair p = ac_table.pairs[bits.buffer >> (64 - LOOK)];
-      block[PLACE[k + p.at[0]]] = p.value[0];
-      block[PLACE[k + p.at[1]]] = p.value[1];
+      const Pair p = ac_table.pairs[bits.buffer >> (64 - kLook)];
+      block[kPlace[k + p.at[0]]] = p.value[0];
+      block[kPlace[k + p.at[1]]] = p.value[1];
       after = k + p.advance, used = p.bits;
     } else {
-      const Skipped p = ac_table.skips[bits.buffer >> (64 - SKIP)];
+      const Skipped p = ac_table.skips[bits.buffer >> (64 - kSkip)];
       after = k + p.advance, used = p.bits;
     }
     // no entry, or its later symbols belong to the next block: one symbol
-    if (__builtin_expect((used == 0) | ((after > 64) & (after < END)) | (after > END + 63), 0)) {
+    if (__builtin_expect((used == 0) | ((after > 64) & (after < kEnd)) | (after > kEnd + 63), 0)) {
       const Symbol s = ac_table.find(bits.buffer);
       used = s.bits;
-      after = s.end ? k + END : k + s.run + 1;
+      after = s.end ? k + kEnd : k + s.run + 1;
       if (used == 0 || (after > 64 && !s.end)) return false;
-      if (store && !s.end) block[PLACE[after - 1]] = s.value;
+      if (store && !s.end) block[kPlace[after - 1]] = s.value;
     }
     bits.drop(used);
-    flat = k == 1 && after == END + 1;
+    flat = k == 1 && after == kEnd + 1;
     k = after;
   } while (k < 64);
   in = bits;

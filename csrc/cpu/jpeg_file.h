@@ -10,7 +10,7 @@
 namespace chase_fast::cpu::jpeg {
 
 // Position in the file of coefficient k of a block; the entropy-coded order runs along the antidiagonals.
-constexpr std::array<uint8_t, 64> ZIGZAG = [] {
+constexpr std::array<uint8_t, 64> kZigzag = [] {
   std::array<uint8_t, 64> order{};
   int x = 0, y = 0;
   for (int k = 0; k < 64; ++k) {
@@ -154,7 +154,7 @@ class Parser {
       if (wide > 1 || index > 3 || body.size() < size) return false;
       for (int k = 0; k < 64; ++k) {
         const int q = wide ? at(body, 1 + 2 * k) * 256 + at(body, 2 + 2 * k) : at(body, 1 + k);
-        file.quantisers[index][ZIGZAG[k]] = static_cast<int16_t>(q);
+        file.quantisers[index][kZigzag[k]] = static_cast<int16_t>(q);
       }
       file.quantiser_given[index] = true;
       body.remove_prefix(size);

@@ -1,5 +1,4 @@
-// kl_loss on CPU: loss = log(a sum exp s) - a sum p s per score map s, for R maps per density p (iterates share a
-// label).
+// kl_loss on CPU: loss = log(a sum exp s) - a sum p s per score map s, for R maps per density p (iterates share one).
 //   forward   one task per map, which stays in the first-level cache: maximum, then sum of exp and cross term together.
 //   backward  ds = g (exp(s - normaliser) - a p) per map; dp = -a sum over the R maps of g s, in order.
 #include "cpu/kl_loss.h"

@@ -1,5 +1,5 @@
-// prroi_pool on CPU. A bin is sum_ij wy_i wx_j f[i,j,:] / area, w = H(right edge - i) - H(left edge - i) with H the
-// integral of hat.
+// prroi_pool on CPU. A bin is sum_ij wy_i wx_j f[i,j,:] / area, w = H(right edge - i) - H(left edge - i), where H is
+// the integral of hat.
 //   forward           one task per (box, row of bins): weighted sums of pixels, vector lanes along the channels.
 //   feature gradient  one task per (image, feature row), gathering from the image's boxes in their order.
 //   box gradient      one task per box: d out / d edge = (+- line integral of F along the edge -+ extent out) / area,

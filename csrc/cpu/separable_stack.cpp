@@ -1,15 +1,13 @@
 // Separable convolutions of the edges of a cell. A unit of work is one image (the backward: a part of the images): all
 // that happens to an image stays in the caches of one core.
 //   1  the input is copied into planes with its batch norm and activation, zeros around it (strip.h); once for all
-//   edges
-//      that read the same map.
+//      edges that read the same map.
 //   2  forward: depthwise (depthwise_planes.h), the product with the pointwise weights (products.h), moments of the
 //      result.
 //   3  backward: the product of the gradient with the pointwise weights goes into planes; from there the gradient to
-//   the
-//      input, times a'(z), added up over the edges of one input, with the sums that the backward of a batch norm needs,
-//      and the gradient to the depthwise weights. Where pointwise weights want a gradient, the depthwise output is made
-//      again (a tenth of a product's time).
+//      the input, times a'(z), added up over the edges of one input, with the sums that the backward of a batch norm
+//      needs, and the gradient to the depthwise weights. Where pointwise weights want a gradient, the depthwise output
+//      is made again (a tenth of a product's time).
 // Sums per image are joined in order, those of the pointwise weights per part of the images, in double, and nothing
 // depends on the number of threads: nor does any bit of the result.
 #include "cpu/separable_stack.h"

@@ -1,7 +1,6 @@
 // Work on NHWC maps by strips of channels: a strip of kStrip vectors of one image is copied into planes, one vector of
 // channels per pixel with a border around the map, so that no loop over a plane has a condition. A plane of the cell's
-// maps about fits the first-level cache. Used by separable_stack.cpp and
-// pool.cpp.
+// maps about fits the first-level cache. Used by separable_stack.cpp and pool.cpp.
 #pragma once
 
 #include <algorithm>

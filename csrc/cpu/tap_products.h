@@ -186,10 +186,10 @@ void fold(const Sizes& z, const T* products, int64_t step, int64_t tap_step, T* 
 
 // The products of one set of features. m maps or filters at once share the pass over the features.
 template <class T>
-class Products {
+class TapProducts {
  public:
   // Of `count` sequences from `begin`; every array that is given covers all of them. count -1: all.
-  Products(const TensorView& features, int64_t k, int threads, int64_t begin = 0, int64_t count = -1)
+  TapProducts(const TensorView& features, int64_t k, int threads, int64_t begin = 0, int64_t count = -1)
       : x_(features.ptr<T>()), begin_(begin), threads_(threads) {
     z_ = {features.size(0), features.size(1), features.size(2), features.size(3), features.size(4), k};
     count_ = count < 0 ? z_.s : count;

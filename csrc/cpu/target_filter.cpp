@@ -234,7 +234,7 @@ class Solver {
     parallel_for(count_, threads_, [&](int64_t i) { f(begin_ + i); });
   }
 
-  Products<T> products_;
+  TapProducts<T> products_;
   const int64_t begin_, count_;  // its sequences
   const Sizes z_;
   const int64_t images_, filters_, cells_;  // elements of a step
@@ -282,7 +282,7 @@ void target_filter_apply(const TensorView& features, const TensorView& filters, 
   check_array(out, features, {m, z.n, z.s, z.rows(), z.columns()}, "scores");
   by_dtype(features, [&](auto zero) {
     using T = decltype(zero);
-    Products<T>(features, z.k, threads).response(m, filters.ptr<T>(), out.ptr<T>());
+    TapProducts<T>(features, z.k, threads).response(m, filters.ptr<T>(), out.ptr<T>());
   });
 }
 
@@ -295,7 +295,7 @@ void target_filter_apply_transpose(const TensorView& features, const TensorView&
   check_array(out, features, {m, z.s, z.C, z.k, z.k}, "adjoint");
   by_dtype(features, [&](auto zero) {
     using T = decltype(zero);
-    Products<T>(features, z.k, threads).gradient(m, residual.ptr<T>(), nullptr, T(0), out.ptr<T>(), nullptr);
+    TapProducts<T>(features, z.k, threads).gradient(m, residual.ptr<T>(), nullptr, T(0), out.ptr<T>(), nullptr);
   });
 }
 

@@ -24,9 +24,9 @@ namespace chase_fast::tests {
 
 // Relative RMS difference that is allowed: KERNEL of tests/tolerances.py.
 template <class T>
-constexpr double TOLERANCE = std::is_same_v<T, float> ? 2e-5 : 1e-10;
+constexpr double kTolerance = std::is_same_v<T, float> ? 2e-5 : 1e-10;
 
-constexpr int THREADS[] = {1, 2, 3, 7};  // all must give the same bits
+constexpr int kThreads[] = {1, 2, 3, 7};  // all must give the same bits
 
 class Random {
  public:
@@ -145,10 +145,10 @@ void expect_close(const Array<T>& got, const std::vector<double>& expected, cons
     if (!std::isfinite(d)) fail(what, ": element ", i, " is ", got[i], ", expected ", expected[i]);
     difference += d * d, norm += expected[i] * expected[i];
   }
-  const double allowed = TOLERANCE<T> * (std::sqrt(norm) + floor) + std::numeric_limits<T>::min();
+  const double allowed = kTolerance<T> * (std::sqrt(norm) + floor) + std::numeric_limits<T>::min();
   if (std::sqrt(difference) > allowed)
     fail(what, ": RMS error ", std::sqrt(difference) / (std::sqrt(norm) + floor + 1e-300), " relative, allowed ",
-         TOLERANCE<T>);
+         kTolerance<T>);
 }
 
 // Runs compute(threads, outputs) for every number of threads on fresh outputs of `sizes`; all must have the same bits
@@ -156,7 +156,7 @@ void expect_close(const Array<T>& got, const std::vector<double>& expected, cons
 template <class T, class F>
 std::vector<Array<T>> run_with_threads(const std::vector<int64_t>& sizes, Random& random, const F& compute) {
   std::vector<Array<T>> first;
-  for (int threads : THREADS) {
+  for (int threads : kThreads) {
     std::vector<Array<T>> outputs;
     for (int64_t n : sizes) outputs.emplace_back(n, random);
     compute(threads, outputs);

@@ -19,6 +19,7 @@ void test_jpeg(Random& random);
 void test_kl_loss(Random& random);
 void test_node_sum(Random& random);
 void test_pool(Random& random);
+void test_pooled_linear(Random& random);
 void test_prroi_pool(Random& random);
 void test_separable_stack(Random& random);
 void test_target_filter(Random& random);
@@ -30,7 +31,7 @@ struct Test {
   void (*round)(Random&);
 };
 
-constexpr Test TESTS[] = {
+constexpr Test kTests[] = {
     {"batch_norm", test_batch_norm},
     {"conv3x3", test_conv3x3},
     {"crop", test_crop},
@@ -39,6 +40,7 @@ constexpr Test TESTS[] = {
     {"kl_loss", test_kl_loss},
     {"node_sum", test_node_sum},
     {"pool", test_pool},
+    {"pooled_linear", test_pooled_linear},
     {"prroi_pool", test_prroi_pool},
     {"separable_stack", test_separable_stack},
     {"target_filter", test_target_filter},
@@ -85,7 +87,7 @@ int main(int count, char** arguments) {
     }
   }
   bool ok = true, found = false;
-  for (const Test& test : TESTS) {
+  for (const Test& test : kTests) {
     if (only && std::strcmp(only, test.name)) continue;
     found = true;
     ok = run(test, seed, rounds) && ok;

@@ -283,7 +283,8 @@ void solver(const Case& c, Random& random) {
 
 void test_target_filter(Random& random) {
   Case c;
-  c.images = random.chance(0.1) ? 17 : random.integer(1, 3), c.sequences = random.integer(1, 2), c.channels = random.channels();
+  c.images = random.chance(0.1) ? 17 : random.integer(1, 3), c.sequences = random.integer(1, 2),
+  c.channels = random.channels();
   c.height = random.integer(1, 9), c.width = random.integer(1, 9), c.kernel = random.integer(1, 4);
   c.filters = random.integer(1, 3), c.steps = random.integer(0, 3);
   c.channels_last = random.chance(0.5), c.dimp = random.chance(0.5);

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .. import _dispatch
 from .._autograd import recompute
+from .._layout import channels_last
 from . import native, reference
 
 CAN_RUN = {"reference": _dispatch.always, "cpu": _dispatch.native_cpu(torch.float32, torch.float64)}
@@ -93,7 +94,7 @@ def _conv3x3(
 @_conv3x3.register_fake
 def _(x, weight, bias, residual, relu, packed, backend):
     out = x.new_empty(x.shape[0], weight.shape[0], *x.shape[2:])
-    return out if backend == "reference" else out.contiguous(memory_format=torch.channels_last)
+    return out if backend == "reference" else channels_last(out)
 
 
 def _setup_context(ctx, inputs, output):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .._layout import channels_last
 from . import pack
 
 
@@ -52,10 +53,10 @@ def inputs(case: Case, device="cpu", dtype=torch.float32, seed: int = 0) -> dict
     size = (case.height, case.width)
     x, residual = normal(case.n, case.inputs, *size), normal(case.n, case.outputs, *size)
     return {
-        "x": x.contiguous(memory_format=torch.channels_last),
+        "x": channels_last(x),
         "weight": normal(case.outputs, case.inputs, 3, 3) / (3 * case.inputs**0.5),
         "bias": normal(case.outputs),
-        "residual": residual.contiguous(memory_format=torch.channels_last),
+        "residual": channels_last(residual),
         "relu": case.relu,
     }
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from .._dispatch import native
+from .._layout import channels_last
 
 _G = (
     (1 / 4, 0, 0),
@@ -32,7 +33,7 @@ def pack(weight: Tensor) -> Tensor:
 
 
 def forward(x: Tensor, packed: Tensor, bias: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
-    x = x.contiguous(memory_format=torch.channels_last)
+    x = channels_last(x)
     images, _, height, width = x.shape
     bias = bias.contiguous()
     out = torch.empty(
@@ -41,7 +42,7 @@ def forward(x: Tensor, packed: Tensor, bias: Tensor, residual: Tensor | None, re
         memory_format=torch.channels_last,
         device=x.device,
     )
-    added = bias[:0] if residual is None else residual.contiguous(memory_format=torch.channels_last)
+    added = bias[:0] if residual is None else channels_last(residual)
     if packed.data_ptr() % 64 or not packed.is_contiguous():
         packed = packed.clone(memory_format=torch.contiguous_format)
     native().cpu_conv3x3(x, packed, bias, added, out, relu, torch.get_num_threads())

@@ -15,8 +15,8 @@ Bilinear is OpenCV's INTER_LINEAR: half-pixel centres, no antialiasing; on uint8
 from floor(x0) to ceil(x0 + width), are what it may read.
 
 Backends: `reference` (plain torch, any device) and `cpu` (csrc/cpu/crop.cpp: one thread, releases the GIL).
-`crop_into` writes a crop on the CPU into an array that is there already; `crop_windows` (windows.py) reads
-patches for tracking on the device.
+`crop_into` writes a crop on the CPU into an array that is there already; patches for tracking are read on the
+device by `crop_windows`.
 Not differentiable: a crop feeds a network, nothing is learned through it, so asking for its gradient raises.
 """
 
@@ -24,11 +24,10 @@ from collections.abc import Sequence
 
 import torch
 
-from chase_fast.kernels._dispatch import always, native_cpu, resolve
-from chase_fast.kernels.crop import native
-from chase_fast.kernels.crop.reference import crop as reference
-from chase_fast.kernels.crop.window import Window, crop_window
-from chase_fast.kernels.crop.windows import crop_windows
+from .. import _dispatch
+from .._autograd import forward_only
+from . import native, reference
+from .window import Window, crop_window
 
 __all__ = [
     "CAN_RUN",
@@ -38,15 +37,16 @@ __all__ = [
     "crop",
     "crop_into",
     "crop_window",
-    "crop_windows",
 ]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-CAN_RUN = {"reference": always, "cpu": native_cpu(torch.uint8, torch.float32, torch.float64)}
-_RUN = {"reference": reference, "cpu": native.crop}
-_NO_GRADIENT = "crop is not differentiable: detach the frame before cropping it"
+CAN_RUN = {
+    "reference": _dispatch.always,
+    "cpu": _dispatch.native_cpu(torch.uint8, torch.float32, torch.float64),
+}
+_RUN = {"reference": reference.crop, "cpu": native.crop}
 
 
 def crop(
@@ -74,7 +74,7 @@ def crop(
     if torch.compiler.is_compiling():
         return _crop(*args, backend or "")
     if frame.requires_grad:
-        raise RuntimeError(_NO_GRADIENT)
+        raise RuntimeError("crop is not differentiable: detach the frame before cropping it")
     # without the op's dispatch: its first call imports seconds of torch, in every loader process
     return _run(*args, backend)
 
@@ -88,14 +88,14 @@ def crop_into(
     std: Sequence[float] = IMAGENET_STD,
 ) -> None:
     """`crop` on the CPU, written into `out` [size, size, 3], contiguous."""
-    if resolve("crop", CAN_RUN, frame) == "cpu":
+    if _dispatch.resolve("crop", CAN_RUN, frame) == "cpu":
         native.crop_into(out, frame, window, gain, mean, std)
     else:
         out.copy_(crop(frame, window, out.shape[0], gain, mean, std).permute(1, 2, 0))
 
 
 def _run(frame, window, size, gain, mean, std, backend):
-    return _RUN[resolve("crop", CAN_RUN, frame, backend)](frame, window, size, gain, mean, std)
+    return _RUN[_dispatch.resolve("crop", CAN_RUN, frame, backend)](frame, window, size, gain, mean, std)
 
 
 @torch.library.custom_op("chase_fast::crop", mutates_args=())
@@ -117,8 +117,4 @@ def _(frame, window, size, gain, mean, std, backend):
     return frame.new_empty((size, size, 3), dtype=dtype).permute(2, 0, 1)
 
 
-def _no_backward(ctx, grad):
-    raise RuntimeError(_NO_GRADIENT)
-
-
-_crop.register_autograd(_no_backward)
+forward_only(_crop)

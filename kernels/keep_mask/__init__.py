@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from .. import _dispatch
+from .._autograd import forward_only
 from . import reference
 
 CAN_RUN = {
     "reference": _dispatch.always,
     "triton": _dispatch.triton(torch.int64),
 }
-_NO_GRADIENT = "keep_mask has no gradient"
 
 
 def keep_mask(
@@ -80,9 +80,7 @@ def _keep_mask(
     arguments = (seeds, rate, edges, frames, size, groups)
     if backend == "reference":
         return reference.keep_mask(*arguments)
-    from . import triton_impl
-
-    return triton_impl.keep_mask(*arguments)
+    return _dispatch.implementation("keep_mask", backend).keep_mask(*arguments)
 
 
 @_keep_mask.register_fake
@@ -90,8 +88,4 @@ def _(seeds, rate, edges, frames, size, groups, backend):
     return seeds.new_empty((edges, frames * seeds.shape[0], *size), dtype=torch.bool)
 
 
-def _no_backward(ctx, grad):
-    raise RuntimeError(_NO_GRADIENT)
-
-
-_keep_mask.register_autograd(_no_backward)
+forward_only(_keep_mask)

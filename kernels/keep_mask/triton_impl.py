@@ -24,7 +24,7 @@ def keep_mask_kernel(
     bits = tl.interleave(tl.interleave(w0, w2), tl.interleave(w1, w3))  # w0 w1 w2 w3 of every quad
     place = tl.program_id(0) * (4 * BLOCK) + tl.arange(0, 4 * BLOCK)
     first = tl.program_id(1).to(tl.int64) * values
-    kept = bits.to(tl.uint32).to(tl.int64) >= tl.load(threshold)
+    kept = bits.to(tl.uint32).to(tl.int64) >= tl.load(threshold)  # [4 BLOCK]
     tl.store(keep + first + place, kept.to(tl.int8), mask=place < values)
 
 

@@ -69,22 +69,12 @@ def label_density(
     return reference.label_density(centre.detach(), size, sigma, threshold, normalize, uniform, shrink)
 
 
-def _implementation(backend: str):
-    if backend == "triton":
-        from . import triton_impl
-
-        return triton_impl
-    from . import native
-
-    return native
-
-
 @torch.library.custom_op("chase_fast::kl_loss", mutates_args=())
 def _kl_loss(scores: Tensor, density: Tensor, grid_scale: float, backend: str) -> tuple[Tensor, Tensor]:
     """Loss and, for the backward, the log of the sum of exp (empty from the reference)."""
     if backend == "reference":
         return reference.kl_loss(scores, density, grid_scale), scores.new_empty(0)
-    return _implementation(backend).forward(scores, density, grid_scale)
+    return _dispatch.implementation("kl_loss", backend).forward(scores, density, grid_scale)
 
 
 @_kl_loss.register_fake
@@ -105,7 +95,7 @@ def _backward_op(
     backend: str,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of scores and density; empty if not wanted."""
-    run = _implementation(backend).backward
+    run = _dispatch.implementation("kl_loss", backend).backward
     return run(grad, scores, density, normaliser, grid_scale, want_scores, want_density)
 
 

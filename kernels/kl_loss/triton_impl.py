@@ -25,7 +25,7 @@ def kl_loss_kernel(
     s_row = scores + row.to(tl.int64) * cells
     p_row = density + (row % D).to(tl.int64) * cells
     lanes = tl.arange(0, BLOCK)
-    s = tl.load(s_row + lanes, mask=lanes < cells, other=-float("inf"))
+    s = tl.load(s_row + lanes, mask=lanes < cells, other=-float("inf"))  # [BLOCK]
     top = tl.max(s, 0)
     for first in range(BLOCK, cells, BLOCK):
         cell = first + lanes
@@ -53,7 +53,7 @@ def kl_loss_scores_grad_kernel(
     at = row.to(tl.int64) * cells + cell
     s = tl.load(scores + at, mask=cell < cells, other=0.0)
     p = tl.load(density + (row % D).to(tl.int64) * cells + cell, mask=cell < cells, other=0.0)
-    q = tl.exp(s - tl.load(normaliser + row))
+    q = tl.exp(s - tl.load(normaliser + row))  # [BLOCK]
     tl.store(grad_scores + at, tl.load(grad + row) * (q - SCALE * p), mask=cell < cells)
 
 

@@ -30,7 +30,8 @@ from torch import Tensor
 
 from .. import _dispatch
 from .._autograd import differentiable, not_differentiable, recompute
-from . import native, reference
+from .._layout import channels_last
+from . import reference
 
 CAN_RUN = {
     "reference": _dispatch.always,
@@ -188,19 +189,11 @@ def _mixed_op(
     if backend == "reference":
         flat = reference.mixed_op(*inputs)
         maps, _ = _counts(names, depthwise[0].shape[0] if depthwise else 1)
-        return [y.contiguous(memory_format=torch.channels_last) for y in flat[:maps]] + flat[maps:]
-    return _implementation(backend).forward(*inputs, save)
+        return [channels_last(y) for y in flat[:maps]] + flat[maps:]
+    return _dispatch.implementation("mixed_op", backend).forward(*inputs, save)
 
 
-def _implementation(backend: str):
-    if backend == "triton":
-        from . import triton_impl
-
-        return triton_impl
-    return native
-
-
-def _channels_last(x: Tensor) -> Tensor:
+def _new_map(x: Tensor) -> Tensor:
     n, c, h, w = x.shape
     return x.new_empty(n, h, w, c).permute(0, 3, 1, 2)
 
@@ -216,9 +209,9 @@ def _(
     dtype = _table_dtype(x)
     inner = edges * len(gamma) if save and backend != "reference" else 0
     return [
-        *(_channels_last(x) for _ in range(maps)),
+        *(_new_map(x) for _ in range(maps)),
         *(x.new_empty(r, groups, x.shape[1], dtype=dtype) for r in rows + rows),
-        *(_channels_last(x) for _ in range(inner)),
+        *(_new_map(x) for _ in range(inner)),
     ]
 
 
@@ -245,13 +238,15 @@ def _backward_op(
     """grads: of the maps, an empty one stands for zeros. mean, var, pools, saved: as the forward returned
     them. wanted: flags of x and of every tensor of the four lists; what is not wanted comes back empty."""
     inputs = (grads, x, ops.split(","), depthwise, pointwise, gamma, beta, mean, var, pools, saved)
-    return _implementation(backend).backward(*inputs, flavour, training, eps, slope, wanted)
+    return _dispatch.implementation("mixed_op", backend).backward(
+        *inputs, flavour, training, eps, slope, wanted
+    )
 
 
 @_backward_op.register_fake
 def _(grads, x, ops, depthwise, pointwise, gamma, beta, mean, var, pools, saved, *options):
     flags = iter(options[4])
-    to_x = _channels_last(x) if next(flags) else x.new_empty(0)
+    to_x = _new_map(x) if next(flags) else x.new_empty(0)
     lists = [
         [t.new_empty(t.shape) if next(flags) else t.new_empty(0) for t in tensors]
         for tensors in (depthwise, pointwise, gamma, beta)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from .._layout import channels_last
+
 POOLS = ("max_pool_3x3", "avg_pool_3x3")
 ALL = (*POOLS, "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
 
@@ -60,7 +62,7 @@ def inputs(case: Case, device="cpu", dtype=torch.float32, seed: int = 0) -> dict
     rows = [1 if op in POOLS else e for op in case.ops if op in POOLS or op in seps]
     x = randn(case.n, c, case.height, case.width)
     return {
-        "x": x.to(device, dtype).contiguous(memory_format=torch.channels_last),
+        "x": channels_last(x.to(device, dtype)),
         "ops": case.ops,
         "depthwise": [tensor(randn(e, c, k, k) / k) for k in kernels],
         "pointwise": [tensor(randn(e, c, c) / c**0.5) for _ in kernels],

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .._dispatch import native
+from .._layout import channels_last
 
 BLOCK = 1 << 21  # elements of the edges that pass the stages together: what the caches hold
 
@@ -20,10 +21,6 @@ BLOCK = 1 << 21  # elements of the edges that pass the stages together: what the
 def _call(name: str, *arguments) -> None:
     """Runs `cpu_NAME` of the native module."""
     getattr(native(), f"cpu_{name}")(*arguments, torch.get_num_threads())
-
-
-def _channels_last(t: Tensor) -> Tensor:
-    return t.contiguous(memory_format=torch.channels_last)
 
 
 def _map(like: Tensor) -> Tensor:
@@ -91,7 +88,7 @@ def forward(
     x, ops, depthwise, pointwise, gamma, beta, mean, var, flavour, groups, training, eps, slope, save
 ) -> list[Tensor]:
     """maps, means, variances and, with `save`, per sep_conv the E inputs of its inner batch norm."""
-    x = _channels_last(x)
+    x = channels_last(x)
     outer, inner = (0.0, 0.0) if flavour == "darts" else (1.0, slope)
     stages, affines, running = iter(zip(depthwise, pointwise)), iter(zip(gamma, beta)), iter(zip(mean, var))
     maps, means, variances, saved, scratch = [], [], [], [], Scratch(x)
@@ -151,7 +148,7 @@ def backward(
     wanted,
 ):
     """Gradients of x and of the four lists, empty where not wanted. An empty one in `grads` is zero."""
-    x = _channels_last(x)
+    x = channels_last(x)
     outer, inner = (0.0, 0.0) if flavour == "darts" else (1.0, slope)
     flags = iter(wanted)
     to_x = _map(x) if next(flags) else None
@@ -168,7 +165,7 @@ def backward(
             _, v = next(statistics)
             grad, out = next(grads), next(pools)
             if to_x is not None and grad.numel():
-                grad = _channels_last(grad)
+                grad = channels_last(grad)
                 _call("pool_norm_backward", grad, x, op == "max_pool_3x3", out, v, training, eps, add, to_x)
                 add = True
             continue
@@ -189,7 +186,7 @@ def backward(
         if to_x is None and not any(t.numel() for t in targets):
             continue
         for part in _blocks(edges, x):
-            outs = [_channels_last(grad if grad.numel() else torch.zeros_like(x)) for grad in part(incoming)]
+            outs = [channels_last(grad if grad.numel() else torch.zeros_like(x)) for grad in part(incoming)]
             through: list[Tensor] = []
             if sep:
                 norm = (part(m), _scale(part(g), part(v), eps), part(b).contiguous())

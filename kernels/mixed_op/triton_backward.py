@@ -4,9 +4,10 @@ import torch
 import triton
 from torch import Tensor
 
+from .._layout import channels_last
 from . import triton_depthwise, triton_norm, triton_pointwise, triton_pool
 from . import triton_launch as launch
-from .triton_launch import POOLS, Maps, Norm, Weights, channels_last, join_sums
+from .triton_launch import POOLS, Maps, Norm, Weights, join_sums
 
 PRODUCTS = 264  # programs that share the pixels of a weight gradient: two per multiprocessor of an H100
 TAP_ROWS = 2048  # the same for depthwise weights, whose programs are small

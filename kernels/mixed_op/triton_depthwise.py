@@ -18,7 +18,7 @@ def mixed_op_pack_taps_kernel(taps, out, rows, C, SIZES: tl.constexpr, BLOCK: tl
     for s in tl.static_range(len(SIZES)):
         if tl.program_id(1) == s:
             for t in range(SIZES[s]):
-                v = tl.load(taps[s] + r * SIZES[s] + t, mask=r < rows)
+                v = tl.load(taps[s] + r * SIZES[s] + t, mask=r < rows)  # [BLOCK]
                 tl.store(out + start * rows + (r // C * SIZES[s] + t) * C + r % C, v, mask=r < rows)
         start += SIZES[s]
 
@@ -37,11 +37,11 @@ def mixed_op_depthwise_kernel(
     e, group = tl.program_id(2) // blocks, tl.program_id(1)
     c = tl.program_id(2) % blocks * BC + tl.arange(0, BC)
     tile = tl.program_id(0) * BM
-    offsets, h, w = strips(group * rows + tile, rows - tile, c, H, W, C, BM)
+    offsets, h, w = strips(group * rows + tile, rows - tile, c, H, W, C, BM)  # [BM, BC], [BM], [BM]
     zero = tl.zeros((BM, BC), tl.float32)
     if NORM:
         m, rstd, g, shift = norm_tables(gamma, beta, mean, var, e, group, tl.num_programs(1), c, C, EPS)
-        scale = g * rstd
+        scale = g * rstd  # [BC]
     else:
         m, scale, shift = c, c, c
     a0, a1, a2, a3, a4, a5 = depthwise(
@@ -60,7 +60,7 @@ def mixed_op_depthwise_to_x_kernel(
     """acc (+)= sum over edges, in order, of the adjoint of DW on gs[e]. Grid: (tiles, blocks)."""
     c = tl.program_id(1) * BC + tl.arange(0, BC)
     tile = tl.program_id(0) * BM
-    offsets, h, w = strips(tile, rows - tile, c, H, W, C, BM)
+    offsets, h, w = strips(tile, rows - tile, c, H, W, C, BM)  # [BM, BC], [BM], [BM]
     a0 = tl.zeros((BM, BC), tl.float32)
     a1, a2, a3, a4, a5 = a0, a0, a0, a0, a0
     if ADD:
@@ -81,7 +81,7 @@ def mixed_op_depthwise_to_x_kernel(
 @triton.jit
 def behind_norm(y, t, row, w, c, W, C, m, scale, shift, D: tl.constexpr, SLOPE: tl.constexpr):
     """(act'(z) t, that times y - mean) at column D"""
-    d = load_column(y, row, w, c, W, C, D) - m[None, :]
+    d = load_column(y, row, w, c, W, C, D) - m[None, :]  # [BM, BC]
     t = tl.where(d * scale[None, :] + shift[None, :] > 0, t, t * SLOPE)
     t = tl.where(column_mask(row, w, c, W, C, D), t, 0.0)
     return t, t * d
@@ -100,14 +100,14 @@ def mixed_op_depthwise_to_norm_kernel(
     e, group = tl.program_id(2) // blocks, tl.program_id(1)
     c = tl.program_id(2) % blocks * BC + tl.arange(0, BC)
     tile = tl.program_id(0) * BM
-    offsets, h, w = strips(group * rows + tile, rows - tile, c, H, W, C, BM)
+    offsets, h, w = strips(group * rows + tile, rows - tile, c, H, W, C, BM)  # [BM, BC], [BM], [BM]
     zero = tl.zeros((BM, BC), tl.float32)
     a0, a1, a2, a3, a4, a5 = depthwise(
         pick(gs, e) + offsets, taps + e * K * K * C, h, w, c, H, W, C, c, c, c,
         zero, zero, zero, zero, zero, zero, K, 1, True, False, 0.0,
     )  # fmt: skip
     m, rstd, g, shift = norm_tables(gamma, beta, mean, var, e, group, tl.num_programs(1), c, C, EPS)
-    scale = g * rstd
+    scale = g * rstd  # [BC]
     y, row = pick(ys, e) + offsets, h >= 0
     a0, d0 = behind_norm(y, a0, row, w, c, W, C, m, scale, shift, 0, SLOPE)
     a1, d1 = behind_norm(y, a1, row, w, c, W, C, m, scale, shift, 1, SLOPE)
@@ -140,16 +140,16 @@ def mixed_op_depthwise_weights_kernel(
     if NORM:
         groups = tl.num_programs(0) // chunks
         m, rstd, gain, shift = norm_tables(gamma, beta, mean, var, e, group, groups, c, C, EPS)
-        scale = gain * rstd
+        scale = gain * rstd  # [BC]
     else:
         m, scale, shift = c, c, c
     t0 = tl.zeros((BM, BC), tl.float32)
     t1, t2, t3, t4 = t0, t0, t0, t0
     x, grad = pick(xs, e), pick(gs, e)
     for p in tl.range(start, tl.minimum(start + chunk, rows), BM, num_stages=1):
-        offsets, h, w = strips(group * rows + p, rows - p, c, H, W, C, BM)
+        offsets, h, w = strips(group * rows + p, rows - p, c, H, W, C, BM)  # [BM, BC], [BM], [BM]
         g, row = grad + offsets, h >= 0
-        g0 = load_column(g, row, w, c, W, C, 0)
+        g0 = load_column(g, row, w, c, W, C, 0)  # [BM, BC]
         g1 = load_column(g, row, w, c, W, C, 1)
         g2 = load_column(g, row, w, c, W, C, 2)
         g3 = load_column(g, row, w, c, W, C, 3)
@@ -160,7 +160,7 @@ def mixed_op_depthwise_weights_kernel(
         columns = (g0, g1, g2, g3, g4, g5)
         for d in tl.static_range(-reach, reach + COLUMNS):
             mask = (row & (w + d >= 0) & (w + d < W))[:, None] & (c < C)[None, :]
-            v = tl.load(y + d * C, mask=mask, other=0.0).to(tl.float32)
+            v = tl.load(y + d * C, mask=mask, other=0.0).to(tl.float32)  # [BM, BC]
             if NORM:
                 z = (v - m[None, :]) * scale[None, :] + shift[None, :]
                 v = tl.where(mask, tl.where(z <= 0, z * SLOPE, z), 0.0)

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
+from .._layout import channels_last
 from . import triton_launch as launch
 from . import triton_pool
-from .triton_launch import POOLS, Maps, Weights, channels_last, join_moments
+from .triton_launch import POOLS, Maps, Weights, join_moments
 
 
 def _pools(sizes: Maps, x: Tensor, kinds: tuple[int, int], given, training: bool, eps: float):

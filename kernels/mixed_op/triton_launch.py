@@ -89,10 +89,6 @@ class Maps(NamedTuple):
         return triton.cdiv(self.strips, bm), self.groups, count * triton.cdiv(self.channels, bc)
 
 
-def channels_last(t: Tensor) -> Tensor:
-    return t.contiguous(memory_format=torch.channels_last)
-
-
 class Weights:
     """Depthwise taps [E, k k, C] and pointwise [E, C, C] per stage, as the kernels read them."""
 

@@ -21,7 +21,7 @@ def mixed_op_join_moments_kernel(
     m = tl.zeros((BC,), tl.float64)
     for k in range(0, tiles, BT):
         t = k + tl.arange(0, BT)
-        count = tl.maximum(tl.minimum(BM, rows - t * BM), 0)
+        count = tl.maximum(tl.minimum(BM, rows - t * BM), 0)  # [BT]
         mask = (t < tiles)[:, None] & (c < C)[None, :]
         tile_mean = tl.load(part_mean + first + t[:, None] * C + c[None, :], mask=mask, other=0.0)
         m += tl.sum(count[:, None] * tile_mean.to(tl.float64), 0)
@@ -29,10 +29,10 @@ def mixed_op_join_moments_kernel(
     v = tl.zeros((BC,), tl.float64)
     for k in range(0, tiles, BT):
         t = k + tl.arange(0, BT)
-        count = tl.maximum(tl.minimum(BM, rows - t * BM), 0)
+        count = tl.maximum(tl.minimum(BM, rows - t * BM), 0)  # [BT]
         mask = (t < tiles)[:, None] & (c < C)[None, :]
         tile_mean = tl.load(part_mean + first + t[:, None] * C + c[None, :], mask=mask, other=0.0)
-        d = tile_mean.to(tl.float64) - m[None, :]
+        d = tile_mean.to(tl.float64) - m[None, :]  # [BT, BC]
         m2 = tl.load(part_m2 + first + t[:, None] * C + c[None, :], mask=mask, other=0.0)
         v += tl.sum(m2.to(tl.float64) + count[:, None] * d * d, 0)
     mean, var = pick(means, tl.program_id(2)), pick(variances, tl.program_id(2))
@@ -59,7 +59,7 @@ def mixed_op_join_sums_kernel(
         s2 = tl.zeros((BC,), tl.float64)
         for k in range(0, tiles, BT):
             t = k + tl.arange(0, BT)
-            at = first + t[:, None] * C + c[None, :]
+            at = first + t[:, None] * C + c[None, :]  # [BT, BC]
             mask = (t < tiles)[:, None] & (c < C)[None, :]
             s1 += tl.sum(tl.load(part1 + at, mask=mask, other=0.0).to(tl.float64), 0)
             s2 += tl.sum(tl.load(part2 + at, mask=mask, other=0.0).to(tl.float64), 0)
@@ -96,10 +96,10 @@ def mixed_op_norm_backward_kernel(
     offsets = (group * rows).to(tl.int64) * C + r[:, None] * C + c[None, :]
     mask = (r < rows)[:, None] & (c < C)[None, :]
     m, rstd, g, _ = norm_tables(gamma, beta, mean, var, e, group, tl.num_programs(1), c, C, EPS)
-    t = tl.load(pick(ts, e) + offsets, mask=mask, other=0.0).to(tl.float32)
+    t = tl.load(pick(ts, e) + offsets, mask=mask, other=0.0).to(tl.float32)  # [BM, BC]
     if TRAINING:
         at = (e * tl.num_programs(1) + group) * C + c
-        s1 = tl.load(sum1 + at, mask=c < C, other=0.0) / rows
+        s1 = tl.load(sum1 + at, mask=c < C, other=0.0) / rows  # [BC]
         s2 = tl.load(sum2 + at, mask=c < C, other=0.0) / rows
         d = tl.load(pick(ys, e) + offsets, mask=mask, other=0.0).to(tl.float32) - m[None, :]
         t = t - s1[None, :] - d * (rstd * s2)[None, :]

@@ -41,14 +41,14 @@ def mixed_op_pointwise_kernel(
             at = c[:, None] * C + n[None, :]
         else:
             at = n[None, :] * C + c[:, None]
-        b = tl.load(weight + at, mask=(c < C)[:, None] & (n < C)[None, :], other=0.0)
+        b = tl.load(weight + at, mask=(c < C)[:, None] & (n < C)[None, :], other=0.0)  # [BK, BN]
         total = dot(a, b, total)
     out = pick(outs, e) + first
     mask = inside[:, None] & (n < C)[None, :]
     tl.store(out + r[:, None] * C + n[None, :], total.to(out.dtype.element_ty), mask=mask)
     if MOMENTS:
-        mean = tl.sum(total, 0) / count
-        d = tl.where(inside[:, None], total - mean[None, :], 0.0)
+        mean = tl.sum(total, 0) / count  # [BN]
+        d = tl.where(inside[:, None], total - mean[None, :], 0.0)  # [BM, BN]
         tiles = tl.num_programs(0) // blocks
         part = ((e * tl.num_programs(1) + group) * tiles + tile).to(tl.int64) * C
         tl.store(part_mean + part + n, mean, mask=n < C)
@@ -77,7 +77,7 @@ def mixed_op_pointwise_weights_kernel(
         g = tl.load(
             grad + r[:, None] * C + o[None, :], mask=(r < left)[:, None] & (o < C)[None, :], other=0.0
         )
-        total = dot(tl.trans(g), v, total)
+        total = dot(tl.trans(g), v, total)  # [BO, BM] [BM, BI]
     out = part + (s * tl.num_programs(2) + e).to(tl.int64) * C * C
     mask = (o < C)[:, None] & (i < C)[None, :]
     tl.store(out + o[:, None] * C + i[None, :], total, mask=mask)

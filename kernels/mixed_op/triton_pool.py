@@ -23,7 +23,7 @@ def pool_both(x, h, w, c, H, W, C, BM: tl.constexpr):
         total += v
         count += inside.to(tl.float32)
         take = mask & ((v > best) | (v != v) | (at < 0))
-        best = tl.where(take, v, best)
+        best = tl.where(take, v, best)  # [BM, BC]
         at = tl.where(take, tap, at)
     count = tl.maximum(count, 1.0)
     return best, at, total / count[:, None], count
@@ -51,7 +51,7 @@ def mixed_op_pool_moments_kernel(
 @triton.jit
 def moments(y, inside, count, part_mean, part_m2, row, c, C):
     y = tl.where(inside[:, None], y, 0.0)
-    mean = tl.sum(y, 0) / count
+    mean = tl.sum(y, 0) / count  # [BC]
     d = tl.where(inside[:, None], y - mean[None, :], 0.0)
     tl.store(part_mean + row.to(tl.int64) * C + c, mean, mask=c < C)
     tl.store(part_m2 + row.to(tl.int64) * C + c, tl.sum(d * d, 0), mask=c < C)
@@ -96,7 +96,7 @@ def mixed_op_pool_sums_kernel(
     mask = (r < rows)[:, None] & (c < C)[None, :]
     for i in tl.static_range(POOLS):
         g = tl.load(grads[i] + offsets, mask=mask, other=0.0).to(tl.float32)
-        y = tl.load(outs[i] + offsets, mask=mask, other=0.0).to(tl.float32)
+        y = tl.load(outs[i] + offsets, mask=mask, other=0.0).to(tl.float32)  # [BM, BC]
         part = ((i * tl.num_programs(1) + group) * tl.num_programs(0) + tile).to(tl.int64) * C + c
         tl.store(part1 + part, tl.sum(g, 0), mask=c < C)
         tl.store(part2 + part, tl.sum(g * y, 0), mask=c < C)
@@ -124,7 +124,7 @@ def mixed_op_pool_norm_backward_kernel(
             table = (i * tl.num_programs(1) + group) * C + c
             s1 = tl.load(sum1 + table, mask=c < C, other=0.0) / rows
             s2 = tl.load(sum2 + table, mask=c < C, other=0.0) / rows
-            y = tl.load(outs[i] + offsets, mask=mask, other=0.0).to(tl.float32)
+            y = tl.load(outs[i] + offsets, mask=mask, other=0.0).to(tl.float32)  # [BM, BC]
             g = g - s1[None, :] - y * s2[None, :]
         g = g * rstd_of(variances[i], group, c, C, EPS)[None, :]
         if i == MAX:  # the average

@@ -71,7 +71,7 @@ def depthwise(
     step: tl.constexpr = -1 if FLIP else 1
     for i in range(K):  # a loop, not unrolled: bounds the loads in flight, hence registers
         dh = (i - K // 2) * DIL
-        row = (h + dh >= 0) & (h + dh < H)
+        row = (h + dh >= 0) & (h + dh < H)  # [BM]
         y = x + dh * W * C
         if FLIP:
             middle = taps + ((K - 1 - i) * K + K // 2) * C + c
@@ -80,7 +80,7 @@ def depthwise(
         for d in tl.static_range(-reach, reach + COLUMNS):
             # written out, not called: in the interpreter calls cost more than all else
             mask = (row & (w + d >= 0) & (w + d < W))[:, None] & (c < C)[None, :]
-            v = tl.load(y + d * C, mask=mask, other=0.0).to(tl.float32)
+            v = tl.load(y + d * C, mask=mask, other=0.0).to(tl.float32)  # [BM, BC]
             if NORM:
                 z = (v - mean[None, :]) * scale[None, :] + shift[None, :]
                 v = tl.where(mask, tl.where(z <= 0, z * SLOPE, z), 0.0)

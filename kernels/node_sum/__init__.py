@@ -22,6 +22,7 @@ from torch import Tensor
 
 from .. import _dispatch
 from .._autograd import differentiable, not_differentiable, recompute
+from .._layout import channels_last
 from . import reference
 from .reference import IDENTITY, NORM, NORM_LRELU
 
@@ -111,16 +112,6 @@ def _describe(t: Tensor) -> str:
     return f"{t.dtype} {list(t.shape)} on {t.device}"
 
 
-def _implementation(backend: str):
-    if backend == "triton":
-        from . import triton_impl
-
-        return triton_impl
-    from . import native
-
-    return native
-
-
 @torch.library.custom_op("chase_fast::node_sum", mutates_args=())
 def _node_sum(
     branches: list[Tensor],
@@ -139,8 +130,8 @@ def _node_sum(
     inputs = (branches, weights, gamma, beta, mean, var, kinds, groups, training, eps, slope)
     if backend == "reference":
         out, mean, var = reference.node_sum(*inputs)
-        return out.contiguous(memory_format=torch.channels_last), mean, var
-    return _implementation(backend).forward(*inputs)
+        return channels_last(out), mean, var
+    return _dispatch.implementation("node_sum", backend).forward(*inputs)
 
 
 @_node_sum.register_fake
@@ -167,7 +158,7 @@ def _backward_op(
     backend: str,
 ) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
     """mean, var: [B, groups, C] as the forward returned them; an unwanted branch gets an empty gradient."""
-    return _implementation(backend).backward(
+    return _dispatch.implementation("node_sum", backend).backward(
         grad, branches, weights, gamma, beta, mean, var, kinds, training, eps, slope, wanted
     )
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .._layout import channels_last
 from .reference import IDENTITY, NORM, NORM_LRELU
 
 
@@ -68,7 +69,7 @@ def inputs(case: Case, device="cpu", dtype=torch.float32, seed: int = 0) -> dict
         y = randn(1, c, 1, 1) * 2 + (randn(1, c, 1, 1).abs() + 0.5) * noise
         if kind == NORM_LRELU:
             y = _off_the_kink(y, gamma[b], beta[b], None if case.training else (mean[b], var[b]), case.groups)
-        branches.append(y.to(device, dtype).contiguous(memory_format=torch.channels_last))
+        branches.append(channels_last(y.to(device, dtype)))
     return {
         "branches": branches,
         "weights": parameter(torch.softmax(randn(len(kinds)), 0)),

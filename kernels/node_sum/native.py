@@ -4,12 +4,9 @@ import torch
 from torch import Tensor
 
 from .._dispatch import native
+from .._layout import channels_last
 
 CHUNK = 256  # kNodeSumChunk of csrc/cuda/node_sum.h
-
-
-def channels_last(t: Tensor) -> Tensor:
-    return t.contiguous(memory_format=torch.channels_last)
 
 
 def _call(name: str, on: Tensor, *arguments) -> None:

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .native import channels_last
+from .._layout import channels_last
 
 BLOCK_M = 16
 JOIN_TILES, JOIN_CHANNELS = 64, 32  # of a program that joins tiles
@@ -67,8 +67,8 @@ def node_sum_moments_kernel(
         m2 = mean + count  # IDENTITY: mean 0, variance 1
         if KINDS[b] != IDENTITY:
             y = tl.load(ys[b] + offsets, mask=mask, other=0.0).to(real)
-            mean = tl.sum(y, 0) / count
-            d = tl.where(mask, y - mean[None, :], 0.0)
+            mean = tl.sum(y, 0) / count  # [BC]
+            d = tl.where(mask, y - mean[None, :], 0.0)  # [BM, BC]
             m2 = tl.sum(d * d, 0)
         tl.store(part_mean + partial_row(b, C) + c, mean, mask=c < C)
         tl.store(part_m2 + partial_row(b, C) + c, m2, mask=c < C)
@@ -85,7 +85,7 @@ def node_sum_join_moments_kernel(
     m = tl.zeros((BC,), tl.float64)
     for k in range(0, tiles, BT):
         t = k + tl.arange(0, BT)
-        count = tl.maximum(tl.minimum(BM, rows - t * BM), 0)
+        count = tl.maximum(tl.minimum(BM, rows - t * BM), 0)  # [BT]
         mask = (t < tiles)[:, None] & (c < C)[None, :]
         tile_mean = tl.load(part_mean + first + t[:, None] * C + c[None, :], mask=mask, other=0.0)
         m += tl.sum(count[:, None] * tile_mean.to(tl.float64), 0)
@@ -93,10 +93,10 @@ def node_sum_join_moments_kernel(
     v = tl.zeros((BC,), tl.float64)
     for k in range(0, tiles, BT):
         t = k + tl.arange(0, BT)
-        count = tl.maximum(tl.minimum(BM, rows - t * BM), 0)
+        count = tl.maximum(tl.minimum(BM, rows - t * BM), 0)  # [BT]
         mask = (t < tiles)[:, None] & (c < C)[None, :]
         tile_mean = tl.load(part_mean + first + t[:, None] * C + c[None, :], mask=mask, other=0.0)
-        d = tile_mean.to(tl.float64) - m[None, :]
+        d = tile_mean.to(tl.float64) - m[None, :]  # [BT, BC]
         m2 = tl.load(part_m2 + first + t[:, None] * C + c[None, :], mask=mask, other=0.0)
         v += tl.sum(m2.to(tl.float64) + count[:, None] * d * d, 0)
     real = mean.dtype.element_ty
@@ -117,7 +117,7 @@ def node_sum_weighted_sum_kernel(
             for b in tl.static_range(first, min(first + 4, len(KINDS))):
                 m, _, scale, shift = norm_of(gamma, beta, mean, var, b, c, C, KINDS[b], EPS)
                 y = tl.load(ys[b] + offsets, mask=mask, other=0.0).to(total.dtype)
-                z = (y - m[None, :]) * scale[None, :] + shift[None, :]
+                z = (y - m[None, :]) * scale[None, :] + shift[None, :]  # [BM, BC]
                 if KINDS[b] == LRELU:
                     z = tl.where(z > 0, z, z * SLOPE)
                 total += tl.load(weights + b) * z
@@ -131,7 +131,7 @@ def node_sum_sums_kernel(
 ):  # fmt: skip
     offsets, mask, c = tile_of(rows, C, BM, BC)
     real = part1.dtype.element_ty
-    g = tl.load(grad + offsets, mask=mask, other=0.0).to(real)
+    g = tl.load(grad + offsets, mask=mask, other=0.0).to(real)  # [BM, BC]
     for b in tl.static_range(len(KINDS)):
         m, rstd, scale, shift = norm_of(gamma, beta, mean, var, b, c, C, KINDS[b], EPS)
         d = tl.load(ys[b] + offsets, mask=mask, other=0.0).to(real) - m[None, :]
@@ -151,7 +151,7 @@ def node_sum_join_sums_kernel(part1, part2, sum1, sum2, C, tiles, BT: tl.constex
     s2 = tl.zeros((BC,), tl.float64)
     for k in range(0, tiles, BT):
         t = k + tl.arange(0, BT)
-        at = first + t[:, None] * C + c[None, :]
+        at = first + t[:, None] * C + c[None, :]  # [BT, BC]
         mask = (t < tiles)[:, None] & (c < C)[None, :]
         s1 += tl.sum(tl.load(part1 + at, mask=mask, other=0.0).to(tl.float64), 0)
         s2 += tl.sum(tl.load(part2 + at, mask=mask, other=0.0).to(tl.float64), 0)
@@ -193,7 +193,7 @@ def node_sum_branch_grads_kernel(
 ):  # fmt: skip
     offsets, mask, c = tile_of(rows, C, BM, BC)
     real = weights.dtype.element_ty
-    g = tl.load(grad + offsets, mask=mask, other=0.0).to(real)
+    g = tl.load(grad + offsets, mask=mask, other=0.0).to(real)  # [BM, BC]
     for b in tl.static_range(len(KINDS)):
         if WANTED[b]:
             m, rstd, scale, shift = norm_of(gamma, beta, mean, var, b, c, C, KINDS[b], EPS)
@@ -202,7 +202,7 @@ def node_sum_branch_grads_kernel(
             if KINDS[b] == LRELU:
                 t = tl.where(d * scale[None, :] + shift[None, :] > 0, g, g * SLOPE)
             if TRAINING and KINDS[b] != IDENTITY:
-                s1 = tl.load(sum1 + table_row(b, C) + c, mask=c < C, other=0.0) / rows
+                s1 = tl.load(sum1 + table_row(b, C) + c, mask=c < C, other=0.0) / rows  # [BC]
                 s2 = tl.load(sum2 + table_row(b, C) + c, mask=c < C, other=0.0) / rows
                 t = t - s1[None, :] - (s2 * rstd)[None, :] * d
             dy = (tl.load(weights + b) * scale)[None, :] * t

@@ -115,23 +115,13 @@ def _describe(t: Tensor) -> str:
     return f"{t.dtype} {list(t.shape)} on {t.device}"
 
 
-def _implementation(backend: str):
-    if backend == "triton":
-        from . import triton_impl
-
-        return triton_impl
-    from . import native
-
-    return native
-
-
 @torch.library.custom_op("chase_fast::prroi_pool", mutates_args=())
 def _prroi_pool(
     features: Tensor, rois: Tensor, rows: int, columns: int, scale: float, backend: str
 ) -> Tensor:
     if backend == "reference":
         return reference.prroi_pool(features, rois, (rows, columns), scale)
-    return _implementation(backend).forward(features, rois, rows, columns, scale)
+    return _dispatch.implementation("prroi_pool", backend).forward(features, rois, rows, columns, scale)
 
 
 @_prroi_pool.register_fake
@@ -141,7 +131,9 @@ def _(features, rois, rows, columns, scale, backend):
 
 @torch.library.custom_op("chase_fast::prroi_pool_backward_features", mutates_args=())
 def _backward_features(grad: Tensor, features: Tensor, rois: Tensor, scale: float, backend: str) -> Tensor:
-    return _implementation(backend).backward_features(grad, features.shape, rois, scale)
+    return _dispatch.implementation("prroi_pool", backend).backward_features(
+        grad, features.shape, rois, scale
+    )
 
 
 @_backward_features.register_fake
@@ -153,7 +145,7 @@ def _(grad, features, rois, scale, backend):
 def _backward_rois(
     grad: Tensor, features: Tensor, rois: Tensor, out: Tensor, scale: float, backend: str
 ) -> Tensor:
-    return _implementation(backend).backward_rois(grad, features, rois, out, scale)
+    return _dispatch.implementation("prroi_pool", backend).backward_rois(grad, features, rois, out, scale)
 
 
 @_backward_rois.register_fake

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from .._layout import channels_last
+
 
 @dataclass(frozen=True)
 class Case:
@@ -51,7 +53,7 @@ def inputs(case: Case, device="cpu", dtype=torch.float32, seed: int = 0) -> dict
     features = torch.randn(case.n, case.channels, case.height, case.width, generator=rng, dtype=torch.float64)
     box_dtype = torch.float64 if dtype == torch.float64 else torch.float32
     return {
-        "features": features.to(device, dtype).contiguous(memory_format=torch.channels_last),
+        "features": channels_last(features.to(device, dtype)),
         "rois": rois.to(device, box_dtype),
         "output_size": case.output_size,
         "scale": case.scale,

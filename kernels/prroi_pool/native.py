@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from .._dispatch import native
+from .._layout import channels_last
 
 
 def by_image(rois: Tensor, images: int) -> tuple[Tensor, Tensor]:
@@ -18,7 +19,7 @@ def by_image(rois: Tensor, images: int) -> tuple[Tensor, Tensor]:
 
 
 def forward(features: Tensor, rois: Tensor, rows: int, columns: int, scale: float) -> Tensor:
-    features, rois = features.contiguous(memory_format=torch.channels_last), rois.contiguous()
+    features, rois = channels_last(features), rois.contiguous()
     size = (rois.shape[0], features.shape[1], rows, columns)
     out = torch.empty(size, dtype=features.dtype, device=features.device)
     arrays = features, rois, out, scale
@@ -45,7 +46,7 @@ def backward_features(grad: Tensor, shape: torch.Size, rois: Tensor, scale: floa
 
 
 def backward_rois(grad: Tensor, features: Tensor, rois: Tensor, out: Tensor, scale: float) -> Tensor:
-    features = features.contiguous(memory_format=torch.channels_last)
+    features = channels_last(features)
     grad, rois, out = grad.contiguous(), rois.contiguous(), out.contiguous()
     grad_rois = torch.empty(rois.shape, dtype=rois.dtype, device=rois.device)
     if grad.is_cuda:

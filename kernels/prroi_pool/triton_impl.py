@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .._layout import channels_last
 from .native import by_image
 
 BLOCK_J = 8
@@ -180,7 +181,7 @@ def prroi_pool_bwd_rois_kernel(
 
 
 def forward(features: Tensor, rois: Tensor, rows: int, columns: int, scale: float) -> Tensor:
-    features, rois = features.contiguous(memory_format=torch.channels_last), rois.contiguous()
+    features, rois = channels_last(features), rois.contiguous()
     n, channels, height, width = features.shape
     out = torch.empty((rois.shape[0], channels, rows, columns), dtype=features.dtype, device=features.device)
     if out.numel():
@@ -206,7 +207,7 @@ def backward_features(grad: Tensor, shape: torch.Size, rois: Tensor, scale: floa
 
 
 def backward_rois(grad: Tensor, features: Tensor, rois: Tensor, out: Tensor, scale: float) -> Tensor:
-    features, rois = features.contiguous(memory_format=torch.channels_last), rois.contiguous()
+    features, rois = channels_last(features), rois.contiguous()
     n, channels, height, width = features.shape
     boxes, _, rows, columns = out.shape
     blocks = triton.cdiv(channels, BLOCK_C)

@@ -88,7 +88,7 @@ def sep_conv(
     _check_tables(x, tables)
     if not keep and type(x) is Tensor and not torch.compiler.is_compiling():
         # nothing to record: the custom op would only add its overhead
-        return _implementation(backend).forward(*arguments, *options, False)[:3]
+        return _dispatch.implementation("sep_conv", backend).forward(*arguments, *options, False)[:3]
     return _sep_conv(*arguments, *options, keep, backend)[:3]
 
 
@@ -123,16 +123,6 @@ def _check(x, depthwise, pointwise, mean, var, flavour, groups, training) -> Non
         raise ValueError("sep_conv: training=False needs the running mean and var")
 
 
-def _implementation(backend: str):
-    if backend == "triton":
-        from . import triton_impl
-
-        return triton_impl
-    from . import native
-
-    return native
-
-
 @torch.library.custom_op("chase_fast::sep_conv", mutates_args=())
 def _sep_conv(
     x: Tensor,
@@ -158,7 +148,7 @@ def _sep_conv(
     options = (stride, dilation, flavour, groups, training, eps, slope)
     if backend == "reference":
         return *reference.sep_conv(*inputs, *options), x.new_empty(0), x.new_empty(0)
-    return _implementation(backend).forward(*inputs, *options, keep)
+    return _dispatch.implementation("sep_conv", backend).forward(*inputs, *options, keep)
 
 
 @_sep_conv.register_fake
@@ -222,7 +212,7 @@ def _backward_op(
     mean, var [groups, D], between and product (outputs of the depthwise, if kept, and the pointwise) as the
     forward returned them.
     """
-    return _implementation(backend).backward(
+    return _dispatch.implementation("sep_conv", backend).backward(
         grad,
         x,
         depthwise,

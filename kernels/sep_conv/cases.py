@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from .._layout import channels_last
+
 
 @dataclass(frozen=True)
 class Case:
@@ -52,7 +54,7 @@ def inputs(case: Case, device="cpu", dtype=torch.float32, seed: int = 0) -> dict
     c, d = case.channels, case.out_channels or case.channels
     x = randn(case.n, c, case.height, case.width)
     return {
-        "x": x.to(device, dtype).contiguous(memory_format=torch.channels_last),
+        "x": channels_last(x.to(device, dtype)),
         "depthwise": tensor(randn(c, case.kernel, case.kernel) / case.kernel),
         "pointwise": tensor(randn(d, c) / c**0.5),
         "gamma": tensor(1 + 0.3 * randn(d)),

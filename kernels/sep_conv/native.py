@@ -6,16 +6,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._dispatch import native
+from .._layout import channels_last
 from ..node_sum import native as node
 from ..node_sum.reference import NORM, NORM_LRELU
 
 # torch takes oneDNN for 1 x 1 convolutions of this many images: 20 % faster than a matrix product. For fewer
 # it takes a convolution that is twice as slow.
 IMAGES = 16
-
-
-def channels_last(t: Tensor) -> Tensor:
-    return t.contiguous(memory_format=torch.channels_last)
 
 
 def _new_map(x: Tensor, channels: int, stride: int) -> Tensor:

@@ -24,7 +24,7 @@ def sep_conv_sums_kernel(
     """S1 = sum g phi', S2 = sum g phi' yhat of a tile of rows, as in node_sum."""
     r = tl.program_id(0) * BM + tl.arange(0, BM)
     d = tl.program_id(1) * BC + tl.arange(0, BC)
-    offsets = (tl.program_id(2).to(tl.int64) * rows + r)[:, None] * D + d[None, :]
+    offsets = (tl.program_id(2).to(tl.int64) * rows + r)[:, None] * D + d[None, :]  # [BM, BC]
     inside = (r < rows)[:, None] & (d < D)[None, :]
     m, rstd, scale, shift = norm_of(gamma, beta, mean, var, tl.program_id(2), d, D, EPS)
     g, y = norm_grad(grad, product, offsets, inside, m, scale, shift, LRELU, SLOPE)
@@ -40,7 +40,7 @@ def joined(part, first, d, D, tiles, BT: tl.constexpr):
     for k in range(0, tiles, BT):
         t = k + tl.arange(0, BT)
         inside = (t < tiles)[:, None] & (d < D)[None, :]
-        at = (first + t).to(tl.int64)[:, None] * D + d[None, :]
+        at = (first + t).to(tl.int64)[:, None] * D + d[None, :]  # [BT, D]
         total += tl.sum(tl.load(part + at, mask=inside, other=0.0).to(tl.float64), 0)
     return total
 
@@ -74,7 +74,7 @@ def sep_conv_product_grad_kernel(
     r = tl.program_id(0) * BM + tl.arange(0, BM)
     d = tl.program_id(1) * BC + tl.arange(0, BC)
     group = tl.program_id(2)
-    offsets = (group.to(tl.int64) * rows + r)[:, None] * D + d[None, :]
+    offsets = (group.to(tl.int64) * rows + r)[:, None] * D + d[None, :]  # [BM, BC]
     inside = (r < rows)[:, None] & (d < D)[None, :]
     m, rstd, scale, shift = norm_of(gamma, beta, mean, var, group, d, D, EPS)
     g, y = norm_grad(grad, product, offsets, inside, m, scale, shift, LRELU, SLOPE)
@@ -99,7 +99,7 @@ def sep_conv_between_grad_kernel(
         d = k + tl.arange(0, BK)
         a = tl.load(start + d[None, :], mask=(row < pixels)[:, None] & (d < D)[None, :], other=0.0)
         inside = (d < D)[:, None] & (c < C)[None, :]
-        b = tl.load(pointwise + d[:, None] * C + c[None, :], mask=inside, other=0.0)
+        b = tl.load(pointwise + d[:, None] * C + c[None, :], mask=inside, other=0.0)  # [BK, BN]
         total = dot(a, b.to(stored), total)
     inside = (row < pixels)[:, None] & (c < C)[None, :]
     tl.store(between + row.to(tl.int64)[:, None] * C + c[None, :], total.to(stored), mask=inside)
@@ -131,7 +131,7 @@ def sep_conv_x_grad_kernel(
                 at = between + pixel.to(tl.int64)[:, None] * C + c[None, :]
             g = tl.load(at, mask=hit[:, None] & (c < C)[None, :], other=0.0).to(tl.float32)
             total += g * tl.load(taps + (i * K + j) * C + c, mask=c < C, other=0.0)[None, :]
-    offsets = p.to(tl.int64)[:, None] * C + c[None, :]
+    offsets = p.to(tl.int64)[:, None] * C + c[None, :]  # [BM, BC]
     inside = (p < pixels)[:, None] & (c < C)[None, :]
     if RELU:
         total = tl.where(tl.load(x + offsets, mask=inside, other=0.0) <= 0, 0.0, total)
@@ -150,7 +150,7 @@ def sep_conv_taps_grad_kernel(
     t = tl.arange(0, BT)
     c = tl.program_id(1) * BC + tl.arange(0, BC)
     channel = (c < C)[None, :]
-    column = t % K * DILATION - DILATION * (K - 1) // 2
+    column = t % K * DILATION - DILATION * (K - 1) // 2  # [BT]
     total = tl.zeros((BT, BC), tl.float32)
     first = tl.program_id(0) * share
     for line in range(first, tl.minimum(first + share, lines)):

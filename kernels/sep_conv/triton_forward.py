@@ -35,7 +35,7 @@ def depthwise_tile(
 ):  # fmt: skip
     """Depthwise outputs [BM, BK] of the pixels of `cell_of`, channels c; zero outside. taps: [K * K, C]."""
     total = tl.zeros((top.shape[0], c.shape[0]), tl.float32)
-    start = x + origin.to(tl.int64)[:, None] * C + c[None, :]
+    start = x + origin.to(tl.int64)[:, None] * C + c[None, :]  # [BM, BK]
     for i in range(K):
         y = top + i * DILATION
         for j in tl.static_range(K):
@@ -60,9 +60,9 @@ def product_tile(
     total = tl.zeros((row.shape[0], d.shape[0]), tl.float32)
     for k in tl.range(0, C, BK, num_stages=1):  # a pipeline would copy every tap to shared memory
         c = k + tl.arange(0, BK)
-        a = depthwise_tile(x, taps, top, left, origin, c, C, H, W, K, DILATION, RELU)
+        a = depthwise_tile(x, taps, top, left, origin, c, C, H, W, K, DILATION, RELU)  # [BM, BK]
         inside = (d < D)[:, None] & (c < C)[None, :]
-        b = tl.load(pointwise + d[:, None] * C + c[None, :], mask=inside, other=0.0)
+        b = tl.load(pointwise + d[:, None] * C + c[None, :], mask=inside, other=0.0)  # [BN, BK]
         stored = x.dtype.element_ty
         total = dot(a.to(stored), tl.trans(b.to(stored)), total)
     return total
@@ -98,7 +98,7 @@ def sep_conv_inference_kernel(
         x, taps, pointwise, row, row < rows, d, C, D, H, W, OH, OW, K, STRIDE, DILATION, RELU, BK
     )
     m, _, scale, shift = norm_of(gamma, beta, mean, var, 0, d, D, EPS)
-    z = normalised(product, m, scale, shift, not RELU, SLOPE)
+    z = normalised(product, m, scale, shift, not RELU, SLOPE)  # [BM, BN]
     inside = (row < rows)[:, None] & (d < D)[None, :]
     tl.store(y + row.to(tl.int64)[:, None] * D + d[None, :], z.to(y.dtype.element_ty), mask=inside)
     if tl.program_id(0) == 0:
@@ -125,8 +125,8 @@ def sep_conv_product_kernel(
     offsets = row.to(tl.int64)[:, None] * D + d[None, :]
     tl.store(product + offsets, total.to(product.dtype.element_ty), mask=inside)
     if MOMENTS:
-        mean = tl.sum(total, 0) / tl.minimum(BM, rows - tl.program_id(0) * BM).to(tl.float32)
-        delta = tl.where((r < rows)[:, None], total - mean[None, :], 0.0)
+        mean = tl.sum(total, 0) / tl.minimum(BM, rows - tl.program_id(0) * BM).to(tl.float32)  # [BN]
+        delta = tl.where((r < rows)[:, None], total - mean[None, :], 0.0)  # [BM, BN]
         part = (tl.program_id(2) * tl.num_programs(0) + tl.program_id(0)).to(tl.int64) * D + d
         tl.store(part_mean + part, mean, mask=d < D)
         tl.store(part_m2 + part, tl.sum(delta * delta, 0), mask=d < D)
@@ -143,7 +143,7 @@ def sep_conv_join_moments_kernel(
     for k in range(0, tiles, BT):
         t = k + tl.arange(0, BT)
         inside = (t < tiles)[:, None] & (d < D)[None, :]
-        part = tl.load(part_mean + first + t[:, None] * D + d[None, :], mask=inside, other=0.0)
+        part = tl.load(part_mean + first + t[:, None] * D + d[None, :], mask=inside, other=0.0)  # [BT, BC]
         m += tl.sum(part.to(tl.float64) * tl.minimum(BM, rows - t * BM)[:, None], 0)
     m = m / rows
     v = tl.zeros((BC,), tl.float64)
@@ -167,7 +167,7 @@ def sep_conv_normalise_kernel(
     """y may be the product itself."""
     r = tl.program_id(0) * BM + tl.arange(0, BM)
     d = tl.program_id(1) * BC + tl.arange(0, BC)
-    offsets = (tl.program_id(2).to(tl.int64) * rows + r)[:, None] * D + d[None, :]
+    offsets = (tl.program_id(2).to(tl.int64) * rows + r)[:, None] * D + d[None, :]  # [BM, BC]
     inside = (r < rows)[:, None] & (d < D)[None, :]
     m, _, scale, shift = norm_of(gamma, beta, mean, var, tl.program_id(2), d, D, EPS)
     z = normalised(

@@ -13,7 +13,7 @@ import torch
 import triton
 from torch import Tensor
 
-from .native import channels_last
+from .._layout import channels_last
 from .triton_backward import (
     sep_conv_between_grad_kernel,
     sep_conv_join_kernel,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .. import _dispatch
 from .._autograd import not_differentiable, recompute
+from .._layout import channels_last
 from . import reference
 
 CAN_RUN = {
@@ -57,10 +58,8 @@ def skip_drop(x: Tensor, keep: list[Tensor], scale: Tensor, backend: str | None 
 @torch.library.custom_op("chase_fast::skip_drop", mutates_args=())
 def _skip_drop(x: Tensor, keep: list[Tensor], scale: Tensor, backend: str) -> list[Tensor]:
     if backend == "reference":
-        return [y.contiguous(memory_format=torch.channels_last) for y in reference.skip_drop(x, keep, scale)]
-    from . import triton_impl
-
-    return triton_impl.forward(x, keep, scale)
+        return [channels_last(y) for y in reference.skip_drop(x, keep, scale)]
+    return _dispatch.implementation("skip_drop", backend).forward(x, keep, scale)
 
 
 @_skip_drop.register_fake
@@ -71,9 +70,7 @@ def _(x, keep, scale, backend):
 @torch.library.custom_op("chase_fast::skip_drop_backward", mutates_args=())
 def _backward_op(grads: list[Tensor], keep: list[Tensor], scale: Tensor, backend: str) -> Tensor:
     """Gradient of x from those of the edges that have one, and their masks."""
-    from . import triton_impl
-
-    return triton_impl.backward(grads, keep, scale)
+    return _dispatch.implementation("skip_drop", backend).backward(grads, keep, scale)
 
 
 @_backward_op.register_fake

@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..node_sum.native import channels_last
+from .._layout import channels_last
 
 BLOCK = 1024
 
@@ -13,7 +13,7 @@ BLOCK = 1024
 @triton.jit
 def skip_drop_kernel(x, keeps, ys, scale, size, EDGES: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    value = tl.load(x + at, mask=at < size).to(WIDE)
+    value = tl.load(x + at, mask=at < size).to(WIDE)  # [BLOCK]
     factor = tl.load(scale).to(WIDE)
     for e in tl.static_range(EDGES):
         kept = tl.load(keeps[e] + at, mask=at < size).to(WIDE)

@@ -156,16 +156,6 @@ def solve_dimp(
     return run(*tensors, iterations, float(min_filter_reg), float(alpha_eps))[:2]
 
 
-def _implementation(backend: str):
-    if backend == "triton":
-        from . import triton_impl
-
-        return triton_impl
-    from . import native
-
-    return native
-
-
 def _forced(op, backend: str):
     return lambda *arguments: op(*arguments, backend)
 
@@ -210,7 +200,7 @@ def score_size(features: Tensor, k: int) -> tuple[int, int]:
 def _apply(features: Tensor, filters: Tensor, backend: str) -> Tensor:
     if backend == "reference":
         return reference.apply(features, filters)
-    return _implementation(backend).apply(features, filters)
+    return _dispatch.implementation("target_filter", backend).apply(features, filters)
 
 
 @_apply.register_fake
@@ -223,7 +213,9 @@ def _(features, filters, backend):
 def _apply_transpose(features: Tensor, residual: Tensor, filter_size: int, backend: str) -> Tensor:
     if backend == "reference":
         return reference.apply_transpose(features, residual, filter_size)
-    return _implementation(backend).apply_transpose(features, residual.unsqueeze(0), filter_size)[0]
+    return _dispatch.implementation("target_filter", backend).apply_transpose(
+        features, residual.unsqueeze(0), filter_size
+    )[0]
 
 
 @_apply_transpose.register_fake
@@ -240,7 +232,7 @@ def _products_backward(
     maps [m, n, s, H', W'], filters [m, s, C, k, k]. Both `apply` (maps: the incoming gradient) and
     `apply_transpose` (filters: the incoming gradient) are derivatives of b.
     """
-    run, empty = _implementation(backend), features.new_empty(0)
+    run, empty = _dispatch.implementation("target_filter", backend), features.new_empty(0)
     return (
         run.features_gradient(features, maps, filters) if wanted[0] else empty,
         run.apply(features, filters) if wanted[1] else empty.clone(),
@@ -335,7 +327,9 @@ def _solve(backend, function, features, filter, maps, learned, constants) -> tup
         return *function(features, filter, *maps, *learned, *constants), *(
             filter.new_empty(0) for _ in range(3)
         )
-    return _implementation(backend).solve(features, filter, maps, *learned, *constants)
+    return _dispatch.implementation("target_filter", backend).solve(
+        features, filter, maps, *learned, *constants
+    )
 
 
 def _solve_fake(features, filter, size, iterations, backend) -> tuple[Tensor, ...]:
@@ -379,7 +373,7 @@ def _solve_backward_op(
 
     maps: one for PrDiMP, three for DiMP.
     """
-    return _implementation(backend).solve_backward(
+    return _dispatch.implementation("target_filter", backend).solve_backward(
         *(grad_iterates, grad_losses, features, maps, log_step_length, filter_reg, sample_weight),
         *(iterates, gradients, scores, responses, want_features, min_filter_reg, alpha_eps, softmax_reg),
     )
@@ -419,9 +413,10 @@ def _register_solver(op, function, maps: int) -> None:
             return *recompute(function, inputs, needed, (grad_iterates, grad_losses)), None
         features, _, *rest = tensors
         learned = rest[maps:]
+        _, min_filter_reg, alpha_eps, *softmax_reg = ctx.constants  # DiMP has no softmax
         found = _solve_backward_op(
             *(grad_iterates, grad_losses, features, list(rest[:maps]), *learned, *kept),
-            *(ctx.needs_input_grad[0], *(*ctx.constants[1:], None)[:3], ctx.backend),
+            *(ctx.needs_input_grad[0], min_filter_reg, alpha_eps, *(softmax_reg or [None]), ctx.backend),
         )
         to_features, to_filter, to_maps, to_step, to_reg, to_weight = found
         if learned[2] is not None and learned[2].shape[1] < to_weight.shape[1]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .._layout import channels_last
 from ..kl_loss import label_density
 
 
@@ -84,6 +85,6 @@ def inputs(op: str, case: Case, device="cpu", dtype=torch.float32, seed: int = 0
     }
     found = {name: tensors[name].to(device, dtype) for name in ARGUMENTS[op]} | constants[op]
     if case.channels_last:
-        images = found["features"].flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        images = channels_last(found["features"].flatten(0, 1))
         found["features"] = images.unflatten(0, (n, s))
     return found

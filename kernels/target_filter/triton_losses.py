@@ -27,10 +27,10 @@ def slope(s, m):
 def prepared(s, m, v, cells, KL: tl.constexpr, HAS_EXTRA: tl.constexpr, EXTRA: tl.constexpr):
     if KL:
         s = tl.where(cells, s, -float("inf"))
-        top = tl.max(s, 1)
+        top = tl.max(s, 1)  # [frames]
         if HAS_EXTRA:
             top = tl.maximum(top, EXTRA)
-        q = tl.exp(s - top[:, None])
+        q = tl.exp(s - top[:, None])  # [frames, cells]
         total = tl.sum(q, 1)
         if HAS_EXTRA:
             total += tl.exp(EXTRA - top)
@@ -51,7 +51,7 @@ def residual(s, q, normaliser, y, m, v, g, KL: tl.constexpr):
 @triton.jit
 def curvature(q, u, KL: tl.constexpr):
     if KL:
-        mean = tl.sum(q * u, 1)
+        mean = tl.sum(q * u, 1)  # [frames]
         return tl.sum(q * u * (u - mean[:, None]), 1), mean
     else:
         return tl.sum(q * u * q * u, 1), tl.sum(q * 0, 1)
@@ -70,8 +70,8 @@ def clamped(h, KL: tl.constexpr):
 def curvature_grad(gc, s, u, q, h, mean, m, v, g, to_s, to_y, to_m, to_v, to_g, KL: tl.constexpr):
     """Adjoint of sum g h for its gradient gc: (gradient of u, and to_* with theirs added)."""
     if KL:
-        passed = tl.where(h < 0, 0.0, gc * g)[:, None]
-        along = u * (u - 2 * mean[:, None])
+        passed = tl.where(h < 0, 0.0, gc * g)[:, None]  # [frames, 1]
+        along = u * (u - 2 * mean[:, None])  # [frames, cells]
         to_s += passed * q * (along - tl.sum(q * along, 1)[:, None])
         to_g += gc * tl.where(h < 0, 0.0, h)
         return 2 * passed * q * (u - mean[:, None]), to_s, to_y, to_m, to_v, to_g
@@ -88,14 +88,14 @@ def curvature_grad(gc, s, u, q, h, mean, m, v, g, to_s, to_y, to_m, to_v, to_g, 
 def residual_grad(gr, gl, s, q, normaliser, y, m, v, g, to_s, to_y, to_m, to_v, to_g, KL: tl.constexpr):
     """Adjoint of `residual` for gradients gr [frames, cells] of r and gl of the loss: to_* with it added."""
     if KL:
-        along = tl.sum(q * gr, 1)
+        along = tl.sum(q * gr, 1)  # [frames]
         to_s += g[:, None] * (gl * (q - y) + q * (gr - along[:, None]))
         to_y -= g[:, None] * (gl * s + gr)
         to_g += gl * (normaliser - tl.sum(y * s, 1)) + along - tl.sum(y * gr, 1)
     else:
         tilt_slope = slope(s, m)
         difference = (1 - m) * 0.5 * tl.abs(s) + (1 + m) * 0.5 * s - y
-        error = v * difference
+        error = v * difference  # [frames, cells]
         to_error = g[:, None] * (2 * gl * error + gr * q)
         to_tilt = g[:, None] * gr * error
         to_s += to_error * q

@@ -44,7 +44,7 @@ def adjoint(
         )
         base = maps + ((column // (K * K) * n + frame) * s + q)[None, :] * cells
         valid = (pixel < H * W)[:, None] & (column < columns)[None, :]
-        r = shifted(base, pixel[:, None], tap, valid, H, W, K)
+        r = shifted(base, pixel[:, None], tap, valid, H, W, K)  # [BP, BN]
         total = tl.dot(x, r, total, input_precision="tf32x3")
     return total
 
@@ -54,7 +54,7 @@ def folded(products, cell, H, W, K: tl.constexpr, BN: tl.constexpr):
     """Scores [cells] of products P [taps, pixels] of one filter with one image."""
     tap = tl.arange(0, BN)
     columns = W + (K + 1) % 2
-    y = (cell // columns)[None, :] + (tap // K)[:, None] - K // 2
+    y = (cell // columns)[None, :] + (tap // K)[:, None] - K // 2  # [BN, cells]
     x = (cell % columns)[None, :] + (tap % K)[:, None] - K // 2
     inside = (y >= 0) & (y < H) & (x >= 0) & (x < W) & (tap < K * K)[:, None]
     return tl.sum(tl.load(products + tap[:, None] * H * W + y * W + x, mask=inside, other=0.0), 0)
@@ -141,7 +141,7 @@ def target_filter_fold_kernel(
     total = tl.zeros((BM,), tl.float32)
     for part in range(parts):
         row = ((part * images + image).to(tl.int64) * m + j) * (K * K)
-        total += folded(products + row * (H * W), cell, H, W, K, BN)
+        total += folded(products + row * (H * W), cell, H, W, K, BN)  # [BM]
     tl.store(scores + (j * images + image).to(tl.int64) * cells + cell, total, mask=cell < cells)
 
 
@@ -161,7 +161,7 @@ def target_filter_features_grad_kernel(
     total = tl.zeros((BP, BC), tl.float32)
     for j in range(m):
         base = maps + (j * n * s + image).to(tl.int64) * cells
-        r = shifted(base, pixel[:, None], tap[None, :], valid, H, W, K)
+        r = shifted(base, pixel[:, None], tap[None, :], valid, H, W, K)  # [BP, BN]
         f = tl.load(
             filters + ((j * s + q) * C + c)[None, :] * (K * K) + tap[:, None],
             mask=(c < C)[None, :] & (tap < K * K)[:, None],

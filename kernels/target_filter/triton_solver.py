@@ -74,7 +74,7 @@ def respond(
             mask=(c < C)[None, :] & (pixel < H * W)[:, None],
             other=0.0,
         )
-        p = tl.dot(x, g, input_precision="tf32x3")
+        p = tl.dot(x, g, input_precision="tf32x3")  # [BP, BN]
         to = products + ((block * n + frame) * s + q).to(tl.int64) * (K * K * H * W)
         mask = (pixel < H * W)[:, None] & (tap < K * K)[None, :]
         tl.store(to + tap[None, :] * (H * W) + pixel[:, None], p, mask=mask)
@@ -84,7 +84,7 @@ def respond(
     for t in range(n * runs):
         row = ((block * n + t // runs) * s + q).to(tl.int64)
         cell = t % runs * BM + tl.arange(0, BM)
-        u = folded(products + row * (K * K * H * W), cell, H, W, K, BN)
+        u = folded(products + row * (K * K * H * W), cell, H, W, K, BN)  # [BM]
         tl.store(responses + row * cells + cell, u, mask=cell < cells)
 
 
@@ -102,7 +102,7 @@ def target_filter_descend_kernel(
     before = tl.maximum(i - 1, 0)
     moved = mask & (i > 0)
     a = tl.load(factors + before * s + q, mask=i > 0, other=0.0)
-    f = tl.load(iterates + before * size + at, mask=mask, other=0.0)
+    f = tl.load(iterates + before * size + at, mask=mask, other=0.0)  # [BC, BN]
     f -= a * tl.load(gradients + before * size + at, mask=moved, other=0.0)
     tl.store(iterates + i * size + at, f, mask=moved)
     own = q * tl.num_programs(0) + tl.program_id(0)
@@ -115,7 +115,7 @@ def target_filter_descend_kernel(
                 K, BC, BP, BN,
             )  # fmt: skip
         else:
-            g = summed_parts(parts, size, at, mask, CHUNKS)
+            g = summed_parts(parts, size, at, mask, CHUNKS)  # [BC, BN]
         g += regulariser(filter_reg, MIN_REG) * f
         tl.store(gradients + i * size + at, g, mask=mask)
         tl.store(squares + own, tl.sum(g * g))
@@ -139,7 +139,7 @@ def target_filter_ascend_kernel(
     size = tl.cast(s * C * (K * K), tl.int64)
     own = q * tl.num_programs(0) + tl.program_id(0)
     reg = regulariser(filter_reg, MIN_REG)
-    f = tl.load(iterates + i * size + at, mask=mask, other=0.0)
+    f = tl.load(iterates + i * size + at, mask=mask, other=0.0)  # [BC, BN]
     gl = tl.load(grad_losses + i) / s
     to_f = tl.load(grad_iterates + i * size + at, mask=mask, other=0.0) + 2 * gl * reg * f
     to_reg = gl * tl.sum(f * f)
@@ -151,8 +151,8 @@ def target_filter_ascend_kernel(
                 K, BC, BP, BN,
             )  # fmt: skip
         else:
-            g = summed_parts(parts, size, at, mask, CHUNKS)
-        after = tl.load(adjoints + (i + 1) * size + at, mask=mask, other=0.0)
+            g = summed_parts(parts, size, at, mask, CHUNKS)  # [BC, BN]
+        after = tl.load(adjoints + (i + 1) * size + at, mask=mask, other=0.0)  # [BC, BN]
         g -= tl.load(factors + i * s + q) * after
         g += 2 * tl.load(to_squares + i * s + q) * tl.load(gradients + i * size + at, mask=mask, other=0.0)
         tl.store(factor_filters + i * size + at, g, mask=mask)
@@ -223,17 +223,17 @@ def target_filter_step_kernel(
     """Step i from scores[i] to scores[i + 1]. START: i = -1, `parts` are the scores of the start."""
     image, real, at, mask, inside = frame_tile(n, s, cells, NB, CELLS)
     size = tl.cast(n * s * cells, tl.int64)
-    maps = target_maps(y, m, v, at, mask, KL)
-    g = tl.load(weight + image, mask=real, other=0.0)
+    maps = target_maps(y, m, v, at, mask, KL)  # three [NB, CELLS]
+    g = tl.load(weight + image, mask=real, other=0.0)  # [NB]
     if START:
-        found = summed_parts(parts, size, at, mask, PARTS)
+        found = summed_parts(parts, size, at, mask, PARTS)  # [NB, CELLS]
     else:
-        old = tl.load(scores + i * size + at, mask=mask, other=0.0)
+        old = tl.load(scores + i * size + at, mask=mask, other=0.0)  # [NB, CELLS]
     if CURVE:
         u = summed_parts(parts, size, at, mask, PARTS)
         tl.store(responses + i * size + at, u, mask=mask)
         q, _ = prepared(old, maps[1], maps[2], inside, KL, HAS_EXTRA, EXTRA)
-        h, _ = curvature(q, u, KL)
+        h, _ = curvature(q, u, KL)  # [NB]
         curved = g * clamped(h, KL)
         if not MOVE:
             tl.store(curvatures + image, curved, mask=real)
@@ -274,8 +274,8 @@ def target_filter_step_grad_kernel(
     """
     image, real, at, mask, inside = frame_tile(n, s, cells, NB, CELLS)
     size = tl.cast(n * s * cells, tl.int64)
-    maps = target_maps(y, m, v, at, mask, KL)
-    g = tl.load(weight + image, mask=real, other=0.0)
+    maps = target_maps(y, m, v, at, mask, KL)  # three [NB, CELLS]
+    g = tl.load(weight + image, mask=real, other=0.0)  # [NB]
     to_y = tl.zeros((NB, CELLS), tl.float32)
     to_m = to_y
     to_v = to_y
@@ -306,10 +306,10 @@ def target_filter_step_grad_kernel(
     old = tl.load(scores + step * size + at, mask=moves, other=0.0)
     u = tl.load(responses + step * size + at, mask=moves, other=0.0)
     q, normaliser = prepared(old, maps[1], maps[2], inside, KL, HAS_EXTRA, EXTRA)
-    h, mean = curvature(q, u, KL)
+    h, mean = curvature(q, u, KL)  # [NB] each
     if THROUGH:
         curved = g * clamped(h, KL)
-        along = tl.sum(to_s * u, 1)
+        along = tl.sum(to_s * u, 1)  # [NB]
         if not MOVE:
             tl.store(through + at, to_s, mask=mask)
             tl.store(frame_sums + image, curved, mask=real)

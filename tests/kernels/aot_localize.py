@@ -1,7 +1,7 @@
-"""Compiles the Triton kernels of localize.py for sm_90 as launched at paper size; run by
+"""Compiles the Triton kernels of localize for sm_90 as launched at paper size; run by
 compile_in_subprocess."""
 
-from chase_fast.kernels.target_filter import triton_localize as t
+from chase_fast.kernels.localize import triton_impl as t
 from tests.kernels.aot import compile_kernel
 
 POINTERS = {"maps", "geometry", "noise", "found", "boxes", "box_scores", "out"}

@@ -1,17 +1,17 @@
-"""crop_windows: the reference against OpenCV's resize as the tracker uses it, backends against that."""
+"""crop_windows on the skeleton, the reference against OpenCV's resize as the tracker uses it."""
 
 import numpy as np
 import pytest
 import torch
 
-from chase_fast.kernels.crop import windows as op
-from chase_fast.kernels.crop.windows import crop_windows
+from chase_fast.kernels.crop_windows import CAN_RUN, cases, crop_windows, reference
 from chase_fast.track.patch import search_window, take
 from tests.kernels.aot import check_fits, compile_in_subprocess
+from tests.kernels.forward import ForwardTests
 from tests.kernels.harness import device_of, poison, skip_unless
 from tests.tolerances import KERNEL, assert_close
 
-FAST = [b for b in op.CAN_RUN if b != "reference"]
+FAST = [b for b in CAN_RUN if b != "reference"]
 FLOATS = (torch.float32, torch.float64)
 
 
@@ -49,45 +49,42 @@ def test_reference_equals_what_the_tracker_takes_on_the_host(border, dtype):
     assert thinned > 10 and outside > 5
 
 
-def inputs(dtype=torch.uint8, backend="reference") -> tuple[torch.Tensor, torch.Tensor]:
-    """A frame of 13 x 17 and windows in it, across all borders, outside, thinned out, of one pixel."""
-    rows = [
-        (13, 17, 1, 0, 0, 2, 3, 9, 7),
-        (13, 17, 1, 0, 0, -4, -5, 30, 31),
-        (13, 17, 3, 2, 1, 1, -1, 4, 6),
-        (13, 17, 1, 0, 0, 40, -60, 5, 5),
-        (13, 17, 2, 1, 1, 3, 3, 1, 1),
-    ]
-    device = device_of(backend)
-    return buffer(frame_of(13, 17), dtype, 5).to(device), torch.tensor(rows, device=device)
+class TestCropWindows(ForwardTests):
+    op = staticmethod(crop_windows)
+    reference = staticmethod(reference.crop_windows)
+    can_run = CAN_RUN
+    cases = cases
+    interpreted = ("tiny", "one_pixel")
+    floating = ("pixels",)
+
+    def op_call(self, inputs, backend):
+        return torch.ops.chase_fast.crop_windows.default, (*inputs.values(), backend)
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
+def prepared(dtype=torch.uint8, backend="reference") -> dict:
+    skip_unless(CAN_RUN, backend, dtype)
+    return cases.inputs(cases.TESTS[0], device_of(backend), dtype)
+
+
 @pytest.mark.parametrize("fast", FAST)
-def test_backend_equals_reference(fast, dtype, monkeypatch):
-    skip_unless(op.CAN_RUN, fast, dtype)
-    pixels, rows = inputs(dtype, fast)
-    expected = op.reference(pixels.double(), rows, 6)
+def test_bytes_and_no_windows(fast, monkeypatch):
+    inputs = prepared(torch.uint8, fast)
+    expected = reference.crop_windows(**(inputs | {"pixels": inputs["pixels"].double()}))
     with monkeypatch.context() as patch:
         poison(patch)
-        got = crop_windows(pixels, rows, 6, backend=fast)
+        got = crop_windows(**inputs, backend=fast)
     assert got.shape == (5, 6, 6, 3) and got.dtype == torch.float32
     assert_close(got, expected, KERNEL[torch.float32])
-    assert torch.equal(got, crop_windows(pixels, rows, 6, backend=fast)), "two runs differ"
-    assert crop_windows(pixels, rows[:0], 6, backend=fast).shape == (0, 6, 6, 3)
-
-
-@pytest.mark.parametrize("backend", list(op.CAN_RUN))
-def test_opcheck(backend):
-    skip_unless(op.CAN_RUN, backend, torch.uint8)
-    arguments = (*inputs(torch.uint8, backend), 4, backend)
-    torch.library.opcheck(op._crop_windows, arguments, test_utils=("test_schema", "test_faketensor"))
+    assert torch.equal(got, crop_windows(**inputs, backend=fast)), "two runs differ"
+    none = inputs | {"windows": inputs["windows"][:0]}
+    assert crop_windows(**none, backend=fast).shape == (0, 6, 6, 3)
 
 
 def test_not_differentiable():
-    pixels, rows = inputs(torch.float32)
-    with pytest.raises(RuntimeError, match="not differentiable"):
-        crop_windows(pixels.requires_grad_(), rows, 4).sum().backward()
+    inputs = prepared(torch.float32)
+    inputs["pixels"].requires_grad_()
+    with pytest.raises(RuntimeError, match="not differentiable: detach"):
+        crop_windows(**inputs).sum().backward()
 
 
 @pytest.mark.parametrize(
@@ -101,14 +98,13 @@ def test_not_differentiable():
     ],
 )
 def test_wrong_input_is_named(change, text):
-    pixels, rows = inputs()
     with pytest.raises(ValueError, match=text):
-        crop_windows(**({"pixels": pixels, "windows": rows, "size": 4} | change))
+        crop_windows(**(prepared() | change))
 
 
 def test_triton_compiles_for_sm_90():
     pytest.importorskip("triton")
-    usage = compile_in_subprocess("tests.kernels.aot_crop", "compile_all")
+    usage = compile_in_subprocess("tests.kernels.aot_crop_windows", "compile_all")
     assert len(usage) == 2
     for kernel in usage.values():
         check_fits(kernel)

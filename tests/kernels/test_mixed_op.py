@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from chase_fast.kernels import mixed_op as package
-from chase_fast.kernels.mixed_op import cases
+from chase_fast.kernels._layout import channels_last
+from chase_fast.kernels.mixed_op import cases, native
 from chase_fast.kernels.mixed_op.reference import mixed_op as reference
 from tests.kernels.aot import ROOT, check_fits, compile_in_subprocess
 from tests.kernels.harness import OpTests, device_of, each, interpreted, outgoing, skip_unless, tensors
@@ -236,7 +237,7 @@ def test_edges_in_blocks(monkeypatch):
     """Edges that do not fit the caches together pass the stages one by one: the same bits."""
     inputs = cases.inputs(cases.Case("blocks", 2, 20, 9, 10, 3))
     whole = gradients(inputs, cases.DIFFERENTIABLE, "cpu")
-    monkeypatch.setattr(package.native, "BLOCK", 2 * inputs["x"].numel())
+    monkeypatch.setattr(native, "BLOCK", 2 * inputs["x"].numel())
     parts = gradients(inputs, cases.DIFFERENTIABLE, "cpu")
     assert all(torch.equal(parts[name], whole[name]) for name in whole)
 
@@ -268,8 +269,8 @@ def stages(inputs: dict) -> list[torch.Tensor]:
     """What mixed_op makes of these inputs, forward and backward, and each native stage alone."""
     whole = package.mixed_op(**inputs, backend="cpu")
     made = [*whole.maps, *whole.mean, *whole.var, *gradients(inputs, cases.DIFFERENTIABLE, "cpu").values()]
-    native, x = package.native, inputs["x"]
-    maps = [native._channels_last(x.roll(shift)) for shift in (1, 2)]
+    x = inputs["x"]
+    maps = [channels_last(x.roll(shift)) for shift in (1, 2)]
     for d, p, dilation in zip(inputs["depthwise"], inputs["pointwise"], (1, 1, 1, 1, 2, 2)):
         stage = native.Separable(d, p, dilation, 0.0)
         outs, to_x = [native._map(x) for _ in maps], native._map(x)

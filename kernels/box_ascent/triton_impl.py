@@ -1,4 +1,4 @@
-"""`ascend` in Triton; formulas and the plan of the three launches: ascent.py.
+"""box_ascent in Triton; formulas and the plan of the three launches: __init__.py.
 
 Columns of all [..., 34 C] tables are (bin, channel), the 25 bins of the first map before the 9 of the second.
 Parts of the linear layer cover one row of bins: five of the first map, three of the second.
@@ -9,7 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .triton_impl import cells_between, edge, extent, inverse, weight
+from .._layout import channels_last
+from ..prroi_pool.triton_impl import cells_between, edge, extent, inverse, weight
 
 BLOCK_J = 8  # map columns a program reads at once
 BLOCK_R = 16  # boxes
@@ -84,7 +85,7 @@ def pool_bin(
             inside = (j < x_end)[:, None] & (c < C)[None, :]
             tile = tl.load(image + (i * W + j[:, None]) * C + c[None, :], mask=inside, other=0.0)
             tile = tile.to(tl.float32)  # [BJ, BC]
-            wx = weight(left, right, j)
+            wx = weight(left, right, j)  # [BJ]
             on_left = tl.maximum(1.0 - tl.abs(left - j), 0.0)
             on_right = tl.maximum(1.0 - tl.abs(right - j), 0.0)
             total += (wy * wx)[:, None] * tile
@@ -92,7 +93,7 @@ def pool_bin(
             at_bottom += (on_bottom * wx)[:, None] * tile
             at_left += (wy * on_left)[:, None] * tile
             at_right += (wy * on_right)[:, None] * tile
-    total, at_top, at_bottom = tl.sum(total, 0), tl.sum(at_top, 0), tl.sum(at_bottom, 0)
+    total, at_top, at_bottom = tl.sum(total, 0), tl.sum(at_top, 0), tl.sum(at_bottom, 0)  # [BC] each
     at_left, at_right = tl.sum(at_left, 0), tl.sum(at_right, 0)
     m = tl.load(modulation + k * C + c, mask=c < C, other=0.0)
     value = total * per_area
@@ -113,7 +114,7 @@ def pool_bin(
 
 
 @triton.jit
-def ascent_pool_kernel(
+def box_ascent_pool_kernel(
     low_map, high_map, low_modulation, high_modulation, first, before, after, partial, pooled, slopes,
     P, C, blocks, low_h, low_w, high_h, high_w, low_scale, high_scale, a, b,
     START: tl.constexpr, RELATIVE: tl.constexpr, BLOCKS: tl.constexpr, BJ: tl.constexpr, BC: tl.constexpr,
@@ -142,7 +143,7 @@ def ascent_pool_kernel(
 
 
 @triton.jit
-def ascent_linear_kernel(
+def box_ascent_linear_kernel(
     pooled, weights, parts, R, H, C, BR: tl.constexpr, BH: tl.constexpr, BK: tl.constexpr
 ):
     s = tl.program_id(0)
@@ -154,14 +155,14 @@ def ascent_linear_kernel(
     for k0 in range(begin, end, BK):
         k = k0 + tl.arange(0, BK)
         p_inside, w_inside = (r < R)[:, None] & (k < end)[None, :], (h < H)[None, :] & (k < end)[:, None]
-        p = tl.load(pooled + r[:, None] * (BINS * C) + k[None, :], mask=p_inside, other=0.0)
-        w = tl.load(weights + h[None, :] * (BINS * C) + k[:, None], mask=w_inside, other=0.0)
+        p = tl.load(pooled + r[:, None] * (BINS * C) + k[None, :], mask=p_inside, other=0.0)  # [BR, BK]
+        w = tl.load(weights + h[None, :] * (BINS * C) + k[:, None], mask=w_inside, other=0.0)  # [BK, BH]
         total = tl.dot(p, w, total, input_precision="ieee")
     tl.store(parts + (s * R + r[:, None]) * H + h[None, :], total, mask=(r < R)[:, None] & (h < H)[None, :])
 
 
 @triton.jit
-def ascent_back_kernel(
+def box_ascent_back_kernel(
     parts, weights, hidden_bias, out, slopes, scores, partial, R, H, C, per_bin,
     BR: tl.constexpr, BH: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
@@ -184,13 +185,13 @@ def ascent_back_kernel(
             hidden += tl.load(part, mask=inside & (first + s < last), other=0.0)
         o = tl.load(out + branch * H + h, mask=h < H, other=0.0)
         score += tl.sum(tl.where(hidden < 0, 0.0, hidden) * o[None, :], 1)  # NaN stays
-        active = tl.where(hidden > 0, o[None, :], 0.0)
+        active = tl.where(hidden > 0, o[None, :], 0.0)  # [BR, BH]
         w = tl.load(
             weights + h[:, None] * (BINS * C) + bin * C + c[None, :],
             mask=(h < H)[:, None] & (c < C)[None, :],
             other=0.0,
         )
-        total = tl.dot(active, w, total, input_precision="ieee")
+        total = tl.dot(active, w, total, input_precision="ieee")  # [BR, BH] [BH, BC]
     if (block == 0) | (block == per_bin * LOW_BINS):
         tl.store(scores + branch * R + r, score, mask=r < R)
     inside = (r < R)[:, None] & (c < C)[None, :]
@@ -198,12 +199,12 @@ def ascent_back_kernel(
         slope = tl.load(
             slopes + ((r[:, None] * 4 + corner) * BINS + bin) * C + c[None, :], mask=inside, other=0.0
         )
-        sums = tl.sum(total * slope, 1)
+        sums = tl.sum(total * slope, 1)  # [BR]
         tl.store(partial + (r * tl.num_programs(0) + block) * 4 + corner, sums, mask=r < R)
 
 
 @triton.jit
-def ascent_end_kernel(
+def box_ascent_end_kernel(
     first, before, partial, parts_of_score, bias, boxes, scores, P, R, blocks, a, b,
     RELATIVE: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
@@ -216,8 +217,8 @@ def ascent_end_kernel(
     tl.store(scores + r, tl.load(bias) + tl.load(parts_of_score + r) + tl.load(parts_of_score + R + r))
 
 
-def ascend(maps, modulation, head, boxes, scales, to_position, to_size, relative) -> tuple[Tensor, Tensor]:
-    low, high = (m.contiguous(memory_format=torch.channels_last) for m in maps)
+def forward(maps, modulation, head, boxes, scales, to_position, to_size, relative) -> tuple[Tensor, Tensor]:
+    low, high = map(channels_last, maps)
     vectors = [m.contiguous() for m in modulation]
     weights, hidden_bias, out = head.weight.contiguous(), head.hidden_bias.contiguous(), head.out.contiguous()
     first = boxes.contiguous()
@@ -241,19 +242,19 @@ def ascend(maps, modulation, head, boxes, scales, to_position, to_size, relative
     moves = list(zip(to_position, to_size))
     for i in range(len(moves)):
         a, b = moves[i - 1] if i else (0.0, 0.0)  # of the step before
-        ascent_pool_kernel[(BINS.value, rows, triton.cdiv(channels, wide))](
+        box_ascent_pool_kernel[(BINS.value, rows, triton.cdiv(channels, wide))](
             low, high, *vectors, first, states[max(i - 1, 0)], states[i], partial, pooled, slopes,
             per_target, channels, blocks, *low.shape[2:], *high.shape[2:], *scales, a, b,
             START=i == 0, RELATIVE=relative, BLOCKS=padded, BJ=BLOCK_J, BC=wide,
         )  # fmt: skip
-        ascent_linear_kernel[(LOW.value + HIGH.value, triton.cdiv(hidden, BLOCK_H), row_blocks)](
+        box_ascent_linear_kernel[(LOW.value + HIGH.value, triton.cdiv(hidden, BLOCK_H), row_blocks)](
             pooled, weights, parts, rows, hidden, channels, BR=BLOCK_R, BH=BLOCK_H, BK=BLOCK_K
         )
-        ascent_back_kernel[(blocks, row_blocks)](
+        box_ascent_back_kernel[(blocks, row_blocks)](
             parts, weights, hidden_bias, out, slopes, parts_of_score, partial,
             rows, hidden, channels, per_bin, BR=BLOCK_R, BH=BLOCK_BACK, BC=BLOCK_C,
         )  # fmt: skip
-    ascent_end_kernel[(rows,)](
+    box_ascent_end_kernel[(rows,)](
         first, states[-1], partial, parts_of_score, head.bias, refined, scores,
         per_target, rows, blocks, *moves[-1], RELATIVE=relative, BLOCKS=padded,
     )  # fmt: skip

@@ -31,12 +31,12 @@ def crop_windows_kernel(pixels, windows, out, SIZE: tl.constexpr, BLOCK: tl.cons
     k = tl.program_id(1).to(tl.int64)
     e = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = e < SIZE * SIZE * 3
-    c, pixel = e % 3, e // 3
+    c, pixel = e % 3, e // 3  # [BLOCK]
     row = windows + 9 * k
     height, width = tl.load(row), tl.load(row + 1)
     every, first_row, first_column = tl.load(row + 2), tl.load(row + 3), tl.load(row + 4)
     x0, y0, columns, rows = tl.load(row + 5), tl.load(row + 6), tl.load(row + 7), tl.load(row + 8)
-    top, bottom, v = taps(pixel // SIZE, height, every, first_row, y0, rows, SIZE)
+    top, bottom, v = taps(pixel // SIZE, height, every, first_row, y0, rows, SIZE)  # [BLOCK] each
     left, right, u = taps(pixel % SIZE, width, every, first_column, x0, columns, SIZE)
     top_left = tl.load(pixels + (top * width + left) * 3 + c, mask=inside, other=0).to(tl.float32)
     top_right = tl.load(pixels + (top * width + right) * 3 + c, mask=inside, other=0).to(tl.float32)
@@ -47,7 +47,7 @@ def crop_windows_kernel(pixels, windows, out, SIZE: tl.constexpr, BLOCK: tl.cons
     tl.store(out + k * (SIZE * SIZE * 3) + e, upper * (1 - v) + lower * v, mask=inside)
 
 
-def crop_windows(pixels: Tensor, windows: Tensor, size: int) -> Tensor:
+def forward(pixels: Tensor, windows: Tensor, size: int) -> Tensor:
     windows, count = windows.contiguous(), windows.shape[0]
     out = torch.empty((count, size, size, 3), dtype=torch.float32, device=pixels.device)
     if count:

@@ -1,7 +1,7 @@
 """Compiles the Triton kernel of crop_windows for sm_90 as launched at paper size; run by
 compile_in_subprocess."""
 
-from chase_fast.kernels.crop import triton_impl as t
+from chase_fast.kernels.crop_windows import triton_impl as t
 from tests.kernels.aot import compile_kernel
 
 

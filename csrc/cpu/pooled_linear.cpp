@@ -1,10 +1,9 @@
-// A linear layer on prroi_pool's values, from a table. Both are linear in the map, so the layer is applied to the cells
-// first: table row of (bin, cell) = weights of the bin times the cell's channels (a matrix product per bin, made
-// before).
+// pooled_linear on CPU, from a table. Pooling and layer are linear in the map, so the layer was applied to the cells:
+// table row of (bin, cell) = weights of the bin times the cell's channels, a matrix product per bin.
 //   out = sum over bins and cells of wy wx row / area
 //   d out / d edge: as in prroi_pool, with the scalar map <grad, row> in place of the features.
 // One task per box; no bit depends on the number of threads.
-#include "cpu/prroi_linear.h"
+#include "cpu/pooled_linear.h"
 
 #include "cpu/parallel.h"
 #include "cpu/prroi_axis.h"
@@ -21,12 +20,12 @@ struct Table {
 
   explicit Table(const std::vector<int64_t>& ranges) : bins((static_cast<int64_t>(ranges.size()) - 2) / 4) {
     check(bins > 0 && static_cast<int64_t>(ranges.size()) == 4 * bins + 2,
-          "prroi_linear: ranges must be 4 per bin + 2");
+          "pooled_linear: ranges must be 4 per bin + 2");
     height = ranges[4 * bins], width = ranges[4 * bins + 1];
     for (int64_t b = 0; b < 2 * bins; ++b) {
       const Range range{ranges[2 * b], ranges[2 * b + 1]};
       check(0 <= range.begin && range.begin <= range.end && range.end <= (b < bins ? height : width),
-            "prroi_linear: wrong ranges");
+            "pooled_linear: wrong ranges");
       (b < bins ? rows : columns).push_back(range);
     }
     for (const Range& r : rows)
@@ -50,7 +49,7 @@ std::vector<Box<T>> read_boxes(const Table& t, const TensorView& rois, T scale) 
     for (int64_t b = 0; b < t.bins; ++b)
       check(boxes.back().nan || boxes.back().per_area == 0 ||
                 (inside(boxes.back().y.support[b], t.rows[b]) && inside(boxes.back().x.support[b], t.columns[b])),
-            "prroi_linear: a box needs cells that are not in the table");
+            "pooled_linear: a box needs cells that are not in the table");
   }
   return boxes;
 }
@@ -126,14 +125,14 @@ void backward_rois(const Table& t, const std::vector<Box<T>>& boxes, const T* ta
 Table check_inputs(const TensorView& table, const std::vector<int64_t>& ranges, const TensorView& rois,
                    const TensorView& values) {
   const Table t(ranges);
-  check(table.dtype == DType::F32 || table.dtype == DType::F64, "prroi_linear: float32 or float64");
-  check(table.dim() == 2 && rois.dim() == 2, "prroi_linear: table must be [cells, D], rois [R, 5]");
-  check_shape(table, {t.cells, table.size(1)}, "prroi_linear: table");
-  check_shape(rois, {rois.size(0), 5}, "prroi_linear: rois");
-  check_shape(values, {rois.size(0), table.size(1)}, "prroi_linear: values");
+  check(table.dtype == DType::F32 || table.dtype == DType::F64, "pooled_linear: float32 or float64");
+  check(table.dim() == 2 && rois.dim() == 2, "pooled_linear: table must be [cells, D], rois [R, 5]");
+  check_shape(table, {t.cells, table.size(1)}, "pooled_linear: table");
+  check_shape(rois, {rois.size(0), 5}, "pooled_linear: rois");
+  check_shape(values, {rois.size(0), table.size(1)}, "pooled_linear: values");
   for (const TensorView* v : {&table, &rois, &values}) {
-    check_dtype(*v, table.dtype, "prroi_linear");
-    check(v->contiguous(), "prroi_linear: table, rois and values must be contiguous");
+    check_dtype(*v, table.dtype, "pooled_linear");
+    check(v->contiguous(), "pooled_linear: table, rois and values must be contiguous");
   }
   return t;
 }
@@ -145,11 +144,11 @@ void by_dtype(const TensorView& t, const F& call) {
 
 }  // namespace
 
-std::vector<int64_t> prroi_linear_ranges(const TensorView& rois, int64_t bins, double scale, int64_t height,
-                                         int64_t width) {
-  check(rois.dtype == DType::F32 || rois.dtype == DType::F64, "prroi_linear: float32 or float64");
-  check(rois.dim() == 2 && rois.contiguous(), "prroi_linear: rois must be [R, 5] and contiguous");
-  check_shape(rois, {rois.size(0), 5}, "prroi_linear: rois");
+std::vector<int64_t> pooled_linear_ranges(const TensorView& rois, int64_t bins, double scale, int64_t height,
+                                          int64_t width) {
+  check(rois.dtype == DType::F32 || rois.dtype == DType::F64, "pooled_linear: float32 or float64");
+  check(rois.dim() == 2 && rois.contiguous(), "pooled_linear: rois must be [R, 5] and contiguous");
+  check_shape(rois, {rois.size(0), 5}, "pooled_linear: rois");
   std::vector<int64_t> ranges(4 * bins + 2, 0);
   ranges[4 * bins] = height, ranges[4 * bins + 1] = width;
   by_dtype(rois, [&](auto zero) {
@@ -171,8 +170,8 @@ std::vector<int64_t> prroi_linear_ranges(const TensorView& rois, int64_t bins, d
   return ranges;
 }
 
-void prroi_linear(const TensorView& table, const std::vector<int64_t>& ranges, const TensorView& rois, double scale,
-                  const TensorView& out, int threads) {
+void pooled_linear(const TensorView& table, const std::vector<int64_t>& ranges, const TensorView& rois, double scale,
+                   const TensorView& out, int threads) {
   const Table t = check_inputs(table, ranges, rois, out);
   by_dtype(table, [&](auto zero) {
     using T = decltype(zero);
@@ -180,12 +179,12 @@ void prroi_linear(const TensorView& table, const std::vector<int64_t>& ranges, c
   });
 }
 
-void prroi_linear_backward_rois(const TensorView& table, const std::vector<int64_t>& ranges, const TensorView& rois,
-                                double scale, const TensorView& grad, const TensorView& grad_rois, int threads) {
+void pooled_linear_backward_rois(const TensorView& table, const std::vector<int64_t>& ranges, const TensorView& rois,
+                                 double scale, const TensorView& grad, const TensorView& grad_rois, int threads) {
   const Table t = check_inputs(table, ranges, rois, grad);
-  check_shape(grad_rois, rois.sizes, "prroi_linear: gradient of rois");
-  check_dtype(grad_rois, rois.dtype, "prroi_linear: gradient of rois");
-  check(grad_rois.contiguous(), "prroi_linear: gradient of rois must be contiguous");
+  check_shape(grad_rois, rois.sizes, "pooled_linear: gradient of rois");
+  check_dtype(grad_rois, rois.dtype, "pooled_linear: gradient of rois");
+  check(grad_rois.contiguous(), "pooled_linear: gradient of rois must be contiguous");
   by_dtype(table, [&](auto zero) {
     using T = decltype(zero);
     backward_rois<T>(t, read_boxes<T>(t, rois, T(scale)), table.ptr<T>(), table.size(1), grad.ptr<T>(), T(scale),

@@ -1,7 +1,7 @@
 """Compiles the Triton kernel of the epilogue for sm_90 as launched at paper size; run by
 compile_in_subprocess."""
 
-from chase_fast.kernels.conv3x3 import triton_epilogue as t
+from chase_fast.kernels.conv_epilogue import triton_impl as t
 from tests.kernels.aot import compile_kernel
 
 
@@ -12,7 +12,7 @@ def compile_all() -> dict[str, dict]:
             signature = dict.fromkeys(("y", "bias", "residual", "out"), f"*{real}")
             constants = {"RESIDUAL": True, "RELU": True, "BM": t.TILE // wide, "BC": wide}
             usage[f"{real} {wide}"] = compile_kernel(
-                t.epilogue_kernel,
+                t.conv_epilogue_kernel,
                 signature | {"rows": "i32", "C": "i32"},
                 constants,
                 multiples_of_16=("C",),

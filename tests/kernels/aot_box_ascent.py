@@ -1,7 +1,7 @@
-"""Compiles the Triton kernels of `ascend` for sm_90 as launched at paper size (256 channels and units, 10
+"""Compiles the Triton kernels of box_ascent for sm_90 as launched at paper size (256 channels and units, 10
 boxes); run by compile_in_subprocess."""
 
-from chase_fast.kernels.prroi_pool import triton_ascent as t
+from chase_fast.kernels.box_ascent import triton_impl as t
 from tests.kernels.aot import compile_kernel
 
 INTEGERS = {"P", "R", "H", "C", "blocks", "per_bin", "low_h", "low_w", "high_h", "high_w"}
@@ -15,11 +15,11 @@ def compile_all() -> dict[str, dict]:
     for maps in ("fp32", "bf16"):
         for start, relative in ((True, True), (False, maps == "fp32")):
             pool = {"START": start, "RELATIVE": relative, "BLOCKS": 256, "BJ": t.BLOCK_J, "BC": 256}
-            usage[f"pool {maps} {start}"] = build(t.ascent_pool_kernel, pool, maps)
+            usage[f"pool {maps} {start}"] = build(t.box_ascent_pool_kernel, pool, maps)
     for relative in (True, False):
-        usage[f"end {relative}"] = build(t.ascent_end_kernel, {"RELATIVE": relative, "BLOCKS": 256})
-    usage["linear"] = build(t.ascent_linear_kernel, linear)
-    usage["back"] = build(t.ascent_back_kernel, back)
+        usage[f"end {relative}"] = build(t.box_ascent_end_kernel, {"RELATIVE": relative, "BLOCKS": 256})
+    usage["linear"] = build(t.box_ascent_linear_kernel, linear)
+    usage["back"] = build(t.box_ascent_back_kernel, back)
     return usage
 
 

@@ -1,4 +1,4 @@
-"""`start` and `outcome` of localize.py in Triton: one program per target, its score map in registers."""
+"""`start` and `outcome` of localize in Triton: one program per target, its score map in registers."""
 
 import torch
 import triton
@@ -44,7 +44,7 @@ def localize_start_kernel(
     k = tl.program_id(0)
     e = tl.arange(0, B)
     inside = e < side * side
-    row, column = e // side, e % side
+    row, column = e // side, e % side  # [B] each, S S of them real
     s = tl.load(maps + k * side * side + e, mask=inside, other=-float("inf"))
     if SOFTMAX:
         top = tl.max(s, 0)
@@ -54,7 +54,7 @@ def localize_start_kernel(
             normaliser = larger + tl.log(1.0 + tl.exp(tl.minimum(normaliser, extra) - larger))
         s = tl.where(inside, tl.exp(s - normaliser), -float("inf"))
     broken = tl.sum(tl.where(inside & (s != s), 1, 0), 0) > 0
-    order = tl.where(inside, column * side + row, side * side - 1)
+    order = tl.where(inside, column * side + row, side * side - 1)  # [B]
     first, peak_y, peak_x = highest(s, order, side)
     first = tl.where(broken, float("nan"), first)
 
@@ -103,7 +103,7 @@ def localize_start_kernel(
     tl.store(box + 3, h)
     n = tl.arange(0, BR)
     some = n < R
-    u = noise + (k.to(tl.int64) * R + n) * 4
+    u = noise + (k.to(tl.int64) * R + n) * 4  # [BR]
     spread, smallest = tl.sqrt(w * h), tl.minimum(w, h) / 3
     by_x = position_jitter * (spread * (tl.load(u, mask=some, other=0.0) - 0.5))
     by_y = position_jitter * (spread * (tl.load(u + 1, mask=some, other=0.0) - 0.5))
@@ -130,7 +130,7 @@ def localize_outcome_kernel(
     k = tl.program_id(0)
     n = tl.arange(0, BP)
     some = n < P
-    at = k.to(tl.int64) * P + n
+    at = k.to(tl.int64) * P + n  # [BP]
     x, y = tl.load(boxes + 4 * at, mask=some, other=0.0), tl.load(boxes + 4 * at + 1, mask=some, other=0.0)
     w, h = (
         tl.load(boxes + 4 * at + 2, mask=some, other=1.0),
@@ -141,7 +141,7 @@ def localize_outcome_kernel(
     aspect = w / h
     valid = some & (aspect < max_aspect) & (aspect > 1 / max_aspect) & finite(score)
     valid = valid & finite(x) & finite(y) & finite(w) & finite(h)
-    ranked = tl.where(valid, score, -float("inf"))
+    ranked = tl.where(valid, score, -float("inf"))  # [BP]
     count = 0.0
     best_x, best_y, best_w, best_h = 0.0, 0.0, 0.0, 0.0
     for _ in tl.static_range(BEST):
@@ -174,30 +174,43 @@ def localize_outcome_kernel(
     tl.store(row + 6, tl.load(found + 4 * k + 3))
 
 
-def start(scores: Tensor, geometry: Tensor, noise: Tensor, rules, stride: int, extra: float | None):
+def start(
+    scores: Tensor,
+    geometry: Tensor,
+    noise: Tensor,
+    numbers: list[float],
+    image_size: int,
+    softmax: bool,
+    stride: int,
+    extra: float | None,
+) -> tuple[Tensor, Tensor]:
     count, side, random_boxes = scores.shape[0], scores.shape[-1], noise.shape[1]
     found = torch.empty((count, 4), dtype=torch.float32, device=scores.device)
     boxes = torch.empty((count, 1 + random_boxes, 4), dtype=torch.float32, device=scores.device)
-    numbers = (
-        rules.lost_below, rules.distractor_above, rules.hard_negative_above, rules.neighbourhood,
-        rules.displacement, rules.inside_ratio, rules.position_jitter, rules.size_jitter,
-    )  # fmt: skip
-    numbers = [float(n) for n in numbers]  # a whole number would compile the kernel anew
     localize_start_kernel[(count,)](
         scores.contiguous(), geometry.contiguous(), noise.contiguous(), found, boxes, side, random_boxes,
         float(extra or 0.0), *numbers,
-        IMAGE=rules.image_size, STRIDE=stride, SOFTMAX=rules.softmax, EXTRA=extra is not None,
+        IMAGE=image_size, STRIDE=stride, SOFTMAX=softmax, EXTRA=extra is not None,
         B=triton.next_power_of_2(side * side), BR=triton.next_power_of_2(max(1, random_boxes)),
     )  # fmt: skip
     return found, boxes
 
 
-def outcome(boxes: Tensor, scores: Tensor, found: Tensor, geometry: Tensor, rules) -> Tensor:
+def outcome(
+    boxes: Tensor,
+    scores: Tensor,
+    found: Tensor,
+    geometry: Tensor,
+    image_size: int,
+    best_boxes: int,
+    max_aspect: float,
+    half_pixel_offset: bool,
+) -> Tensor:
     count, per_target = scores.shape
     out = torch.empty((count, 7), dtype=torch.float32, device=scores.device)
     localize_outcome_kernel[(count,)](
-        boxes.contiguous(), scores.contiguous(), found, geometry.contiguous(), out, per_target,
-        float(rules.max_aspect), IMAGE=rules.image_size, BEST=min(rules.best_boxes, per_target),
-        HALF_PIXEL=rules.half_pixel_offset, BP=triton.next_power_of_2(per_target),
+        boxes.contiguous(), scores.contiguous(), found.contiguous(), geometry.contiguous(), out, per_target,
+        max_aspect, IMAGE=image_size, BEST=best_boxes, HALF_PIXEL=half_pixel_offset,
+        BP=triton.next_power_of_2(per_target),
     )  # fmt: skip
     return out

@@ -1,5 +1,5 @@
-"""crop_windows: K patches of one frame, resized bilinearly, not normalised. Everything that changes from
-frame to frame is a tensor on the device, so that a CUDA graph can hold it.
+"""K patches of one frame, resized bilinearly, not normalised. Everything that changes from frame to frame is
+a tensor on the device, so that a CUDA graph can hold it.
 
     thin = frame[first_row::every, first_column::every]
     out[k, i, j, c] = bilinear(thin, window k)[i, j, c],   0..255
@@ -11,17 +11,17 @@ windows  [K, 9] integers, columns COLUMNS: size of the frame, `every` and `first
 out      [K, size, size, 3], contiguous; float32 for uint8, else the dtype of pixels
 
 Bilinear is OpenCV's INTER_LINEAR on floats: half-pixel centres, positions in float64 (in float32 a pixel
-would be off by up to 0.006 grey levels). uint8 pixels are taken as floats, not in its fixed point. Not
-differentiable.
-
-Backends: `reference` (plain torch, any device) and `triton`.
+would be off by up to 0.006 grey levels). uint8 pixels are taken as floats, not in its fixed point: see
+`crop`, which cuts one normalised window on the CPU. Not differentiable.
+Source: the search patches of PrDiMP, as chase_fast/track/patch.py takes them on the host.
 """
 
 import torch
 from torch import Tensor
 
 from .. import _dispatch
-from .._autograd import not_differentiable
+from .._autograd import forward_only
+from . import reference
 
 COLUMNS = ("height", "width", "every", "first_row", "first_column", "x0", "y0", "columns", "rows")
 CAN_RUN = {
@@ -32,8 +32,12 @@ _DTYPES = (torch.uint8, torch.float32, torch.float64)
 
 
 def crop_windows(pixels: Tensor, windows: Tensor, size: int, backend: str | None = None) -> Tensor:
-    """Patches [K, size, size, 3]; see the module text. Values in `windows` are not checked: a frame larger
-    than the buffer, or a window without pixels, reads elsewhere in memory.
+    """Patches [K, size, size, 3]; shapes: see the module text. Values in `windows` are not checked: a frame
+    larger than the buffer, or a window without pixels, reads elsewhere in memory.
+
+    Args:
+        size: side of the patches in pixels.
+        backend: force `reference | triton`.
 
     Raises:
         ValueError: wrong shapes or dtypes, no size.
@@ -55,44 +59,11 @@ def crop_windows(pixels: Tensor, windows: Tensor, size: int, backend: str | None
     return _crop_windows(pixels, windows, size, backend)
 
 
-def reference(pixels: Tensor, windows: Tensor, size: int) -> Tensor:
-    """The definition in plain torch."""
-    dtype = torch.float32 if pixels.dtype == torch.uint8 else pixels.dtype
-    height, width, every, first_row, first_column, x0, y0, columns, rows = windows.unbind(1)
-    *y, v = _taps(height, every, first_row, y0, rows, size, dtype)
-    *x, u = _taps(width, every, first_column, x0, columns, size, dtype)
-    channel = torch.arange(3, device=pixels.device)
-
-    def read(row: Tensor, column: Tensor) -> Tensor:
-        at = (row[:, :, None] * width[:, None, None] + column[:, None, :]) * 3  # [K, size, size]
-        return pixels[at[..., None] + channel].to(dtype)
-
-    u, v = u[:, None, :, None], v[:, :, None, None]
-    top, bottom = (read(row, x[0]) * (1 - u) + read(row, x[1]) * u for row in y)
-    return top * (1 - v) + bottom * v
-
-
-def _taps(limit: Tensor, every: Tensor, first: Tensor, start: Tensor, length: Tensor, size: int, dtype):
-    """Pixels of the frame on both sides of each position, two [K, size], and the weight of the second."""
-    place = torch.arange(size, dtype=torch.float64, device=limit.device) + 0.5
-    position = place * (length.double() / size)[:, None] - 0.5  # in the window
-    left = position.floor()
-    count = (limit - first + every - 1) // every  # pixels of the thinned-out frame
-    inside = []
-    for tap in (left.long(), left.long() + 1):
-        tap = start[:, None] + torch.minimum(tap.clamp(min=0), length[:, None] - 1)
-        tap = torch.minimum(tap.clamp(min=0), count[:, None] - 1)
-        inside.append(tap * every[:, None] + first[:, None])
-    return *inside, (position - left).to(dtype)
-
-
 @torch.library.custom_op("chase_fast::crop_windows", mutates_args=())
 def _crop_windows(pixels: Tensor, windows: Tensor, size: int, backend: str) -> Tensor:
     if backend == "reference":
-        return reference(pixels, windows, size)
-    from . import triton_impl
-
-    return triton_impl.crop_windows(pixels, windows, size)
+        return reference.crop_windows(pixels, windows, size)
+    return _dispatch.implementation("crop_windows", backend).forward(pixels, windows, size)
 
 
 @_crop_windows.register_fake
@@ -101,4 +72,4 @@ def _(pixels, windows, size, backend):
     return pixels.new_empty((windows.shape[0], size, size, 3), dtype=dtype)
 
 
-not_differentiable(_crop_windows)
+forward_only(_crop_windows)
