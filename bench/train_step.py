@@ -39,8 +39,8 @@ from bench.timing import Memory, synchronise, tf32, time_limit
 from chase_fast.data import Batch
 from chase_fast.distributed import Ranks
 from chase_fast.nn.tracker_net import TrackerNet
-from chase_fast.progress import RunProgress
 from chase_fast.recipes import TrainConfig, train_recipe
+from chase_fast.runs.progress import RunProgress
 from chase_fast.train.cells import resolve_spec
 from chase_fast.train.data import TrainData
 from chase_fast.train.graph_step import GraphStep

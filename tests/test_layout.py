@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 OPS = sorted(p.parent.name for p in (ROOT / "kernels").glob("*/__init__.py"))
-_LOOP = {"nn", "data", "kernels", "runs", "recipes", "report", "distributed", "progress", "device", "graphs"}
+_NET = {"nn", "data", "kernels", "runs", "recipes", "distributed", "graphs"}
 _COMMAND = {"command", "commandline"}
 _WORDS = {"commandline", "benchmarks", "remarks"}
 # part of chase_fast -> the parts it may import, beside itself, errors, files, fields and _version
@@ -24,23 +24,20 @@ MAY = {
     "weights": {"unpickle"},
     "nn": {"kernels", "weights"},
     "data": {"kernels", "process", "command"} | _WORDS,  # command: data.pack
-    "runs": set(),
-    "progress": set(),
     "device": set(),
     "graphs": set(),
-    "stored": {"runs"},
-    "rows": set(),
     "cells": {"nn"},
     "distributed": {"nn", "device"},  # of nn only norm, whose statistics it merges
     "published": {"nn", "unpickle", "weights"},
     "checkpoint": {"nn", "published", "runs", "weights"},
     "recipes": {"nn"},  # only nn.space, which needs no torch
-    "report": {"nn", "runs", "cells"} | _COMMAND,
-    "search": _LOOP | {"stored", "rows"} | _COMMAND,
-    "train": _LOOP | {"stored", "rows", "checkpoint", "cells"} | _COMMAND,
-    "convert": {"checkpoint", "published", "nn", "runs", "cells"} | _COMMAND,
+    "report": {"nn", "cells"} | _COMMAND,
+    "runs": {"data", "distributed", "device", "report"} | _COMMAND,
+    "search": _NET,
+    "train": _NET | {"checkpoint", "cells"},
+    "convert": {"checkpoint", "published", "nn", "cells"} | _COMMAND,
     "doctor": {"kernels", "data"} | _COMMAND,
-    "track": {"nn", "data", "kernels", "checkpoint", "runs", "progress", "device", "graphs"} | _COMMAND,
+    "track": {"nn", "data", "kernels", "checkpoint", "runs", "device", "graphs"} | _COMMAND,
     # of report only svg
     "evaluate": {
         "track",

@@ -102,7 +102,6 @@ def test_same_seed_same_digits_and_other_seed_other(finished, tmp_path):
 
 KILLER = """
 import os, signal, sys
-from chase_fast import runs
 from chase_fast.search import loop, __main__ as cli
 owner, name, calls = eval(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 original, count = getattr(owner, name), 0
@@ -121,7 +120,7 @@ sys.exit(cli.main(sys.argv[4:]))
     "owner, name, calls",
     [
         ("loop.SearchStep", "_architect", 2),  # in the middle of epoch 2
-        ("runs.os", "fsync", 9),  # while a file is written
+        ("os", "fsync", 9),  # while a file is written
     ],
 )
 def test_killed_and_resumed_ends_the_same(finished, tmp_path, owner, name, calls):

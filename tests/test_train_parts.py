@@ -15,8 +15,8 @@ from chase_fast.errors import ChaseError
 from chase_fast.nn.backbone import is_folded
 from chase_fast.nn.genotype import CHASE, OPS, Genotype
 from chase_fast.nn.losses import dimp_loss, prdimp_loss
-from chase_fast.progress import RunProgress
 from chase_fast.recipes import TRAIN, TrainConfig, train_recipe
+from chase_fast.runs.progress import RunProgress
 from chase_fast.train.cells import random_cell, resolve_spec, spec_of_seed
 from chase_fast.train.data import TrainData
 from chase_fast.train.network import TERMS, Losses, split
