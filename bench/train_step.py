@@ -40,9 +40,10 @@ from chase_fast.data import Batch
 from chase_fast.distributed import Ranks
 from chase_fast.nn.tracker_net import TrackerNet
 from chase_fast.recipes import TrainConfig, train_recipe
+from chase_fast.runs.data import RunData
 from chase_fast.runs.progress import RunProgress
 from chase_fast.train.cells import resolve_spec
-from chase_fast.train.data import TrainData
+from chase_fast.train.data import ROLES, samples
 from chase_fast.train.graph_step import GraphStep
 from chase_fast.train.network import Losses
 from chase_fast.train.optimizer import learning_rates
@@ -215,7 +216,8 @@ def mismatch(found: Found, exact: Found, bf16: bool) -> dict[str, float]:
 def compare(args: argparse.Namespace, config: TrainConfig) -> list[dict]:
     device = torch.device(args.device)
     torch.manual_seed(0)
-    batch = next(TrainData(config, RunProgress(quiet=True)).batches("train", 1)).to(device)
+    data = RunData(config, ROLES, samples(config), RunProgress(quiet=True))
+    batch = next(data.batches("train", 1)).to(device)
     net = resolve_spec(config).build("random", 0)
     exact = Published(config, net, batch, precision="fp64").first()
     candidates, errors, memory = {}, {}, {}

@@ -297,7 +297,7 @@ def test_a_finished_run_is_left_as_it_is(copy, capsys):
     [
         ("search", search_loop, "SearchNetwork"),
         ("search", search_loop.SearchStep, "_iterate"),
-        ("train", train_loop, "TrainData"),
+        ("train", train_loop, "Losses"),
         ("train", TrainStep, "gradients"),
     ],
 )

@@ -9,16 +9,18 @@ import dataclasses
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
+from chase_fast.data import SampleRecipe
 from chase_fast.device import device_name, peak_memory_mb
 from chase_fast.distributed import Ranks
 from chase_fast.errors import ChaseError
 from chase_fast.fields import Fields
 from chase_fast.report import write_report
+from chase_fast.runs.data import RunData
 from chase_fast.runs.events import EventFile
 from chase_fast.runs.folder import CHECKPOINT, HISTORY, PERF, REPORT
 from chase_fast.runs.interrupt import Interrupted
@@ -33,8 +35,7 @@ Row = dict[str, Any]
 class Loop(ABC):
     """One run in one run folder. `run()` starts it or continues it from its checkpoint.
 
-    What a search or a training adds: `prepare`, `ready`, `batches`, `step`, `check`, `row`, `line`, `best`,
-    `write_best`, `state`, `load`, `describe`.
+    What a search or a training adds: its data, a step, a row, what counts as best, the result.
 
     Args:
         job: its folder is made.
@@ -44,17 +45,27 @@ class Loop(ABC):
     Attributes:
         interrupted: set from outside: the run ends after the present iteration.
         history, perf: rows of history.jsonl and perf.jsonl, one per epoch.
-        format: of the checkpoint. losses: names of what `step` returns. speed: columns of perf.jsonl.
-        iteration: one of those whose time `timed` holds, in words.
+        data: samples by their roles.
+        format: of the checkpoint. roles: see `RunData`. losses: names of what `step` returns.
+        speed: columns of perf.jsonl. iteration: one of those whose time `timed` holds, in words.
+        samples: configuration -> how samples are made.
+        best_row: rows -> that of the best epoch so far, or None.
+        line: (row, epochs, its seconds, seconds left) -> an epoch in one line of plain text.
+        describe: (result, row 0) -> what the result file holds, in lines of plain text.
 
     Raises:
         ChaseError: unusable data, weights, device or checkpoint.
     """
 
     format: int
+    roles: tuple[str, ...]
     losses: tuple[str, ...]
     speed: tuple[str, ...]
     iteration = "iteration"
+    samples: Callable[[Any], SampleRecipe]
+    best_row: Callable[[Rows], Row | None]
+    line: Callable[[Row, int, float, float], str]
+    describe: Callable[[Fields, Row], list[str]]
 
     def __init__(self, job: Job, progress: RunProgress, ranks: Ranks, device: torch.device):
         self.job, self.folder, self.progress, self.ranks, self.device = (
@@ -68,6 +79,7 @@ class Loop(ABC):
         self.interrupted = False
         self.history: Rows = []
         self.perf: Rows = []
+        self.data = RunData(self.config, self.roles, self.samples(self.config), progress, ranks.part, device)
         state = self.folder.load_checkpoint()
         how = self.prepare(fresh=state is None)
         progress.say(f"{device_name(device)}, {self.config.precision}, {how}")
@@ -81,7 +93,7 @@ class Loop(ABC):
 
     @abstractmethod
     def prepare(self, fresh: bool) -> str:
-        """Data, network and step; how an iteration runs, in words. fresh: there is no checkpoint."""
+        """Network and step; how an iteration runs, in words. fresh: there is no checkpoint."""
 
     @abstractmethod
     def ready(self) -> None:
@@ -169,7 +181,7 @@ class Loop(ABC):
         self._add_row(epoch, {name: value / config.iterations for name, value in self._sums.items()})
         self._epoch += 1
         self._begin_epoch()
-        if self.ranks.main and self.best is self.history[-1]:
+        if self.ranks.main and self.best_row(self.history) is self.history[-1]:
             self.write_best(self.history[-1])
         self._save()
         self._write_tables()
@@ -232,7 +244,7 @@ class Loop(ABC):
             }
             self.perf.append({"epoch": epoch} | {name: found[name] for name in self.speed})
             self._add_event(epoch, {f"perf/{name}": found[name] for name in self.speed})
-        self.progress.say(self.line(row, seconds))
+        self.progress.say(self.line(row, self.config.epochs, seconds, self.progress.left or 0.0))
 
     @abstractmethod
     def row(self, epoch: int, means: dict[str, float]) -> Row:
@@ -245,24 +257,20 @@ class Loop(ABC):
             ChaseError: the loss is not finite, or the ranks do not agree.
         """
 
-    @abstractmethod
-    def line(self, row: Row, seconds: float) -> str:
-        """An epoch in one line of plain text."""
-
     # files, of rank 0
 
     @property
     def tables(self) -> dict[str, Rows]:
         return {HISTORY: self.history, PERF: self.perf}
 
-    @property
-    @abstractmethod
-    def best(self) -> Row | None:
-        """The row of the best epoch so far."""
-
     @abstractmethod
     def write_best(self, row: Row) -> None:
         """Writes the result, that of the epoch just finished."""
+
+    def origin(self, *names: str) -> dict[str, Any]:
+        """What the result comes from: fields of the configuration, `versions`, `commit`, `threads`."""
+        found = vars(self.config) | self.job.about | {"threads": torch.get_num_threads()}
+        return {name: found[name] for name in names}
 
     def summary(self) -> str:
         """Result, time and memory of a finished run."""
@@ -271,7 +279,7 @@ class Loop(ABC):
         wait = sum(p["data_wait_share"] for p in timed) / len(timed)
         peak = max(p["peak_memory_mb"] for p in self.perf)
         lines = [
-            *self.describe(self.folder.read_json(self.job.command.result)),
+            *self.describe(self.folder.read_json(self.job.command.result), self.history[0]),
             f"{duration(sum(p['seconds'] for p in self.perf))} in all; {milliseconds:.0f} ms per "
             f"{self.iteration}, {wait:.0%} of it waiting for data; peak memory {peak / 1024:.2f} GiB",
             f"{made}: {self.folder / file}, report: {self.folder / REPORT}",
@@ -282,10 +290,6 @@ class Loop(ABC):
     def timed(self) -> Rows:
         """The rows of `perf` that the time of an iteration is a mean of."""
         return self.perf
-
-    @abstractmethod
-    def describe(self, result: Fields) -> list[str]:
-        """The result in lines of plain text."""
 
     def _add_event(self, epoch: int, row: Row) -> None:
         if self._events is not None:

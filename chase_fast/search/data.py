@@ -6,24 +6,13 @@ import torch
 
 from chase_fast.data import Batch, SampleRecipe
 from chase_fast.recipes import SearchConfig
-from chase_fast.runs.data import RunData
-from chase_fast.runs.progress import RunProgress
 
 ROLES = ("train", "val", "holdout")
 
 
-class SearchData(RunData):
-    """`RunData` of the three roles."""
-
-    def __init__(
-        self,
-        config: SearchConfig,
-        progress: RunProgress,
-        part: tuple[int, int] = (0, 1),
-        device: torch.device | None = None,
-    ):
-        frames = config.train_frames, config.test_frames
-        super().__init__(config, ROLES, SampleRecipe(*frames, size=config.image_size), progress, part, device)
+def samples(config: SearchConfig) -> SampleRecipe:
+    """Crops as PrDiMP makes them."""
+    return SampleRecipe(config.train_frames, config.test_frames, size=config.image_size)
 
 
 def ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:

@@ -19,7 +19,7 @@ from chase_fast.runs.folder import ALPHAS, BEST
 from chase_fast.runs.loop import Loop, Row
 from chase_fast.runs.rows import Rows, alpha_rows, search_rows
 from chase_fast.search import CELL
-from chase_fast.search.data import SearchData, ahead
+from chase_fast.search.data import ROLES, ahead, samples
 from chase_fast.search.derive import derive, mixing_entropy
 from chase_fast.search.diagnostics import cell_counts, dominant_eigenvalue
 from chase_fast.search.network import Prepared, SearchNetwork
@@ -38,16 +38,18 @@ from chase_fast.search.step import SearchStep
 class Search(Loop):
     """One search in one run folder. Its state is the weights, alpha and the two optimizers."""
 
-    format, losses, iteration = 2, ("train", "val"), "iteration with alpha"
+    format, roles, losses = 2, ROLES, ("train", "val")
     speed = ("seconds", "iteration_ms", "data_wait_share", "peak_memory_mb")
+    iteration = "iteration with alpha"
+    samples, best_row = staticmethod(samples), staticmethod(best_row)
+    line, describe = staticmethod(epoch_line), staticmethod(describe)
 
     def prepare(self, fresh: bool) -> str:
         config = self.config
         self.alphas: Rows = []
-        self._data = SearchData(config, self.progress, self.ranks.part, self.device)
         self.network = SearchNetwork(config, self.device, config.batch_groups // self.ranks.world)
         if config.backbone_weights == "random":
-            self.network.calibrate_backbone(self._data.calibration(whole=True))
+            self.network.calibrate_backbone(self.data.calibration(whole=True))
             self.progress.say(
                 "backbone: random weights, BatchNorm calibrated on training batches; cells found on random "
                 "features show the method, not the best tracker"
@@ -68,14 +70,14 @@ class Search(Loop):
         return iteration_cost(self.config, epoch)
 
     def calibrate(self) -> None:
-        self.network.calibrate_neck(self._data.calibration(), self.ranks)
+        self.network.calibrate_neck(self.data.calibration(), self.ranks)
 
     def batches(self, epoch: int) -> Iterator[tuple[Batch, Batch | None]]:
         """Those for the weights, and, once alpha is optimised, for alpha."""
-        train = ahead(self._data.batches("train", epoch, self._iteration), self.device)
+        train = ahead(self.data.batches("train", epoch, self._iteration), self.device)
         if not alpha_active(self.config, epoch):
             return zip(train, itertools.repeat(None))
-        return zip(train, ahead(self._data.batches("val", epoch, self._iteration), self.device))
+        return zip(train, ahead(self.data.batches("val", epoch, self._iteration), self.device))
 
     def step(self, epoch: int, batch: tuple[Batch, Batch | None]) -> dict[str, float]:
         losses = self._step(epoch, self._iteration, *batch)
@@ -108,7 +110,7 @@ class Search(Loop):
             yield from self._holdout_cache
             return
         cache: list[Prepared] | None = None if self.config.backbone_train_mode else []
-        for batch in self._data.batches("holdout", 0):
+        for batch in self.data.batches("holdout", 0):
             data = self.network.prepare(batch)
             if cache is not None:
                 fits = data.bytes * self.config.holdout_batches <= self.config.holdout_cache_mb * 2**20
@@ -119,7 +121,7 @@ class Search(Loop):
     def _hessian(self, epoch: int) -> float:
         """Dominant eigenvalue on the first validation batch of the epoch, batch statistics, no dropout."""
         network = self.network
-        data = network.prepare(next(self._data.batches("val", epoch)))
+        data = network.prepare(next(self.data.batches("val", epoch)))
         weights = (*network.neck_weights.parameters, *network.classifier_weights.parameters)
         with using("reference"):
             return dominant_eigenvalue(
@@ -158,22 +160,15 @@ class Search(Loop):
         self.alphas.append({"epoch": epoch, "alpha": alpha.double().tolist()})
         return row
 
-    def line(self, row: Row, seconds: float) -> str:
-        return epoch_line(row, self.config.epochs, seconds, self.progress.left or 0.0)
-
     # files
 
     @property
     def tables(self) -> dict[str, Rows]:
         return super().tables | {ALPHAS: self.alphas}
 
-    @property
-    def best(self) -> Row | None:
-        return best_row(self.history)
-
     def write_best(self, row: Row) -> None:
         """cell.json and best.safetensors."""
-        config, network, about = self.config, self.network, self.job.about
+        config, network = self.config, self.network
         tensors = {
             f"{part}.{name}": t.detach().cpu().contiguous()
             for part, module in (("neck", network.neck), ("classifier", network.classifier))
@@ -188,12 +183,9 @@ class Search(Loop):
             "genotype": self.genotype().to_data(),
             "epoch": row["epoch"],
             "holdout_loss": row["holdout_loss"],
-            **{key: getattr(config, key) for key in ("recipe", "flavour", "channels", "seed")},
-            "versions": about["versions"],
-            "commit": about["commit"],
-            "threads": torch.get_num_threads(),
         }
-        self.folder.write_json(CELL, cell)
+        names = ("recipe", "flavour", "channels", "seed", "versions", "commit", "threads")
+        self.folder.write_json(CELL, cell | self.origin(*names))
 
     def state(self) -> dict[str, Any]:
         network = self.network
@@ -226,6 +218,3 @@ class Search(Loop):
     @property
     def timed(self) -> Rows:
         return [row for row in self.perf if row["epoch"] > self.config.warmup_epochs]
-
-    def describe(self, result: Fields) -> list[str]:
-        return describe(result, self.history[0]["holdout_loss"])

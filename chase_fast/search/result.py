@@ -27,13 +27,13 @@ def epoch_line(row: dict[str, Any], epochs: int, seconds: float, left: float) ->
     return " | ".join(parts)
 
 
-def describe(cell: Fields, untrained: float) -> list[str]:
-    """What cell.json holds; untrained: hold-out loss of row 0."""
+def describe(cell: Fields, untrained: dict[str, Any]) -> list[str]:
+    """What cell.json holds; untrained: row 0."""
     nodes = Genotype.from_any(cell.get("genotype")).nodes
     genes = [[f"{op}({source})" for op, source in node] for node in nodes]
     return [
         f"cell of epoch {cell.integer('epoch')} (nodes 0 and 1 are the inputs, layer2 and layer3):",
         *(f"  node {i}: {' + '.join(node) or 'nothing'}" for i, node in enumerate(genes, 2)),
         *([f"  {NONE}"] if any(op == "none" for node in nodes for op, _ in node) else []),
-        f"hold-out loss {cell.number('holdout_loss'):.4f}, untrained {untrained:.4f}",
+        f"hold-out loss {cell.number('holdout_loss'):.4f}, untrained {untrained['holdout_loss']:.4f}",
     ]

@@ -1,6 +1,7 @@
 """The training: what `runs.loop.Loop` does for it, validation, the network."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 
 from chase_fast.checkpoint import fit, load_tracker, pack_tracker
 from chase_fast.data import Batch
-from chase_fast.data.trained_on import begun
+from chase_fast.data.trained_on import begun, record
 from chase_fast.errors import ChaseError, Elsewhere
 from chase_fast.fields import Fields
 from chase_fast.nn.backbone import UNFOLDED
@@ -21,7 +22,7 @@ from chase_fast.runs.loop import Loop, Row
 from chase_fast.runs.rows import train_rows
 from chase_fast.runs.seeds import stream
 from chase_fast.train import RESULT
-from chase_fast.train.data import TrainData
+from chase_fast.train.data import ROLES, samples
 from chase_fast.train.graph_step import make_step
 from chase_fast.train.network import TERMS, Losses
 from chase_fast.train.optimizer import check_optimizer, decay, learning_rates
@@ -31,14 +32,15 @@ from chase_fast.train.result import batch_file, best_row, describe, epoch_line
 class Training(Loop):
     """One training in one run folder. Its state is the weights, the optimiser and the average."""
 
-    format, losses = 1, (*TERMS, "grad_norm")
+    format, roles, losses = 1, ROLES, (*TERMS, "grad_norm")
     speed = ("seconds", "step_ms", "data_wait_share", "samples_per_second", "peak_memory_mb")
+    samples, best_row = staticmethod(samples), staticmethod(best_row)
+    line, describe = staticmethod(epoch_line), staticmethod(describe)
 
     def prepare(self, fresh: bool) -> str:
         config = self.config
         self.spec = TrackerSpec.from_data(self.job.about["spec"])
         self._trained_before: list[dict[str, Any]] = []  # the record of --init
-        self._data = TrainData(config, self.progress, self.ranks.part, self.device)
         self._losses = Losses(config, self.device)
         net = self._losses.prepare(self._network(fresh))
         self._cost = cost(net, config.image_size)
@@ -63,22 +65,22 @@ class Training(Loop):
 
     def _begin(self, net: TrackerNet) -> None:
         """BatchNorm of a new network's backbone, if it has to be measured first."""
-        images = self._losses.unfold_backbone(net, self._data.calibration(whole=True))
+        images = self._losses.unfold_backbone(net, self.data.calibration(whole=True))
         if images:
             self.progress.say(UNFOLDED.format(images=images))
         elif self.config.backbone_weights == "random" and not self.config.init:
-            self._losses.calibrate_backbone(net, self._data.calibration(whole=True))
+            self._losses.calibrate_backbone(net, self.data.calibration(whole=True))
         self.ranks.broadcast_(*net.state_dict().values())
 
     def calibrate(self) -> None:
         if self.config.init:
             return
-        self._losses.calibrate(self._step.net, self._data.calibration(), self.ranks)
+        self._losses.calibrate(self._step.net, self.data.calibration(), self.ranks)
         if self._step.average is not None:
             self._step.average.net.load_state_dict(self._step.net.state_dict())
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        return self._data.batches("train", epoch, self._iteration)
+        return self.data.batches("train", epoch, self._iteration)
 
     def step(self, epoch: int, batch: Batch) -> dict[str, float]:
         return dict(zip(self.losses, self._step(batch, epoch, self._iteration)))
@@ -111,7 +113,7 @@ class Training(Loop):
         """Mean losses on the validation samples, in eval mode."""
         net = self._step.best_net.eval()
         total = torch.zeros(len(TERMS), device=self.device)
-        for batch in self._data.batches("val"):
+        for batch in self.data.batches("val"):
             total += self._losses(net, batch)
         self.ranks.mean_(total)
         return (total / self.config.val_batches).tolist()
@@ -135,28 +137,20 @@ class Training(Loop):
         row["grad_norm"] = means.get("grad_norm")
         return row
 
-    def line(self, row: Row, seconds: float) -> str:
-        return epoch_line(row, self.config.epochs, seconds, self.progress.left or 0.0)
-
     # files
 
-    @property
-    def best(self) -> Row | None:
-        return best_row(self.history)
+    @functools.cached_property
+    def _record(self) -> list[dict[str, Any]]:
+        """The names of all sequences, for best.safetensors; see `data.trained_on`."""
+        return [record(*named) for named in self.data.sources]
 
     def write_best(self, row: Row) -> None:
         """best.safetensors and result.json."""
-        config, about = self.config, self.job.about
+        config = self.config
         chosen = {"epoch": row["epoch"], "val_loss": row["val_loss"]}
-        origin = {
-            "recipe": config.recipe,
-            "seed": config.seed,
-            "threads": torch.get_num_threads(),
-            "versions": about["versions"],
-            "commit": about["commit"],
-        }
+        origin = self.origin("recipe", "seed", "threads", "versions", "commit")
         kept = origin | chosen | {"config": dataclasses.asdict(config)}
-        kept["data"], kept["trained_on"] = self._data.summary, self._trained_before + self._data.record
+        kept["data"], kept["trained_on"] = self.data.summary, self._trained_before + self._record
         self.folder.write_bytes(BEST, pack_tracker(self._step.best_net, self.spec, kept))
         result = chosen | {"spec": self.spec.to_data()} | self._cost | origin
         self.folder.write_json(RESULT, result | {"train": list(config.train), "val": list(config.val)})
@@ -180,6 +174,3 @@ class Training(Loop):
         self._sums = dict(zip(self.losses, state.numbers("sums", len(self.losses))))
         self.history = train_rows(state, TERMS)
         self._trained_before = begun(self.config.init, state.get("trained_before"))
-
-    def describe(self, result: Fields) -> list[str]:
-        return describe(result, self.history[0]["val_loss"])

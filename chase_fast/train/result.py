@@ -30,14 +30,14 @@ def epoch_line(row: dict[str, Any], epochs: int, seconds: float, left: float) ->
     return " | ".join(parts)
 
 
-def describe(result: Fields, untrained: float) -> list[str]:
-    """What result.json holds; untrained: validation loss of row 0."""
+def describe(result: Fields, untrained: dict[str, Any]) -> list[str]:
+    """What result.json holds; untrained: row 0."""
     millions = result.inner("parameters").number("total") / 1e6
     billions = result.inner("macs").number("total") / 1e9
     epoch, loss = result.integer("epoch"), result.number("val_loss")
     return [
         f"network of epoch {epoch}: {millions:.2f} M parameters, {billions:.2f} G MACs a frame",
-        f"validation loss {loss:.4f}, untrained network {untrained:.4f}",
+        f"validation loss {loss:.4f}, untrained network {untrained['val_loss']:.4f}",
     ]
 
 
