@@ -10,7 +10,8 @@ import torch
 
 from chase_fast.errors import ChaseError
 from chase_fast.fields import Fields
-from chase_fast.recipes import search, search_recipe, train, train_recipe
+from chase_fast.recipes import search_recipe, train_recipe
+from chase_fast.recipes.values import ranges_of
 from chase_fast.search import __main__ as search_cli
 from chase_fast.search import loop as search_loop
 from chase_fast.train import __main__ as train_cli
@@ -337,7 +338,7 @@ def test_files_of_the_user_stay(tmp_path, monkeypatch):
     "config", [search_recipe("demo"), train_recipe("demo")], ids=lambda c: type(c).__name__
 )
 def test_every_number_has_a_range(config):
-    ranges = {**(search if type(config) is search.SearchConfig else train).RANGES, "image_size": None}
+    ranges = {**ranges_of(type(config)), "image_size": None}
     numbers = {f.name for f in dataclasses.fields(config) if type(getattr(config, f.name)) in (int, float)}
     assert numbers - {"order"} == ranges.keys()
     for name in numbers - {"order"}:
