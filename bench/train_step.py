@@ -44,7 +44,6 @@ from chase_fast.runs.data import RunData
 from chase_fast.runs.progress import RunProgress
 from chase_fast.train.cells import resolve_spec
 from chase_fast.train.data import ROLES, samples
-from chase_fast.train.graph_step import GraphStep
 from chase_fast.train.network import Losses
 from chase_fast.train.optimizer import learning_rates
 from chase_fast.train.step import TrainStep
@@ -72,11 +71,9 @@ class Ours(Candidate):
         losses = Losses(config, batch.train_images.device)
         net = losses.prepare(copy.deepcopy(net))
         losses.fold(net)
+        self._step = TrainStep(config, net, losses, Ranks(), graph)
         if graph:
-            self._step: TrainStep = GraphStep(config, net, losses)
             self.how = "one CUDA graph" if batch.train_images.is_cuda else "stand-in of the graph"
-        else:
-            self._step = TrainStep(config, net, losses, Ranks())
         self._net, self._batch, self._count = net, batch, 0
 
     def first(self) -> Found:

@@ -23,10 +23,10 @@ from chase_fast.runs.rows import train_rows
 from chase_fast.runs.seeds import stream
 from chase_fast.train import RESULT
 from chase_fast.train.data import ROLES, samples
-from chase_fast.train.graph_step import make_step
 from chase_fast.train.network import TERMS, Losses
 from chase_fast.train.optimizer import check_optimizer, decay, learning_rates
 from chase_fast.train.result import batch_file, best_row, describe, epoch_line
+from chase_fast.train.step import TrainStep
 
 
 class Training(Loop):
@@ -46,7 +46,7 @@ class Training(Loop):
         self._cost = cost(net, config.image_size)
         if fresh:
             self._begin(net)
-        self._step = make_step(config, net, self._losses, self.ranks)
+        self._step = TrainStep(config, net, self._losses, self.ranks)
         return self._step.how
 
     def ready(self) -> None:
