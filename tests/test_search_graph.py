@@ -12,7 +12,7 @@ from chase_fast.graphs import Graph
 from chase_fast.nn.norm import NormState
 from chase_fast.nn.operations import register_operation
 from chase_fast.recipes import SearchConfig, search_recipe
-from chase_fast.search.adam import Adam
+from chase_fast.runs.adam import Adam
 from chase_fast.search.data import ahead
 from chase_fast.search.network import SearchNetwork
 from chase_fast.search.step import SearchStep, why_eager

@@ -19,8 +19,8 @@ from chase_fast.graphs import Graph
 from chase_fast.nn.space import OPS
 from chase_fast.recipes import SearchConfig
 from chase_fast.runs import stream
+from chase_fast.runs.adam import Adam
 from chase_fast.runs.step import how, obstacle
-from chase_fast.search.adam import Adam
 from chase_fast.search.bilevel import AlphaGradient, Loss, first_order, second_order, weight_gradient
 from chase_fast.search.fair import zero_one_loss
 from chase_fast.search.network import Prepared, SearchNetwork

@@ -13,11 +13,12 @@ from chase_fast.distributed import Ranks, statistics
 from chase_fast.graphs import Graph
 from chase_fast.nn.tracker_net import TrackerNet
 from chase_fast.recipes import TrainConfig
+from chase_fast.runs.adam import numbers
 from chase_fast.runs.step import how, obstacle
 from chase_fast.train.network import TERMS, Losses, split
-from chase_fast.train.optimizer import Average, adam_, clip, make_moments, make_optimizer, set_epoch
+from chase_fast.train.optimizer import Average, clip, make_moments, make_optimizer, set_epoch, step_
 
-RATE = "lr_"  # prefix of the learning rate of a group among the inputs of a graph
+SIZE = "size_"  # prefix of the size of the step of a group among the inputs of a graph
 
 
 class TrainStep:
@@ -106,23 +107,26 @@ class TrainStep:
         """What `function` takes in this iteration: the batch and the numbers that change."""
         set_epoch(self._config, self.optimizer, epoch)
         found = {f.name: t for f in fields(batch) if (t := getattr(batch, f.name)) is not None}
-        found |= {RATE + group["name"]: group["lr"] for group in self.optimizer.param_groups}
+        step = self._count(epoch, iteration)
+        for group in self.optimizer.param_groups:
+            found[SIZE + group["name"]], found["root"] = numbers(group["lr"], step + 1, group["betas"])
         if self.average is not None:
-            found["weight"] = self.average.weight(self._count(epoch, iteration))
+            found["weight"] = self.average.weight(step)
         return found
 
-    def function(self, weight: Tensor | None = None, **inputs: Tensor) -> Tensor:
+    def function(self, root: Tensor, weight: Tensor | None = None, **inputs: Tensor) -> Tensor:
         """Losses of a batch, and the norm of its gradient before clipping, [6]; the update.
 
         Args:
+            root: see `adam.numbers`.
             weight: of the present weights in the moving average.
-            inputs: tensors of the batch, and the learning rate of each group.
+            inputs: tensors of the batch, and the size of the step of each group.
         """
-        rates = {name: inputs.pop(name) for name in list(inputs) if name.startswith(RATE)}
+        sizes = {name: inputs.pop(name) for name in list(inputs) if name.startswith(SIZE)}
         losses = self.gradients(Batch(**inputs))
         norm = clip(self._gradients(), self._config.clip_norm)
         for group in self.optimizer.param_groups:
-            adam_(self.optimizer, group, rates[RATE + group["name"]])
+            step_(self.optimizer, group, sizes[SIZE + group["name"]], root)
         self.optimizer.zero_grad()  # the next backward pass writes gradients instead of adding to them
         if self.average is not None:
             self.average.move(self.net, weight)
