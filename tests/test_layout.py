@@ -32,7 +32,7 @@ MAY = {
     "checkpoint": {"nn", "published", "runs", "weights"},
     "recipes": {"nn"},  # only nn.space, which needs no torch
     "report": {"nn", "cells"} | _COMMAND,
-    "runs": {"data", "distributed", "device", "report"} | _COMMAND,
+    "runs": {"nn", "data", "distributed", "device", "report"} | _COMMAND,
     "search": _NET,
     "train": _NET | {"checkpoint", "cells"},
     "convert": {"checkpoint", "published", "nn", "cells"} | _COMMAND,
@@ -102,6 +102,18 @@ def test_only_commands_import_a_command():
                 assert reached.split(".")[:2] not in [["chase_fast", c] for c in commands], (
                     f"{path}: {reached}"
                 )
+
+
+def test_of_runs_others_than_search_and_train_import_only_what_needs_no_torch():
+    light = {"folder", "seeds", "versions", "interrupt", "progress"}
+    names = {"RunFolder", "checkpoint_file", "stream", "versions", "git_commit"}  # of chase_fast.runs itself
+    for name, path in sources():
+        if name.split(".")[1] in {"runs", "search", "train"}:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for reached in imports(name, node):
+                if reached.startswith("chase_fast.runs."):
+                    assert reached.split(".")[2] in light | names, f"{path}: {reached}"
 
 
 def test_torchvision_is_imported_only_inside_functions_of_the_backbone():

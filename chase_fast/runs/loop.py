@@ -68,14 +68,8 @@ class Loop(ABC):
     describe: Callable[[Fields, Row], list[str]]
 
     def __init__(self, job: Job, progress: RunProgress, ranks: Ranks, device: torch.device):
-        self.job, self.folder, self.progress, self.ranks, self.device = (
-            job,
-            job.folder,
-            progress,
-            ranks,
-            device,
-        )
-        self.config = job.config.on(ranks.world)
+        self.job, self.folder, self.config = job, job.folder, job.config.on(ranks.world)
+        self.progress, self.ranks, self.device = progress, ranks, device
         self.interrupted = False
         self.history: Rows = []
         self.perf: Rows = []
