@@ -21,9 +21,7 @@ from chase_fast.recipes.values import (
     Rate,
     Seed,
     Share,
-    check_image_size,
-    check_ranges,
-    check_sources,
+    check_values,
     find_recipe,
 )
 
@@ -191,8 +189,7 @@ class SearchConfig:
         Raises:
             ChaseError: names the flag and what it may be.
         """
-        check_ranges(self)
-        check_image_size(self.image_size)
+        check_values(self, "train", "val", "holdout")
         if self.batch % max(self.batch_groups, 1):
             raise ChaseError(
                 f"--batch {self.batch} cannot be split into {self.batch_groups} equal parts (one per rank, "
@@ -209,7 +206,6 @@ class SearchConfig:
             raise ChaseError(
                 f"--ops {' '.join(self.ops)}: name different operations, at least one besides none"
             )
-        check_sources(self, "train", "val", "holdout")
         return self
 
     def on(self, world: int) -> "SearchConfig":

@@ -20,9 +20,7 @@ from chase_fast.recipes.values import (
     Rate,
     Seed,
     Share,
-    check_image_size,
-    check_ranges,
-    check_sources,
+    check_values,
     find_recipe,
 )
 
@@ -150,10 +148,8 @@ class TrainConfig:
         Raises:
             ChaseError: names the flag and what it may be.
         """
-        check_ranges(self)
-        check_image_size(self.image_size)
+        check_values(self, "train", "val")
         self.on(1)
-        check_sources(self, "train", "val")
         return self
 
     def on(self, world: int) -> "TrainConfig":

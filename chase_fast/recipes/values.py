@@ -34,8 +34,12 @@ def ranges_of(kind: type) -> dict[str, Range]:
     return {name: given for name, given in found.items() if isinstance(given, Range)}
 
 
-def check_ranges(config: Any) -> None:
-    """Raises ChaseError, which names the flag and what it may be, for the first number out of its range."""
+def check_values(config: Any, *roles: str) -> None:
+    """Checks numbers, crops and sources of a configuration, by its roles.
+
+    Raises:
+        ChaseError: for the first that is wrong, names the flag and what it may be.
+    """
     for name, given in ranges_of(type(config)).items():
         value = getattr(config, name)
         if not given.least <= value <= given.most:  # NaN is in no range
@@ -45,25 +49,19 @@ def check_ranges(config: Any) -> None:
             if not value > given.most:
                 raise ChaseError(f"{flag}, it must be at least {_text(given.least)}")
             raise ChaseError(f"{flag}, it must be at most {_text(given.most)}")
-
-
-def _text(number: float) -> str:
-    return str(int(number)) if number == int(number) else f"{number:g}"
-
-
-def check_image_size(size: int) -> None:
-    """Raises ChaseError unless a crop has whole feature cells of stride 16."""
-    if size % 16 or not 32 <= size <= 8192:
-        raise ChaseError(f"--image-size is {size}, it must be a multiple of 16, at least 32 (at most 8192)")
-
-
-def check_sources(config: Any, *roles: str) -> None:
-    """Raises ChaseError unless every role has a source."""
+    if config.image_size % 16 or not 32 <= config.image_size <= 8192:  # whole feature cells of stride 16
+        raise ChaseError(
+            f"--image-size is {config.image_size}, it must be a multiple of 16, at least 32 (at most 8192)"
+        )
     for role in roles:
         if not getattr(config, role):
             raise ChaseError(
                 f"recipe {config.recipe} needs data: give --{role} kind:path[:split], or synthetic"
             )
+
+
+def _text(number: float) -> str:
+    return str(int(number)) if number == int(number) else f"{number:g}"
 
 
 def find_recipe(recipes: Mapping[str, Callable[[], Config]], command: str, name: str) -> Config:

@@ -100,12 +100,12 @@ class Command:
         start = self.arguments(default, Options())
         return parse_words(self.arguments, argv, self.prog, self.description, start, "[RECIPE]")
 
-    def more(self, config: Any, parent: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def extra(self, config: Any, parent: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What config.json holds besides; parent: config.json of a run with several seeds, this being one."""
         return {}
 
-    def check_more(self, about: Fields, config: Any) -> None:
-        """Raises ChaseError if what `more` has written does not belong to the configuration."""
+    def check_extra(self, about: Fields, config: Any) -> None:
+        """Raises ChaseError if what `extra` has written does not belong to the configuration."""
 
     def loop(self, *arguments: Any) -> Any:
         """A `runs.loop.Loop` of these arguments."""
@@ -179,7 +179,7 @@ def resolve(command: Command, argv: Sequence[str], world: int = 1) -> Job:
         world: number of ranks that share each run.
 
     Raises:
-        ChaseError: unknown recipe, senseless values, what `Command.more` refuses, a flag that a resumed run
+        ChaseError: unknown recipe, senseless values, what `Command.extra` refuses, a flag that a resumed run
             cannot change.
     """
     recipe, flags = take_word(command.arguments, argv, command.prog)
@@ -228,7 +228,7 @@ def _read(command: Command, out: Path) -> tuple[Any, tuple[int, ...], Fields]:
     folder, about = RunFolder.open(out)
     config, seeds = stored_config(command.kind, command.name, folder, about)
     try:
-        command.check_more(about, config)
+        command.check_extra(about, config)
     except ChaseError as e:
         raise ChaseError(
             f"{folder / CONFIG} is not the configuration of a {command.name} run ({e})"
@@ -258,7 +258,7 @@ def describe(
     return {
         "command": command.name,
         "config": dataclasses.asdict(config),
-        **command.more(config, parent),
+        **command.extra(config, parent),
         "seeds": list(seeds),  # empty: one run, with the seed of the configuration
         "versions": versions(),
         "commit": git_commit(),

@@ -38,7 +38,7 @@ class TrainCommand(Command):
     )
     result, loss, made = RESULT, ("val_loss", "validation loss"), ("network", BEST)
 
-    def more(self, config: TrainConfig, parent: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def extra(self, config: TrainConfig, parent: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The architecture: a resumed run does not read its cell file again."""
         from chase_fast.nn.tracker_net import TrackerSpec
         from chase_fast.train.cells import resolve_spec, spec_of_seed
@@ -47,7 +47,7 @@ class TrainCommand(Command):
             return {"spec": resolve_spec(config).to_data()}
         return {"spec": spec_of_seed(config, TrackerSpec.from_data(parent["spec"])).to_data()}
 
-    def check_more(self, about: Fields, config: TrainConfig) -> None:
+    def check_extra(self, about: Fields, config: TrainConfig) -> None:
         from chase_fast.nn.tracker_net import TrackerSpec
 
         check_spec(TrackerSpec.from_data(about.get("spec")), config)
