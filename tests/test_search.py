@@ -16,11 +16,13 @@ from chase_fast.nn.genotype import Genotype
 from chase_fast.nn.search_cell import SearchCell
 from chase_fast.recipes import SEARCH, search_recipe
 from chase_fast.runs import RunFolder
+from chase_fast.runs.job import resolve
 from chase_fast.search import __main__ as cli
 from chase_fast.search import loop, schedule
 from chase_fast.search.bilevel import FlatParameters, first_order, second_order
 from chase_fast.search.diagnostics import cell_counts, dominant_eigenvalue
 from chase_fast.search.network import SearchNetwork
+from chase_fast.search.options import SearchCommand
 from tests.flags import changed
 
 TINY = (
@@ -211,6 +213,8 @@ def test_seeds_pick_the_smallest_holdout_loss(tmp_path):
     (out / "cell.json").unlink()
     assert cli.main(["--out", str(out), "--resume", "--quiet"]) == 0
     assert json.loads((out / "cell.json").read_text()) == cell
+    job = resolve(SearchCommand(), ["--out", str(out), "--resume", "--seed-per-rank"], world=2)
+    assert job.options.seeds == (0, 1) and job.of_seed(1).options.out == out / "seed_1"
 
 
 @pytest.mark.parametrize("recipe", [name for name in SEARCH if name not in ("demo", "paper", "chase_st")])

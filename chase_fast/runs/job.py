@@ -219,8 +219,8 @@ def _resumed(command: Command, flags: Sequence[str], recipe: str | None, options
         raise ChaseError(
             f"--resume cannot change --seeds of the run in {out}; leave it out, or start a new run"
         )
-    config = _on(arguments.config.check(), options, world)
-    return Job(command, config, dataclasses.replace(options, seeds=seeds), dict(about))
+    options = dataclasses.replace(options, seeds=seeds)
+    return Job(command, _on(arguments.config.check(), options, world), options, dict(about))
 
 
 def _read(command: Command, out: Path) -> tuple[Any, tuple[int, ...], Fields]:
