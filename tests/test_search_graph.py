@@ -292,8 +292,8 @@ def test_what_stays_eager_says_why(changes, world, why):
 
 def test_first_lines_and_resume(tmp_path, capsys, monkeypatch):
     """What is used stands in the first lines; graphs may change on resume, the precision may not."""
+    from chase_fast.runs import loop
     from chase_fast.search import __main__ as cli
-    from chase_fast.search import loop
     from tests.test_search import TINY
 
     out = tmp_path / "run"
