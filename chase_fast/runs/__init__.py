@@ -3,6 +3,7 @@
 * folder, events, stored, rows: the files of a run; versions, seeds: where its result comes from.
 * job: the command line, understood together with a run folder; command: what a command does with it.
 * loop: epochs and iterations, tables, checkpoints; data: samples by their role.
+* step, adam: what an iteration as a CUDA graph needs.
 * interrupt, progress: what the user asks and sees.
 
 The names below are for other parts too; they need no torch.
