@@ -34,12 +34,13 @@ from bench.common import machine, save
 from bench.timing import synchronise
 from chase_fast.data import Batch
 from chase_fast.data.loader import AHEAD
+from chase_fast.device import peak_memory_mb
 from chase_fast.distributed import Ranks
 from chase_fast.recipes import SearchConfig, search_recipe
-from chase_fast.runs import peak_memory_mb
-from chase_fast.search.data import ROLES, SearchData, ahead
+from chase_fast.runs.data import RunData
+from chase_fast.runs.progress import RunProgress
+from chase_fast.search.data import ROLES, ahead, samples
 from chase_fast.search.network import SearchNetwork
-from chase_fast.search.progress import SearchProgress
 from chase_fast.search.step import SearchStep
 
 ITERATIONS, WARMUP_EPOCHS, EPOCHS, HOLDOUT_SAMPLES = 1500, 10, (41, 70), 5000  # the paper's
@@ -87,7 +88,7 @@ def consecutive(items: Iterator, run: Callable, count: int, skip: int, device: t
 
 def measure(config: SearchConfig, device: torch.device, args: argparse.Namespace) -> dict[str, Measured]:
     """Everything of one source of data: warm-up, alpha, hold-out, and the loader alone."""
-    data = SearchData(config, SearchProgress(quiet=True), device=device)
+    data = RunData(config, ROLES, samples(config), RunProgress(quiet=True), device=device)
     network = SearchNetwork(config, device)
     if config.backbone_weights == "random":
         network.calibrate_backbone(data.calibration())

@@ -39,11 +39,11 @@ from bench.timing import Memory, synchronise, tf32, time_limit
 from chase_fast.data import Batch
 from chase_fast.distributed import Ranks
 from chase_fast.nn.tracker_net import TrackerNet
-from chase_fast.progress import RunProgress
 from chase_fast.recipes import TrainConfig, train_recipe
+from chase_fast.runs.data import RunData
+from chase_fast.runs.progress import RunProgress
 from chase_fast.train.cells import resolve_spec
-from chase_fast.train.data import TrainData
-from chase_fast.train.graph_step import GraphStep
+from chase_fast.train.data import ROLES, samples
 from chase_fast.train.network import Losses
 from chase_fast.train.optimizer import learning_rates
 from chase_fast.train.step import TrainStep
@@ -71,11 +71,9 @@ class Ours(Candidate):
         losses = Losses(config, batch.train_images.device)
         net = losses.prepare(copy.deepcopy(net))
         losses.fold(net)
+        self._step = TrainStep(config, net, losses, Ranks(), graph)
         if graph:
-            self._step: TrainStep = GraphStep(config, net, losses)
             self.how = "one CUDA graph" if batch.train_images.is_cuda else "stand-in of the graph"
-        else:
-            self._step = TrainStep(config, net, losses, Ranks())
         self._net, self._batch, self._count = net, batch, 0
 
     def first(self) -> Found:
@@ -215,7 +213,8 @@ def mismatch(found: Found, exact: Found, bf16: bool) -> dict[str, float]:
 def compare(args: argparse.Namespace, config: TrainConfig) -> list[dict]:
     device = torch.device(args.device)
     torch.manual_seed(0)
-    batch = next(TrainData(config, RunProgress(quiet=True)).batches("train", 1)).to(device)
+    data = RunData(config, ROLES, samples(config), RunProgress(quiet=True))
+    batch = next(data.batches("train", 1)).to(device)
     net = resolve_spec(config).build("random", 0)
     exact = Published(config, net, batch, precision="fp64").first()
     candidates, errors, memory = {}, {}, {}

@@ -7,31 +7,18 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Protocol
 
 from chase_fast.errors import ChaseError, Elsewhere
 from chase_fast.files import lend_caches
 from chase_fast.kernels._choice import BackendError, check_variable
 from chase_fast.process import tune_process
 
-RUN_EXIT_CODES = """Exit code: 0; 2, after one line, for what you can mend; 130 after Ctrl-C, 143 after
-SIGTERM (once: the run ends after this iteration with a checkpoint; twice: at once).
-
-Environment: CHASE_FAST_CACHE, the folder for indexes of datasets; CHASE_FAST_BACKEND=NAME or OP=NAME,OP=NAME
-(python -m chase_fast.doctor lists both); OMP_NUM_THREADS; GOMP_SPINCOUNT, 2000 unless set: how long
-threads wait actively."""
 PACKAGE_OF = {"cv2": "opencv-python", "PIL": "pillow", "chase_fast_C": "chase-fast"}
 LIBRARIES = "apt-get install libgl1 libglib2.0-0"  # what opencv-python is linked with and slim images lack
 
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: as KeyboardInterrupt, with another exit code."""
-
-
-class Stoppable(Protocol):
-    """A run that ends after the present iteration once `interrupted` is set."""
-
-    interrupted: bool
 
 
 def run_command(work: Callable[[], int | None], stopped: str = "stopped") -> int:
@@ -98,35 +85,6 @@ def handling(handler: Callable[[int, FrameType | None], None], *numbers: int) ->
     finally:
         for number, old in before.items():
             signal.signal(number, signal.SIG_DFL if old is None else old)
-
-
-@contextmanager
-def stopping(run: Stoppable, say: Callable[[str], None], alone: bool) -> Iterator[None]:
-    """Within, Ctrl-C and SIGTERM stop a run after its present iteration, a second one at once.
-
-    Args:
-        alone: the only rank: torchrun passes on signals, and may repeat them.
-
-    Raises:
-        KeyboardInterrupt: after Ctrl-C; `Terminated` after SIGTERM.
-    """
-    last = signal.SIGINT
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal last
-        last = number
-        if run.interrupted and alone:
-            raise KeyboardInterrupt
-        run.interrupted = True
-        say(f"stopping after this iteration ...{' (once more: at once)' if alone else ''}")
-
-    with handling(stop, signal.SIGINT, signal.SIGTERM):
-        try:
-            yield
-        except KeyboardInterrupt:
-            if last == signal.SIGTERM:
-                raise Terminated from None
-            raise
 
 
 def why_not_imported(error: ImportError) -> str | None:

@@ -1,5 +1,6 @@
 """Names of devices on the command line, and how a run computes."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -62,3 +63,17 @@ def computing(threads: int, device: "torch.device") -> Iterator[None]:
         cv2.setNumThreads(before[1])
         cudnn.allow_tf32, cudnn.deterministic = before[2:]
         matmul.allow_tf32 = before_matmul
+
+
+def peak_memory_mb(device: str = "cpu") -> float:
+    """Peak memory in MiB: of the device for CUDA, else the resident memory of this process."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:
+        return float("nan")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

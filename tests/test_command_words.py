@@ -38,10 +38,13 @@ READ = {
         ["--results", "--checkpoint", "--opencv", "--protocol", "--set"],
     ),
     "search": (
-        lambda words: search.parse(words, search_recipe("demo")).config,
+        lambda words: search.SearchCommand().parse(words, search_recipe("demo")).config,
         ["--train", "--val", "--holdout", "--ops"],
     ),
-    "train": (lambda words: train.parse(words, train_recipe("demo")).config, ["--train", "--val"]),
+    "train": (
+        lambda words: train.TrainCommand().parse(words, train_recipe("demo")).config,
+        ["--train", "--val"],
+    ),
     "track": (lambda words: track.parse(["video.mp4", "--checkpoint", "x", *words]), ["--box", "--set"]),
 }
 
@@ -71,10 +74,10 @@ def test_these_are_all_lists_of_all_commands():
     assert found == expected | {"doctor": {"--data"}, "report": {"--names"}, "pack": set(), "convert": set()}
 
 
-@pytest.mark.parametrize("read", [search.parse, train.parse])
-def test_seeds_go_on_too(read):
-    recipe = {search.parse: search_recipe, train.parse: train_recipe}[read]("demo")
-    assert read(["--seeds", "3", "1", "--seeds=2"], recipe).options.seeds == (3, 1, 2)
+@pytest.mark.parametrize("command", [search.SearchCommand(), train.TrainCommand()], ids=lambda c: c.name)
+def test_seeds_go_on_too(command):
+    words = ["--seeds", "3", "1", "--seeds=2"]
+    assert command.parse(words, command.recipe("demo")).options.seeds == (3, 1, 2)
 
 
 def test_doctor_looks_at_every_dataset(capsys):

@@ -10,7 +10,7 @@ from chase_fast.data.overlap import overlaps
 from chase_fast.data.pack import __main__ as pack_command
 from chase_fast.data.sources import parse_spec
 from chase_fast.errors import ChaseError
-from chase_fast.progress import RunProgress
+from chase_fast.runs.progress import RunProgress
 from tests import trees
 from tests.sequences import write_sequence
 

@@ -17,6 +17,7 @@ from chase_fast.distributed import Elsewhere, Ranks, join, launched, statistics
 from chase_fast.errors import ChaseError
 from chase_fast.nn.norm import GroupBatchNorm, NormState
 from chase_fast.recipes import SearchConfig, search_recipe
+from chase_fast.runs import command
 from chase_fast.search import __main__ as cli
 from chase_fast.search import loop
 from chase_fast.search.network import SearchNetwork
@@ -81,7 +82,7 @@ def batches(count: int) -> list[torch.Tensor]:
 def rank_main(out: Path) -> None:
     """What each of the two processes does; rank 0 writes what the tests then look at."""
     ranks = join()
-    cli.shutdown = train_cli.shutdown = lambda: None  # several runs in one process
+    command.shutdown = lambda: None  # several runs in one process
     found: dict = {"world": ranks.world}
     first, *own = batches(3)
     norms = Norms()

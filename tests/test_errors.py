@@ -10,7 +10,7 @@ from chase_fast.errors import ChaseError, Elsewhere, MissingFile
 
 PACKAGE = Path(__file__).parents[1] / "chase_fast"
 # clauses around calls that may raise a ChaseError, looked at one by one: they add the file's name
-LOOKED_AT = {"search/loop.py": 1, "train/loop.py": 1}
+LOOKED_AT = {"runs/loop.py": 1}
 RAISING = {
     "user_path", "load_json", "load_object", "load_arrays", "load_tracker", "load_cell", "build_backbone",
     "restore", "check_checkpoint", "stored_config", "open_sources", "open_evaluation", "resolve_device",

@@ -10,7 +10,7 @@ from chase_fast.kernels import _choice
 
 ROOT = Path(__file__).parents[1]
 OPS = sorted(p.parent.name for p in (ROOT / "kernels").glob("*/__init__.py"))
-_LOOP = {"nn", "data", "kernels", "runs", "recipes", "report", "distributed", "progress", "device", "graphs"}
+_NET = {"nn", "data", "kernels", "runs", "recipes", "distributed", "graphs"}
 _COMMAND = {"command", "commandline"}
 _WORDS = {"commandline", "benchmarks", "remarks"}
 # part of chase_fast -> the parts it may import, beside itself, errors, files, fields and _version
@@ -27,23 +27,20 @@ MAY = {
     "weights": {"unpickle"},
     "nn": {"kernels", "weights"},
     "data": {"kernels", "process", "command"} | _WORDS,  # command: data.pack
-    "runs": set(),
-    "progress": set(),
     "device": set(),
     "graphs": set(),
-    "stored": {"runs"},
-    "rows": set(),
     "cells": {"nn"},
     "distributed": {"nn", "device"},  # of nn only norm, whose statistics it merges
     "published": {"nn", "unpickle", "weights"},
     "checkpoint": {"nn", "published", "runs", "weights"},
     "recipes": {"nn"},  # only nn.space, which needs no torch
-    "report": {"nn", "runs", "cells"} | _COMMAND,
-    "search": _LOOP | {"stored", "rows"} | _COMMAND,
-    "train": _LOOP | {"stored", "rows", "checkpoint", "cells"} | _COMMAND,
-    "convert": {"checkpoint", "published", "nn", "runs", "cells"} | _COMMAND,
+    "report": {"nn", "cells"} | _COMMAND,
+    "runs": {"nn", "data", "distributed", "device", "report"} | _COMMAND,
+    "search": _NET,
+    "train": _NET | {"checkpoint", "cells"},
+    "convert": {"checkpoint", "published", "nn", "cells"} | _COMMAND,
     "doctor": {"kernels", "data"} | _COMMAND,
-    "track": {"nn", "data", "kernels", "checkpoint", "runs", "progress", "device", "graphs"} | _COMMAND,
+    "track": {"nn", "data", "kernels", "checkpoint", "runs", "device", "graphs"} | _COMMAND,
     # of report only svg
     "evaluate": {
         "track",
@@ -108,6 +105,18 @@ def test_only_commands_import_a_command():
                 assert reached.split(".")[:2] not in [["chase_fast", c] for c in commands], (
                     f"{path}: {reached}"
                 )
+
+
+def test_of_runs_others_than_search_and_train_import_only_what_needs_no_torch():
+    light = {"folder", "seeds", "versions", "interrupt", "progress"}
+    names = {"RunFolder", "checkpoint_file", "stream", "versions", "git_commit"}  # of chase_fast.runs itself
+    for name, path in sources():
+        if name.split(".")[1] in {"runs", "search", "train"}:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for reached in imports(name, node):
+                if reached.startswith("chase_fast.runs."):
+                    assert reached.split(".")[2] in light | names, f"{path}: {reached}"
 
 
 def test_torchvision_is_imported_only_inside_functions_of_the_backbone():

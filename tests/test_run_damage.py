@@ -2,15 +2,19 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
 import sys
 
 import pytest
 import torch
 
+from chase_fast.data import synthetic
 from chase_fast.errors import ChaseError
 from chase_fast.fields import Fields
-from chase_fast.recipes import search, search_recipe, train, train_recipe
+from chase_fast.recipes import search_recipe, train_recipe
+from chase_fast.recipes.values import ranges_of
 from chase_fast.search import __main__ as search_cli
 from chase_fast.search import loop as search_loop
 from chase_fast.train import __main__ as train_cli
@@ -255,6 +259,27 @@ def test_a_flipped_bit_of_a_checkpoint_is_noticed(copy, capsys):
     assert "last.ckpt" in failing(capsys, kind, out)
 
 
+@pytest.mark.parametrize("kind, owner", [("search", search_loop.Search), ("train", train_loop.Training)])
+def test_a_run_begun_on_other_synthetic_video_does_not_go_on(
+    kind, owner, finished, tmp_path, monkeypatch, capsys
+):
+    """Its images would be others from there on. A finished one is left as it is."""
+    original = owner._run_iteration
+
+    def stopped(self, *arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, "_run_iteration", stopped)
+        assert start(kind, tmp_path / "begun") == 130
+    shutil.copytree(finished[kind], tmp_path / "finished")
+    monkeypatch.setattr(synthetic, "VERSION", synthetic.VERSION + 1)
+    capsys.readouterr()
+    assert "other synthetic video" in failing(capsys, kind, tmp_path / "begun")
+    assert CLI[kind][0](["--resume", "--out", str(tmp_path / "finished"), "--quiet"]) == 0
+
+
 @pytest.mark.parametrize("content", [b"", b"PK", b"{}", b"\x80\x02]."])
 def test_a_checkpoint_that_is_none(content, copy, capsys):
     kind, out = copy
@@ -297,7 +322,7 @@ def test_a_finished_run_is_left_as_it_is(copy, capsys):
     [
         ("search", search_loop, "SearchNetwork"),
         ("search", search_loop.SearchStep, "_iterate"),
-        ("train", train_loop, "TrainData"),
+        ("train", train_loop, "Losses"),
         ("train", TrainStep, "gradients"),
     ],
 )
@@ -337,7 +362,7 @@ def test_files_of_the_user_stay(tmp_path, monkeypatch):
     "config", [search_recipe("demo"), train_recipe("demo")], ids=lambda c: type(c).__name__
 )
 def test_every_number_has_a_range(config):
-    ranges = {**(search if type(config) is search.SearchConfig else train).RANGES, "image_size": None}
+    ranges = {**ranges_of(type(config)), "image_size": None}
     numbers = {f.name for f in dataclasses.fields(config) if type(getattr(config, f.name)) in (int, float)}
     assert numbers - {"order"} == ranges.keys()
     for name in numbers - {"order"}:

@@ -16,11 +16,13 @@ from chase_fast.nn.genotype import Genotype
 from chase_fast.nn.search_cell import SearchCell
 from chase_fast.recipes import SEARCH, search_recipe
 from chase_fast.runs import RunFolder
+from chase_fast.runs.job import resolve
 from chase_fast.search import __main__ as cli
 from chase_fast.search import loop, schedule
 from chase_fast.search.bilevel import FlatParameters, first_order, second_order
 from chase_fast.search.diagnostics import cell_counts, dominant_eigenvalue
 from chase_fast.search.network import SearchNetwork
+from chase_fast.search.options import SearchCommand
 from tests.flags import changed
 
 TINY = (
@@ -102,7 +104,6 @@ def test_same_seed_same_digits_and_other_seed_other(finished, tmp_path):
 
 KILLER = """
 import os, signal, sys
-from chase_fast import runs
 from chase_fast.search import loop, __main__ as cli
 owner, name, calls = eval(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 original, count = getattr(owner, name), 0
@@ -121,7 +122,7 @@ sys.exit(cli.main(sys.argv[4:]))
     "owner, name, calls",
     [
         ("loop.SearchStep", "_architect", 2),  # in the middle of epoch 2
-        ("runs.os", "fsync", 9),  # while a file is written
+        ("os", "fsync", 9),  # while a file is written
     ],
 )
 def test_killed_and_resumed_ends_the_same(finished, tmp_path, owner, name, calls):
@@ -212,6 +213,8 @@ def test_seeds_pick_the_smallest_holdout_loss(tmp_path):
     (out / "cell.json").unlink()
     assert cli.main(["--out", str(out), "--resume", "--quiet"]) == 0
     assert json.loads((out / "cell.json").read_text()) == cell
+    job = resolve(SearchCommand(), ["--out", str(out), "--resume", "--seed-per-rank"], world=2)
+    assert job.options.seeds == (0, 1) and job.of_seed(1).options.out == out / "seed_1"
 
 
 @pytest.mark.parametrize("recipe", [name for name in SEARCH if name not in ("demo", "paper", "chase_st")])

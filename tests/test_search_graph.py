@@ -12,7 +12,7 @@ from chase_fast.graphs import Graph
 from chase_fast.nn.norm import NormState
 from chase_fast.nn.operations import register_operation
 from chase_fast.recipes import SearchConfig, search_recipe
-from chase_fast.search.adam import Adam
+from chase_fast.runs.adam import Adam
 from chase_fast.search.data import ahead
 from chase_fast.search.network import SearchNetwork
 from chase_fast.search.step import SearchStep, why_eager
@@ -292,8 +292,8 @@ def test_what_stays_eager_says_why(changes, world, why):
 
 def test_first_lines_and_resume(tmp_path, capsys, monkeypatch):
     """What is used stands in the first lines; graphs may change on resume, the precision may not."""
+    from chase_fast.runs import loop
     from chase_fast.search import __main__ as cli
-    from chase_fast.search import loop
     from tests.test_search import TINY
 
     out = tmp_path / "run"

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import functools
 import shutil
 
 import pytest
@@ -20,7 +21,6 @@ from chase_fast.nn.tracker_net import TrackerNet
 from chase_fast.runs import RunFolder
 from chase_fast.train import __main__ as cli
 from chase_fast.train import loop
-from chase_fast.train.graph_step import GraphStep, make_step
 from chase_fast.train.network import Losses
 from chase_fast.train.step import TrainStep
 from tests.flags import changed
@@ -63,18 +63,15 @@ def tiny(recipe: str = "demo", **values):
     return config, net, batches
 
 
-def graph_step(config, net, device=CPU, enabled: bool = True) -> GraphStep:
+def graph_step(config, net, device=CPU, graph: bool = True) -> TrainStep:
     losses = Losses(config, device)
     net = losses.prepare(copy.deepcopy(net))
     losses.fold(net)
-    return GraphStep(config, net, losses, enabled)
+    return TrainStep(config, net, losses, Ranks(), graph)
 
 
 def plain_step(config, net) -> TrainStep:
-    losses = Losses(config, CPU)
-    net = losses.prepare(copy.deepcopy(net))
-    losses.fold(net)
-    return TrainStep(config, net, losses, Ranks())
+    return graph_step(config, net, graph=False)
 
 
 def when(step: int, config) -> tuple[int, int]:
@@ -100,18 +97,18 @@ def unchecked(monkeypatch):
     monkeypatch.setattr("chase_fast.graphs._NoHostReads", contextlib.nullcontext)
 
 
-def direct(step: GraphStep, batch: Batch, epoch: int, iteration: int) -> torch.Tensor:
-    """`whole` on new tensors, not through a `Graph`; numbers on the host, which a replay would not see, are
-    spoilt."""
+def direct(step: TrainStep, batch: Batch, epoch: int, iteration: int) -> torch.Tensor:
+    """`function` on new tensors, not through a `Graph`; numbers on the host, which a replay would not see,
+    are spoilt."""
     device = next(step.net.parameters()).device
     inputs = step.inputs(batch, epoch, iteration).items()
     for group in step.optimizer.param_groups:
         group["lr"] = float("nan")
     tensors = {k: v if torch.is_tensor(v) else torch.tensor(v, dtype=torch.float64) for k, v in inputs}
-    return step.whole(**{k: t.to(device) for k, t in tensors.items()})
+    return step.function(**{k: t.to(device) for k, t in tensors.items()})
 
 
-def assert_equal_state(a: GraphStep, b: GraphStep) -> None:
+def assert_equal_state(a: TrainStep, b: TrainStep) -> None:
     for x, y in zip(a.state(), b.state(), strict=True):
         assert torch.equal(x, y)
 
@@ -195,27 +192,28 @@ def test_same_update_as_the_eager_step(values, monkeypatch):
 
 def test_a_cpu_runs_the_eager_step_and_says_why():
     config, net, _ = tiny()
-    step = make_step(config, net, Losses(config, CPU), Ranks())
-    assert type(step) is TrainStep and step.how == "eager (CUDA graphs need a CUDA device)"
+    step = TrainStep(config, net, Losses(config, CPU), Ranks())
+    assert step._graph is None and step.how == "eager (CUDA graphs need a CUDA device)"
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(
-    ("values", "world", "kind", "how"),
+    ("values", "world", "one_function", "how"),
     [
-        ({}, 1, GraphStep, "an iteration is one CUDA graph"),
-        ({"graphs": False}, 1, GraphStep, "eager (--no-graphs)"),
-        ({"compile": True}, 1, TrainStep, "eager (--compile)"),
-        ({}, 2, TrainStep, "eager (several ranks)"),
+        ({}, 1, True, "an iteration is one CUDA graph"),
+        ({"graphs": False}, 1, True, "eager (--no-graphs)"),
+        ({"compile": True}, 1, False, "eager (--compile)"),
+        ({}, 2, False, "eager (several ranks)"),
     ],
 )
-def test_a_gpu_replays_unless_flags_or_ranks_forbid(values, world, kind, how):
+def test_a_gpu_replays_unless_flags_or_ranks_forbid(values, world, one_function, how):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     config, net, _ = tiny(**values)
     losses = Losses(config, torch.device("cuda"))
-    step = make_step(config, losses.prepare(net), losses, Ranks(0, world))
-    assert type(step) is kind and step.how == how
+    step = TrainStep(config, losses.prepare(net), losses, Ranks(0, world))
+    assert (step._graph is not None) == one_function and step.how == how
+    assert step._graph is None or step._graph.captures == (how == "an iteration is one CUDA graph")
 
 
 def test_an_optimizer_that_made_no_step_is_taken_over(device):
@@ -240,11 +238,7 @@ def quick_disk():
 @pytest.fixture
 def graphs(monkeypatch, unchecked):
     """Runs take the step of a GPU."""
-
-    def make(config, net, losses, ranks):
-        return GraphStep(config, net, losses)
-
-    monkeypatch.setattr(loop, "make_step", make)
+    monkeypatch.setattr(loop, "TrainStep", functools.partial(TrainStep, graph=True))
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -269,14 +263,14 @@ def test_interrupted_run_is_resumed_with_and_without_graphs(graphs, tmp_path, mo
     shutil.copytree(out, tmp_path / "eager")
     assert cli.main(["--out", str(out), "--resume", "--quiet"]) == 0
     assert rows(out) == expected
-    monkeypatch.setattr(loop, "make_step", make_step)
+    monkeypatch.setattr(loop, "TrainStep", TrainStep)
     assert cli.main(["--out", str(tmp_path / "eager"), "--resume", "--quiet", "--no-graphs"]) == 0
     for name in ("train_loss", "val_loss", "grad_norm"):
         assert rows(tmp_path / "eager")[2][name] == pytest.approx(expected[2][name], rel=TRAIN_STEP)
 
 
 def test_non_finite_loss_stops_and_keeps_the_batch_and_the_checkpoint(graphs, tmp_path, monkeypatch, capsys):
-    out, original, calls = tmp_path / "run", GraphStep.inputs, 0
+    out, original, calls = tmp_path / "run", TrainStep.inputs, 0
 
     def inputs(self, batch, epoch, iteration):
         nonlocal calls
@@ -285,7 +279,7 @@ def test_non_finite_loss_stops_and_keeps_the_batch_and_the_checkpoint(graphs, tm
             batch.test_images[0, 1] = float("nan")
         return original(self, batch, epoch, iteration)
 
-    monkeypatch.setattr(GraphStep, "inputs", inputs)
+    monkeypatch.setattr(TrainStep, "inputs", inputs)
     assert train(out) == 2
     assert "training loss is nan in epoch 2, iteration 2" in capsys.readouterr().err
     assert load_file(out / "bad_batch.safetensors")["test_images"][0, 1].isnan().all()

@@ -31,6 +31,7 @@ from chase_fast.data.synthetic_objects import TEXTURE_SIDE, Blob, Compound, Part
 from chase_fast.data.synthetic_truth import behind, bounds_inside
 from chase_fast.data.textures import Shape, fractal, scene, texture
 
+VERSION = 2  # of what is drawn for a seed: a run on other video cannot go on
 HEIGHT, WIDTH = 240, 320
 SEQUENCES = 10_000
 MIN_COVER = 0.1

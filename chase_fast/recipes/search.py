@@ -13,43 +13,17 @@ import tyro
 
 from chase_fast.errors import ChaseError
 from chase_fast.nn.space import OPS
-from chase_fast.recipes.ranges import COUNT, MANY, RATE, SEED, SHARE, SIZE, check_image_size, check_ranges
-
-RANGES = {
-    "train_frames": (1, MANY),
-    "test_frames": (1, MANY),
-    "batch": (1, SIZE),
-    "batch_groups": (0, SIZE),
-    "workers": (0, MANY),
-    "channels": (1, 8192),
-    "nodes": (1, 64),
-    "filter_iterations": (1, MANY),
-    "epochs": (1, SIZE),
-    "iterations": (1, COUNT),
-    "holdout_batches": (1, COUNT),
-    "warmup_epochs": (0, SIZE),
-    "patience": (0, SIZE),
-    "alpha_init": RATE,
-    "alpha_lr": RATE,
-    "alpha_beta1": SHARE,
-    "alpha_beta2": SHARE,
-    "alpha_weight_decay": RATE,
-    "zero_one_weight": RATE,
-    "lr": RATE,
-    "lr_min": RATE,
-    "lr_step": (1, SIZE),
-    "lr_gamma": RATE,
-    "unroll_weight_decay": RATE,
-    "unroll_r": RATE,
-    "dropout": SHARE,
-    "seed": SEED,
-    "threads": (0, MANY),
-    "backbone_chunk": (1, SIZE),
-    "calibration_batches": (1, SIZE),
-    "holdout_cache_mb": (0, COUNT),
-    "checkpoint_minutes": (0, COUNT),
-    "checkpoint_iterations": (0, COUNT),
-}
+from chase_fast.recipes.values import (
+    COUNT,
+    MANY,
+    SIZE,
+    Range,
+    Rate,
+    Seed,
+    Share,
+    check_values,
+    find_recipe,
+)
 
 
 @dataclass(frozen=True)
@@ -72,16 +46,16 @@ class SearchConfig:
     """Leave out (and count) sequences with missing or broken frames instead of stopping with an error."""
     image_size: int = 288
     """Side of the square crops in pixels, a multiple of 16. [PrDiMP]"""
-    train_frames: int = 3
+    train_frames: Annotated[int, Range(1, MANY)] = 3
     """Frames per sequence the target filter is learned from. [PrDiMP]"""
-    test_frames: int = 3
+    test_frames: Annotated[int, Range(1, MANY)] = 3
     """Frames per sequence the target is searched in. [PrDiMP]"""
-    batch: int = 10
+    batch: Annotated[int, Range(1, SIZE)] = 10
     """Sequences per iteration, over all ranks. [paper]"""
-    batch_groups: int = 0
+    batch_groups: Annotated[int, Range(0, SIZE)] = 0
     """Equal parts of a batch with BatchNorm statistics of their own, train and test frames still apart; 0
     makes one per rank. G parts in one process compute what G ranks compute. [paper: one]"""
-    workers: int = 0
+    workers: Annotated[int, Range(0, MANY)] = 0
     """Processes that load data, per rank; 0 loads in the main process. The samples do not depend on it."""
 
     # network
@@ -92,65 +66,65 @@ class SearchConfig:
     file with torchvision's key names (.safetensors, .pth). [paper: ImageNet]"""
     flavour: Literal["chase", "darts"] = "chase"
     """chase: operations end in affine BatchNorm and LeakyReLU [released]; darts: the textbook cell."""
-    channels: int = 256
+    channels: Annotated[int, Range(1, 8192)] = 256
     """C, channels of each intermediate node. [released]"""
-    nodes: int = 4
+    nodes: Annotated[int, Range(1, 64)] = 4
     """Intermediate nodes; their concatenation, nodes x C channels, is the output. [paper]"""
     ops: tuple[str, ...] = OPS
     """Candidate operations of every edge, the columns of alpha. [paper]"""
     classifier: Literal["prdimp", "dimp"] = "prdimp"
     """Target classifier and its loss: KL with Newton steps (PrDiMP), or hinge with Gauss-Newton steps
     (DiMP)."""
-    filter_iterations: int = 5
+    filter_iterations: Annotated[int, Range(1, MANY)] = 5
     """Unrolled iterations of the target filter. [PrDiMP]"""
 
     # search
-    epochs: int = 70
+    epochs: Annotated[int, Range(1, SIZE)] = 70
     """Epochs at most, an epoch being --iterations steps. [paper]"""
-    iterations: int = 1500
+    iterations: Annotated[int, Range(1, COUNT)] = 1500
     """Weight steps (and, after warm-up, alpha steps) per epoch. [paper: 15 000 samples in batches of 10]"""
-    holdout_batches: int = 500
+    holdout_batches: Annotated[int, Range(1, COUNT)] = 500
     """Batches of the hold-out evaluation after each epoch, always the same ones. [paper: 5 000 samples]"""
-    warmup_epochs: int = 10
+    warmup_epochs: Annotated[int, Range(0, SIZE)] = 10
     """Epochs in which only weights are trained; alpha starts in the next one. [paper]"""
-    patience: int = 10
+    patience: Annotated[int, Range(0, SIZE)] = 10
     """Stop after this many epochs of alpha optimisation without a new minimum of the hold-out loss; 0 runs
     all epochs. [ours; the paper stopped at epoch 41 and took the minimum]"""
     order: Literal[1, 2] = 2
     """Order of the alpha gradient: 2 unrolls one weight step. [paper]"""
     mixing: Literal["softmax", "sigmoid"] = "softmax"
     """Mixing weights of the operations of an edge: softmax [DARTS] or sigmoid [Fair-DARTS]."""
-    alpha_init: float = 1e-3
+    alpha_init: Rate = 1e-3
     """Standard deviation of the initial alpha. [DARTS; Fair-DARTS: 0]"""
-    alpha_lr: float = 3e-4
+    alpha_lr: Rate = 3e-4
     """Learning rate of alpha (Adam). [DARTS]"""
-    alpha_beta1: float = 0.5
+    alpha_beta1: Share = 0.5
     """First Adam coefficient of alpha. [DARTS; Fair-DARTS: 0.9]"""
-    alpha_beta2: float = 0.999
+    alpha_beta2: Share = 0.999
     """Second Adam coefficient of alpha. [DARTS]"""
-    alpha_weight_decay: float = 1e-3
+    alpha_weight_decay: Rate = 1e-3
     """Weight decay (L2) of alpha. [DARTS]"""
-    zero_one_weight: float = 0.0
+    zero_one_weight: Rate = 0.0
     """Weight of the zero-one loss on alpha; 0 leaves it out. [Fair-DARTS: 10]"""
     zero_one_kind: Literal["l2", "l1"] = "l2"
     """Form of the zero-one loss. [Fair-DARTS: l2]"""
-    lr: float = 1e-3
+    lr: Rate = 1e-3
     """Initial learning rate of neck and classifier (Adam, betas 0.9 and 0.999, no weight decay). [paper]"""
     lr_schedule: Literal["cosine", "step"] = "cosine"
     """cosine from --lr to --lr-min over all epochs [paper], or times --lr-gamma every --lr-step epochs
     [released]."""
-    lr_min: float = 1e-4
+    lr_min: Rate = 1e-4
     """Last learning rate of the cosine. [released, in a comment]"""
-    lr_step: int = 15
+    lr_step: Annotated[int, Range(1, SIZE)] = 15
     """Epochs between two drops of the step schedule. [released]"""
-    lr_gamma: float = 0.2
+    lr_gamma: Rate = 0.2
     """Factor of each drop. [released]"""
-    unroll_weight_decay: float = 3e-4
+    unroll_weight_decay: Rate = 3e-4
     """Weight decay inside the unrolled step, w' = w - lr (g + wd w). [released]"""
-    unroll_r: float = 0.01
+    unroll_r: Rate = 0.01
     """Length r of the finite difference: the weights are moved by r along the normalised direction.
     [DARTS]"""
-    dropout: float = 0.6
+    dropout: Share = 0.6
     """Initial rate of the dropout on skip connections. [paper]"""
     dropout_decay: bool = True
     """Rate x (1 - epoch / epochs) [paper], or constant [released: the decay never reaches the layers]."""
@@ -179,7 +153,7 @@ class SearchConfig:
     [released]"""
 
     # run
-    seed: int = 0
+    seed: Seed = 0
     """Seed of samples, initial weights, alpha and dropout masks."""
     device: str = "auto"
     """cpu, cuda, cuda:1, ... auto takes a CUDA device if there is one. Process k that torchrun starts on a
@@ -192,18 +166,18 @@ class SearchConfig:
     """On one GPU, capture a whole iteration as one CUDA graph and replay it with one launch. --no-graphs runs
     the same function eagerly. CPUs, several ranks, operations that a user registered, --fresh-masks,
     --backbone-train-mode and --eval-after-holdout are always eager; the first lines say so."""
-    threads: int = 0
+    threads: Annotated[int, Range(0, MANY)] = 0
     """CPU threads; 0 leaves torch's choice. Equal results to the last digit need equal thread counts."""
-    backbone_chunk: int = 10
+    backbone_chunk: Annotated[int, Range(1, SIZE)] = 10
     """Images per call of the frozen backbone; bounds its memory, does not change the result."""
-    calibration_batches: int = 10
+    calibration_batches: Annotated[int, Range(1, SIZE)] = 10
     """Training batches that set the BatchNorm statistics of a random backbone and of the untrained neck (row
     0)."""
-    holdout_cache_mb: int = 512
+    holdout_cache_mb: Annotated[int, Range(0, COUNT)] = 512
     """Keep the hold-out features, the same in every epoch, in memory if they fit into this many MiB."""
-    checkpoint_minutes: float = 10.0
+    checkpoint_minutes: Annotated[float, Range(0, COUNT)] = 10.0
     """Minutes between checkpoints inside an epoch (one is always written at its end); 0 turns them off."""
-    checkpoint_iterations: int = 0
+    checkpoint_iterations: Annotated[int, Range(0, COUNT)] = 0
     """Iterations between checkpoints inside an epoch, beside --checkpoint-minutes; 0 turns them off."""
     hessian: bool = False
     """Each epoch, also compute the dominant eigenvalue of the Hessian of the validation loss with respect to
@@ -215,8 +189,7 @@ class SearchConfig:
         Raises:
             ChaseError: names the flag and what it may be.
         """
-        check_ranges(self, RANGES)
-        check_image_size(self.image_size)
+        check_values(self, "train", "val", "holdout")
         if self.batch % max(self.batch_groups, 1):
             raise ChaseError(
                 f"--batch {self.batch} cannot be split into {self.batch_groups} equal parts (one per rank, "
@@ -233,11 +206,6 @@ class SearchConfig:
             raise ChaseError(
                 f"--ops {' '.join(self.ops)}: name different operations, at least one besides none"
             )
-        for flag in ("train", "val", "holdout"):
-            if not getattr(self, flag):
-                raise ChaseError(
-                    f"recipe {self.recipe} needs video: give --{flag} kind:path[:split], or synthetic"
-                )
         return self
 
     def on(self, world: int) -> "SearchConfig":
@@ -352,11 +320,5 @@ SEARCH: dict[str, Callable[[], SearchConfig]] = {
 
 
 def search_recipe(name: str) -> SearchConfig:
-    """The search recipe of that name.
-
-    Raises:
-        ChaseError: there is none.
-    """
-    if name not in SEARCH:
-        raise ChaseError(f"unknown search recipe {name!r}, choose from {', '.join(SEARCH)}")
-    return SEARCH[name]()
+    """The search recipe of that name; ChaseError if there is none."""
+    return find_recipe(SEARCH, "search", name)

@@ -12,36 +12,17 @@ from typing import Annotated, Literal
 import tyro
 
 from chase_fast.errors import ChaseError
-from chase_fast.recipes.ranges import COUNT, MANY, RATE, SEED, SHARE, SIZE, check_image_size, check_ranges
-
-RANGES = {
-    "train_frames": (1, MANY),
-    "test_frames": (1, MANY),
-    "max_gap": (1, COUNT),
-    "batch": (1, SIZE),
-    "workers": (0, MANY),
-    "filter_iterations": (1, MANY),
-    "channels": (0, 8192),
-    "epochs": (1, SIZE),
-    "iterations": (1, COUNT),
-    "val_batches": (1, COUNT),
-    "val_every": (1, SIZE),
-    "lr": RATE,
-    "lr_filter_initializer": RATE,
-    "lr_filter_optimizer": RATE,
-    "lr_box": RATE,
-    "lr_backbone": RATE,
-    "lr_step": (1, SIZE),
-    "lr_gamma": RATE,
-    "accumulate": (1, SIZE),
-    "clip_norm": (0, COUNT),
-    "ema": SHARE,
-    "seed": SEED,
-    "threads": (0, MANY),
-    "calibration_batches": (1, SIZE),
-    "checkpoint_minutes": (0, COUNT),
-    "checkpoint_iterations": (0, COUNT),
-}
+from chase_fast.recipes.values import (
+    COUNT,
+    MANY,
+    SIZE,
+    Range,
+    Rate,
+    Seed,
+    Share,
+    check_values,
+    find_recipe,
+)
 
 
 @dataclass(frozen=True)
@@ -64,22 +45,22 @@ class TrainConfig:
     """Leave out (and count) sequences with missing or broken frames instead of stopping with an error."""
     image_size: int = 288
     """Side of the square crops in pixels, a multiple of 16. [PrDiMP]"""
-    train_frames: int = 3
+    train_frames: Annotated[int, Range(1, MANY)] = 3
     """Frames per sequence the target filter is learned from. [PrDiMP]"""
-    test_frames: int = 3
+    test_frames: Annotated[int, Range(1, MANY)] = 3
     """Frames per sequence the target is searched in. [PrDiMP]"""
-    max_gap: int = 200
+    max_gap: Annotated[int, Range(1, COUNT)] = 200
     """Frames between the first train frame of a sample and its others, at most. [PrDiMP; DiMP: 30]"""
-    batch: int = 10
+    batch: Annotated[int, Range(1, SIZE)] = 10
     """Sequences per iteration, over all ranks. [PrDiMP-50; 26 for the 18-layer networks]"""
-    workers: int = 0
+    workers: Annotated[int, Range(0, MANY)] = 0
     """Processes that load data, per rank; 0 loads in the main process. The samples do not depend on it."""
 
     # network
     classifier: Literal["prdimp", "dimp"] = "prdimp"
     """Target classifier and its losses: KL with Newton steps and a box density (PrDiMP), or hinge with
     Gauss-Newton steps and box IoU (DiMP)."""
-    filter_iterations: int = 5
+    filter_iterations: Annotated[int, Range(1, MANY)] = 5
     """Unrolled iterations of the target filter. [PrDiMP]"""
     backbone: Literal["resnet18", "resnet50"] = "resnet50"
     """Feature extractor; layer2 and layer3 are used. [PrDiMP-50]"""
@@ -97,7 +78,7 @@ class TrainConfig:
     K)."""
     flavour: Literal["auto", "chase", "darts"] = "auto"
     """Kind of operations in the cell; auto takes that of the cell.json, and chase for every other cell."""
-    channels: int = 0
+    channels: Annotated[int, Range(0, 8192)] = 0
     """C, channels of each node of the cell; 0 takes those of the cell.json, and 256 for every other cell.
     [released: 256]"""
     init: str = ""
@@ -105,40 +86,40 @@ class TrainConfig:
     its architecture must be the same."""
 
     # optimisation
-    epochs: int = 50
+    epochs: Annotated[int, Range(1, SIZE)] = 50
     """Epochs, an epoch being --iterations steps. [PrDiMP; released: 70]"""
-    iterations: int = 2600
+    iterations: Annotated[int, Range(1, COUNT)] = 2600
     """Steps per epoch. [PrDiMP-50: 26 000 samples in batches of 10]"""
-    val_batches: int = 500
+    val_batches: Annotated[int, Range(1, COUNT)] = 500
     """Batches of the validation, always the same ones. [PrDiMP: 5 000 samples]"""
-    val_every: int = 5
+    val_every: Annotated[int, Range(1, SIZE)] = 5
     """Epochs between two validations; the last epoch is always validated. [PrDiMP]"""
-    lr: float = 1e-3
+    lr: Rate = 1e-3
     """Learning rate (Adam, betas 0.9 and 0.999, no weight decay) of the cell or plain block, and of the
     classifier unless the next two say otherwise. [PrDiMP; DiMP: 5e-5 for the plain block]"""
-    lr_filter_initializer: float = 0.0
+    lr_filter_initializer: Rate = 0.0
     """Learning rate of the classifier's filter initializer; 0 takes --lr. [DiMP: 5e-5]"""
-    lr_filter_optimizer: float = 0.0
+    lr_filter_optimizer: Rate = 0.0
     """Learning rate of the learned constants of the filter solver; 0 takes --lr. [DiMP: 5e-4]"""
-    lr_box: float = 1e-3
+    lr_box: Rate = 1e-3
     """Learning rate of the box regressor. [PrDiMP; DiMP-50: 2e-4]"""
-    lr_backbone: float = 2e-5
+    lr_backbone: Rate = 2e-5
     """Learning rate of the backbone. [PrDiMP-50, DiMP-50; 18 layers: 2e-4]"""
-    lr_step: int = 15
+    lr_step: Annotated[int, Range(1, SIZE)] = 15
     """Epochs between two drops of all learning rates. [PrDiMP]"""
-    lr_gamma: float = 0.2
+    lr_gamma: Rate = 0.2
     """Factor of each drop. [PrDiMP]"""
-    accumulate: int = 1
+    accumulate: Annotated[int, Range(1, SIZE)] = 1
     """Micro-batches per iteration, whose gradients are added up: less memory. BatchNorm sees one micro-batch
     at a time, so G micro-batches give what G ranks give."""
-    clip_norm: float = 0.0
+    clip_norm: Annotated[float, Range(0, COUNT)] = 0.0
     """Largest norm of the whole gradient; 0 does not clip. [PrDiMP: none]"""
-    ema: float = 0.0
+    ema: Share = 0.0
     """Decay of an exponential moving average of the weights, which is then what is validated and saved; 0
     turns it off. In step t it is at most (1 + t) / (10 + t). [PrDiMP: none]"""
 
     # run
-    seed: int = 0
+    seed: Seed = 0
     """Seed of samples and initial weights; the validation samples do not depend on it."""
     device: str = "auto"
     """cpu, cuda, cuda:1, ... auto takes a CUDA device if there is one."""
@@ -152,13 +133,13 @@ class TrainConfig:
     the same function eagerly, with the same digits; CPUs, several ranks and --compile are always eager."""
     compile: bool = False
     """torch.compile the backbone; needs a compiler (GPU: Triton). Digits may differ from an eager run."""
-    threads: int = 0
+    threads: Annotated[int, Range(0, MANY)] = 0
     """CPU threads; 0 leaves torch's choice. Equal results to the last digit need equal thread counts."""
-    calibration_batches: int = 10
+    calibration_batches: Annotated[int, Range(1, SIZE)] = 10
     """Training batches that set the BatchNorm statistics of the untrained network (row 0)."""
-    checkpoint_minutes: float = 10.0
+    checkpoint_minutes: Annotated[float, Range(0, COUNT)] = 10.0
     """Minutes between checkpoints inside an epoch (one is always written at its end); 0 turns them off."""
-    checkpoint_iterations: int = 0
+    checkpoint_iterations: Annotated[int, Range(0, COUNT)] = 0
     """Iterations between checkpoints inside an epoch, beside --checkpoint-minutes; 0 turns them off."""
 
     def check(self) -> "TrainConfig":
@@ -167,14 +148,8 @@ class TrainConfig:
         Raises:
             ChaseError: names the flag and what it may be.
         """
-        check_ranges(self, RANGES)
-        check_image_size(self.image_size)
+        check_values(self, "train", "val")
         self.on(1)
-        for flag in ("train", "val"):
-            if not getattr(self, flag):
-                raise ChaseError(
-                    f"recipe {self.recipe} needs data: give --{flag} kind:path[:split], or synthetic"
-                )
         return self
 
     def on(self, world: int) -> "TrainConfig":
@@ -309,11 +284,5 @@ TRAIN: dict[str, Callable[[], TrainConfig]] = {
 
 
 def train_recipe(name: str) -> TrainConfig:
-    """The training recipe of that name.
-
-    Raises:
-        ChaseError: there is none.
-    """
-    if name not in TRAIN:
-        raise ChaseError(f"unknown training recipe {name!r}, choose from {', '.join(TRAIN)}")
-    return TRAIN[name]()
+    """The training recipe of that name; ChaseError if there is none."""
+    return find_recipe(TRAIN, "training", name)

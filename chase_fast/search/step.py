@@ -19,7 +19,8 @@ from chase_fast.graphs import Graph
 from chase_fast.nn.space import OPS
 from chase_fast.recipes import SearchConfig
 from chase_fast.runs import stream
-from chase_fast.search.adam import Adam
+from chase_fast.runs.adam import Adam
+from chase_fast.runs.step import how, obstacle
 from chase_fast.search.bilevel import AlphaGradient, Loss, first_order, second_order, weight_gradient
 from chase_fast.search.fair import zero_one_loss
 from chase_fast.search.network import Prepared, SearchNetwork
@@ -32,16 +33,13 @@ _VAL = "val_"  # prefix of the graph inputs of the validation batch
 def why_eager(config: SearchConfig, device: torch.device, ranks: Ranks) -> str | None:
     """What keeps an iteration from being one CUDA graph; None: nothing."""
     own = [op for op in config.ops if op not in OPS]
-    reasons = (
-        (device.type != "cuda", "CUDA graphs need a CUDA device"),
-        (not config.graphs, "--no-graphs"),
-        (ranks.world > 1, "several ranks"),
+    return obstacle(
+        *(config, device, ranks),
         (bool(own), f"{' '.join(own)} may draw other random numbers in every pass"),
         (config.fresh_masks, "--fresh-masks"),
         (config.backbone_train_mode, "--backbone-train-mode"),
         (config.eval_after_holdout, "--eval-after-holdout"),
     )
-    return next((reason for applies, reason in reasons if applies), None)
 
 
 @dataclass(frozen=True)
@@ -102,10 +100,10 @@ class SearchStep:
             betas=(config.alpha_beta1, config.alpha_beta2),
             weight_decay=config.alpha_weight_decay,
         )
-        reason = why_eager(config, network.device, ranks)
+        reason = None if graph else why_eager(config, network.device, ranks)
         if graph is None:
             graph = reason is None
-        self.how = "an iteration is one CUDA graph" if graph else f"eager ({reason})"
+        self.how = how(reason)
         self._graph = Graph(self.function, network.device, self.state) if graph else None
 
     def __call__(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from chase_fast.progress import RunProgress
+from chase_fast.runs.progress import RunProgress
 from chase_fast.track.sources.masking import masked
 
 _EVERY = 100  # frames per line

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import signal
 import time
 from collections.abc import Iterator
 from collections.abc import Sequence as Many
@@ -12,10 +13,10 @@ import torch
 
 from chase_fast.errors import ChaseError
 from chase_fast.runs import git_commit, versions
+from chase_fast.runs.interrupt import Interrupt
 from chase_fast.track.annotated import AnnotatedVideo
 from chase_fast.track.draw import Window, annotate, display_problem, draw_box, enlargement
 from chase_fast.track.frames import Box, check_box
-from chase_fast.track.interrupt import Interrupt
 from chase_fast.track.multi import MultiTracker
 from chase_fast.track.options import Track
 from chase_fast.track.progress import TrackProgress
@@ -66,10 +67,10 @@ class Session:
         self._progress = TrackProgress(self._source.total, self._options.quiet)
         self._progress.say(f"{self._source.kind} {self._source.path} -> {self._out}, {tracker.about}")
         self._tell()
-        interrupt, end, error = Interrupt(), "end of the source", None
+        interrupt, end, error = Interrupt(*_heard()), "end of the source", None
         try:
             with interrupt:
-                end = self._track(tracker, interrupt.frames(frames), boxes, seconds)
+                end = self._track(tracker, interrupt.until(frames), boxes, seconds)
             if interrupt.asked:
                 end = "interrupted"
         except KeyboardInterrupt:
@@ -253,3 +254,9 @@ class Session:
             scaled = f", scaled x{self._scale}" if self._scale > 1 else ""
             lines.append(f"video: {self._out / self._video.name} ({self._video.codec}{scaled})")
         return "\n".join(lines)
+
+
+def _heard() -> list[int]:
+    """Signals that end the work, but for ignored ones (nohup, jobs in the background of a script)."""
+    numbers = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+    return [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]

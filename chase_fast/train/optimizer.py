@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
 
 from chase_fast.fields import Fields
 from chase_fast.nn.state import check_like
 from chase_fast.nn.tracker_net import TrackerNet
 from chase_fast.recipes import TrainConfig
+from chase_fast.runs.adam import adam_
 
 
 def learning_rates(config: TrainConfig) -> dict[str, float]:
@@ -93,33 +93,21 @@ def check_optimizer(optimizer: torch.optim.Adam, state: Fields) -> dict[str, Any
     return {"state": dict(moments), "param_groups": [dict(group) for group in groups]}
 
 
-@torch.no_grad()
-def adam_(optimizer: torch.optim.Adam, group: dict[str, Any], lr: Tensor) -> None:
-    """`optimizer.step()` for one group, its learning rate a tensor, without a value on the host.
+def step_(optimizer: torch.optim.Adam, group: dict[str, Any], size: Tensor, root: Tensor) -> None:
+    """`optimizer.step()` for one group, without a value on the host.
 
     Args:
         optimizer: with the state that `make_moments` makes.
-        lr: 0-d, on the device of the weights.
+        size, root: see `adam.numbers`; 0-d, on the device of the weights.
     """
     weights = [p for p in group["params"] if p.grad is not None]
+    if not weights:
+        return
     states = [optimizer.state[p] for p in weights]
-    beta1, beta2 = group["betas"]
-    adam(
-        weights,
-        [p.grad for p in weights],
-        [s["exp_avg"] for s in states],
-        [s["exp_avg_sq"] for s in states],
-        [],
-        [s["step"] for s in states],
-        fused=True,
-        amsgrad=False,
-        beta1=beta1,
-        beta2=beta2,
-        lr=lr.float(),  # the type that the fused kernel reads
-        weight_decay=group["weight_decay"],
-        eps=group["eps"],
-        maximize=False,
-    )
+    steps, means, squares = ([s[name] for s in states] for name in ("step", "exp_avg", "exp_avg_sq"))
+    torch._foreach_add_(steps, 1)
+    constants = {name: group[name] for name in ("betas", "eps", "weight_decay")}
+    adam_(weights, [p.grad for p in weights], means, squares, size, root, **constants)
 
 
 def clip(gradients: list[Tensor], limit: float) -> Tensor:

@@ -1,11 +1,12 @@
-"""What a training leaves: the chosen epoch, one line per epoch, a bad batch."""
+"""What a training says of its epochs and of its result, and leaves of a bad batch."""
 
 import json
 from dataclasses import fields
 from typing import Any
 
 from chase_fast.data import Batch
-from chase_fast.progress import duration
+from chase_fast.fields import Fields
+from chase_fast.runs.progress import duration
 
 
 def best_row(history: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -27,6 +28,17 @@ def epoch_line(row: dict[str, Any], epochs: int, seconds: float, left: float) ->
             parts.append(f"{role} {row[f'{role}_loss']:.4f} ({terms})")
     parts.append(f"{duration(seconds)} ({duration(left)} left)" if row["epoch"] else "untrained")
     return " | ".join(parts)
+
+
+def describe(result: Fields, untrained: dict[str, Any]) -> list[str]:
+    """What result.json holds; untrained: row 0."""
+    millions = result.inner("parameters").number("total") / 1e6
+    billions = result.inner("macs").number("total") / 1e9
+    epoch, loss = result.integer("epoch"), result.number("val_loss")
+    return [
+        f"network of epoch {epoch}: {millions:.2f} M parameters, {billions:.2f} G MACs a frame",
+        f"validation loss {loss:.4f}, untrained network {untrained['val_loss']:.4f}",
+    ]
 
 
 def batch_file(batch: Batch, where: dict[str, Any]) -> bytes:

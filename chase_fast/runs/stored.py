@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from chase_fast.errors import ChaseError
 from chase_fast.fields import Fields
-from chase_fast.runs import CONFIG, RunFolder
+from chase_fast.runs.folder import CONFIG, RunFolder
 
 Config = TypeVar("Config")
 _MOST_SEED = 2**63 - 1

@@ -1,25 +1,17 @@
 """Run folders: config.json, JSON-lines tables, checkpoints. Every file is written whole to a temporary name,
 synced and renamed, so a reader (or a killed run) sees the old file or the new one, never half of one."""
 
-import hashlib
-import importlib.metadata
 import io
 import json
-import os
-import platform
-import subprocess
-import sys
-import time
 import zipfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from chase_fast._version import __version__
 from chase_fast.errors import ChaseError, MissingFile
 from chase_fast.fields import Fields, read_object
-from chase_fast.files import TEMPORARY, cannot_write, user_path, write_atomic
+from chase_fast.files import TEMPORARY, user_path, write_atomic
 
 CONFIG, CHECKPOINT, HISTORY, ALPHAS, PERF = (
     "config.json",
@@ -30,50 +22,9 @@ CONFIG, CHECKPOINT, HISTORY, ALPHAS, PERF = (
 )
 BEST = "best.safetensors"  # the result of a training
 REPORT = "report.html"
-_KEPT = "the previous checkpoint is unharmed, free space and run again with --resume"
-_EVENTS = "events.out."
+KEPT = "the previous checkpoint is unharmed, free space and run again with --resume"
+EVENTS = "events.out."
 _OF_A_RUN = (CONFIG, CHECKPOINT, HISTORY, ALPHAS, PERF, REPORT)
-_PACKAGES = (
-    "torch",
-    "torchvision",
-    "triton",
-    "numpy",
-    "opencv-python",
-    "av",
-    "simplejpeg",
-    "safetensors",
-)
-
-
-def stream(seed: int, *parts: object) -> int:
-    """A seed of its own for every purpose, epoch and iteration: nothing random depends on what ran before."""
-    text = ":".join(map(str, (seed, *parts))).encode(errors="surrogateescape")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
-
-
-def versions() -> dict[str, str]:
-    """Versions that decide the digits of a result: Python, platform, this package and those it uses."""
-    found = {"chase_fast": __version__, "python": platform.python_version(), "platform": platform.platform()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def git_commit() -> str | None:
-    """Commit of the checkout this package runs from (`-dirty` if changed); None if it is none."""
-
-    def git(*arguments: str) -> str:
-        command = ("git", "-C", str(Path(__file__).parent), *arguments)
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)
-        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def checkpoint_file(path: Path, flag: str = "--checkpoint") -> Path:
@@ -158,13 +109,13 @@ class RunFolder:
         if self.begun:
             return
         written = [entry.name for entry in self.path.iterdir()]
-        if all(name in _OF_A_RUN or name.startswith((TEMPORARY, _EVENTS)) for name in written):
+        if all(name in _OF_A_RUN or name.startswith((TEMPORARY, EVENTS)) for name in written):
             for name in written:
                 (self / name).unlink()
             self.path.rmdir()
 
     def write_bytes(self, name: str, data: bytes) -> None:
-        write_atomic(self / name, data, _KEPT)
+        write_atomic(self / name, data, KEPT)
 
     def ensure_bytes(self, name: str, data: bytes) -> None:
         """Writes the file unless it holds just this: a finished run on a read-only disk stays as it is."""
@@ -246,53 +197,3 @@ def _as_json(value: Any) -> bytes:
 
 def _as_rows(rows: Iterable[Mapping[str, Any]]) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
-
-
-class EventFile:
-    """TensorBoard scalars of a run, appended row by row; opening replaces an earlier event file."""
-
-    def __init__(self, folder: RunFolder):
-        from tensorboard.compat.proto.event_pb2 import Event
-
-        self.path = folder / f"{_EVENTS}tfevents.{int(time.time())}.{platform.node()}.{os.getpid()}"
-        try:
-            for old in folder.path.glob(f"{_EVENTS}tfevents.*"):
-                old.unlink()
-        except OSError as e:
-            raise cannot_write(old, e, _KEPT) from e
-        self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
-
-    def _append(self, event) -> None:
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        try:
-            with open(self.path, "ab") as f:
-                RecordWriter(f).write(event.SerializeToString())
-        except OSError as e:
-            raise cannot_write(self.path, e, _KEPT) from e
-
-    def add(self, step: int, row: Mapping[str, Any]) -> None:
-        """Every number of a row as a scalar at this step; other values are left out."""
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        values = [
-            Summary.Value(tag=tag, simple_value=float(value))
-            for tag, value in row.items()
-            if isinstance(value, int | float)
-        ]
-        self._append(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
-
-
-def peak_memory_mb(device: str = "cpu") -> float:
-    """Peak memory in MiB: of the device for CUDA, else the resident memory of this process."""
-    import torch
-
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    try:
-        import resource
-    except ImportError:
-        return float("nan")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
