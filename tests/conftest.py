@@ -44,9 +44,21 @@ def _own_cache(tmp_path_factory):
     os.environ["CHASE_FAST_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+# few tests that take long: begun first, no worker is left alone with them at the end
+LONG = ("test_install.py", "test_fuzz.py", "test_distributed.py", "test_soak.py", "test_evaluate_runner.py",
+        "test_train.py", "test_search.py", "test_prdimp_goldens.py", "test_train_graph.py", "test_search_graph.py")  # fmt: skip
+
+
+def pytest_configure(config):
+    """Files go to the workers in the order below, not by their numbers of tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """`-m gpu` is every test of the cuda backend and, where there is a GPU to compile for, of triton."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
     backends = {"cuda", "triton"} if torch.cuda.is_available() else {"cuda"}
     for item in items:
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()

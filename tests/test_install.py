@@ -39,10 +39,22 @@ print(prroi_pool(torch.ones(1, 3, 5, 5), box, (1, 1), 1.0, backend="cpu").sum().
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _quick_compiler(tmp_path_factory):
+    """A compiler that does not optimise: what is tried is the way to install, not the code."""
+    compiler = tmp_path_factory.mktemp("compiler") / "c++"
+    compiler.write_text('#!/bin/sh\nexec c++ "$@" -O0\n')
+    compiler.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHASE_FAST_TEST_CXX", str(compiler))
+        yield
+
+
 def environment(**changes: str) -> dict[str, str]:
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "CXX", "CUDACXX")}
-    return kept | {"PATH": path, "CHASE_FAST_CUDA": "off"} | changes
+    quick = {"CXX": os.environ["CHASE_FAST_TEST_CXX"]}
+    return kept | quick | {"PATH": path, "CHASE_FAST_CUDA": "off"} | changes
 
 
 def pip(*arguments, python: Path | None = None, **changes: str) -> subprocess.CompletedProcess:
