@@ -7,9 +7,13 @@ import importlib.util
 import os
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # several workers share the cores, with the commands that they start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # several workers share the cores
+if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -45,8 +49,21 @@ def _own_cache(tmp_path_factory):
 
 
 # few tests that take long: begun first, no worker is left alone with them at the end
-LONG = ("test_install.py", "test_fuzz.py", "test_distributed.py", "test_soak.py", "test_evaluate_runner.py",
-        "test_train.py", "test_search.py", "test_prdimp_goldens.py", "test_train_graph.py", "test_search_graph.py")  # fmt: skip
+LONG = tuple(
+    f"test_{name}.py"
+    for name in [
+        "install",
+        "fuzz",
+        "distributed",
+        "soak",
+        "evaluate_runner",
+        "train",
+        "search",
+        "prdimp_goldens",
+        "train_graph",
+        "search_graph",
+    ]
+)
 
 
 def pytest_configure(config):
