@@ -67,23 +67,27 @@ class Reader:
 
     def _decoded(self) -> Iterator["av.VideoFrame"]:
         context = self._container.stream.codec_context
-        for packet, missing in self._container.packets():
-            if packet is None:
-                yield from self._rest(context)
-                continue
-            time = self._clock.of_packet(packet)
-            if time is not None:
-                self.reached = max(self.reached, time + float((packet.duration or 0) * packet.time_base))
-            if missing is not None:
-                self.damage.hit(time and time - _BEFORE, packets=missing)
-            if packet.is_corrupt:
-                self.damage.hit(time)
-            try:
-                frames = packet.decode()
-            except av.FFmpegError:
-                self.damage.hit(time, packets=1)
-                continue
-            yield from frames
+        try:
+            for packet, missing in self._container.packets():
+                if packet is None:
+                    yield from self._rest(context)
+                    continue
+                time = self._clock.of_packet(packet)
+                if time is not None:
+                    self.reached = max(self.reached, time + float((packet.duration or 0) * packet.time_base))
+                if missing is not None:
+                    self.damage.hit(time and time - _BEFORE, packets=missing)
+                if packet.is_corrupt:
+                    self.damage.hit(time)
+                try:
+                    frames = packet.decode()
+                except av.FFmpegError:
+                    self.damage.hit(time, packets=1)
+                    continue
+                yield from frames
+        finally:  # its threads come to rest here, where Python's lock is free, not when it is taken apart
+            if context.is_open:
+                context.flush_buffers()
 
     def _rest(self, context) -> Iterator["av.VideoFrame"]:
         """What the decoder still holds; it can go on with other packets afterwards."""
