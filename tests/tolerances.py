@@ -22,6 +22,8 @@ SEARCH_PRECISION = {"implicit": 5e-2, "cosine": 0.998}
 # geometry decides, in every frame; and of the first box in its patches, patch px
 CENTRE_PX = 0.15
 
+COLOUR_LEVELS = 4  # known colours through an encoder at almost no loss, of 255
+
 # the whole tracker in float32 against float32 goldens, absolute. A second run of the public implementation on
 # one thread differs from its own golden by 3e-5 px and 9e-6; a frame's box is the next frame's window.
 TRACKER = {"px": 5e-4, "score": 1e-4}
@@ -80,6 +82,3 @@ def error(a: torch.Tensor, b: torch.Tensor) -> float:
 def assert_close(a: torch.Tensor, b: torch.Tensor, tolerance: float, what: str = "") -> None:
     e = error(a, b)
     assert e <= tolerance, f"{what}: relative RMS error {e:.3g} > {tolerance:.3g}"
-
-
-COLOUR_LEVELS = 4  # known colours through an encoder at almost no loss, of 255
