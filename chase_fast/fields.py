@@ -7,14 +7,18 @@ A damaged file, or one of somebody else, ends in a ChaseError of one line that n
     boxes = [entry.numbers("bbox", 4) for entry in about.many("annotations")]
 """
 
+import difflib
 import json
 import math
+import os
 import sys
+import typing
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -162,9 +166,45 @@ class Fields(Mapping[str, Any]):
         value = self._take(name, default, "an object {...}", lambda v: isinstance(v, dict))
         return Fields(value, f"{self.where}: {name}") if isinstance(value, dict) else value
 
+    def typed(self, name: str, hint: Any) -> Any:
+        """A value for a field of a dataclass with this annotation: text, number, flag, Path, Literal, texts,
+        and each of them or None; lists become tuples."""
+        inner = [t for t in typing.get_args(hint) if t is not type(None)]
+        if type(None) in typing.get_args(hint):
+            return None if self.values_.get(name, self) is None else self.typed(name, inner[0])
+        if typing.get_origin(hint) is Literal:
+            if self.values_.get(name) not in inner or type(self.values_[name]) is not type(inner[0]):
+                raise self.wrong(name, f"one of {', '.join(map(str, inner))}")
+            return self.values_[name]
+        if hint == tuple[str, ...]:
+            return tuple(self.texts(name))
+        if hint is Path:
+            return Path(self.text(name))
+        return {str: self.text, bool: self.flag, int: self.integer, float: self.number}[hint](name)
+
     def many(self, name: str, default: Any = _REQUIRED) -> list["Fields"]:
         """A list of objects."""
         return [Fields.of(v, f"{self.where}: {name}[{k}]") for k, v in enumerate(self.items(name, default))]
+
+
+def changed(values: T, others: Mapping[str, Any]) -> T:
+    """A dataclass of flags with other values, each of the type of its flag: a text stands for a tuple of
+    one, a list for a tuple, a path for a text.
+
+    Raises:
+        ChaseError: names the first value that is unknown or of another type.
+    """
+    kind = type(values)
+    hints = typing.get_type_hints(kind)
+    if unknown := [name for name in others if name not in hints]:
+        near = difflib.get_close_matches(unknown[0], hints) or sorted(hints)
+        raise ChaseError(f"{kind.__name__} has no value {unknown[0]}, but {', '.join(near)}")
+    plain = {name: os.fspath(v) if isinstance(v, os.PathLike) else v for name, v in others.items()}
+    for name, value in plain.items():
+        if hints[name] == tuple[str, ...] and isinstance(value, str | tuple):
+            plain[name] = [value] if isinstance(value, str) else list(value)
+    fields = Fields(plain, kind.__name__)
+    return replace(values, **{name: fields.typed(name, hints[name]) for name in plain})
 
 
 def is_number(value: Any) -> bool:

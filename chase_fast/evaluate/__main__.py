@@ -42,20 +42,26 @@ def parse(argv: Sequence[str] | None) -> Evaluate:
     return parse_words(Evaluate, argv, PROG, description())
 
 
-def run(argv: Sequence[str] | None) -> int:
+def command(argv: Sequence[str] | None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files in other encodings
     options = parse(argv)
 
-    from chase_fast.evaluate.contest import hold
+    from chase_fast.evaluate.evaluation import NotTracked, run
 
-    return hold(options, Console(file=sys.stdout, highlight=False, soft_wrap=True))
+    try:
+        run(options, Console(file=sys.stdout, highlight=False, soft_wrap=True))
+    except NotTracked as e:
+        for reason in (*e.reasons, *([str(e)] if e.main else [])):
+            print(f"error: {reason}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code (see `run_command`)."""
     return run_command(
-        lambda: run(argv),
+        lambda: command(argv),
         stopped="stopped; finished sequences are kept, the same command continues after them",
     )
 

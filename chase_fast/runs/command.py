@@ -3,7 +3,7 @@ stopped."""
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from chase_fast.command import exit_code, run_command
@@ -11,7 +11,7 @@ from chase_fast.device import computing
 from chase_fast.distributed import Ranks, join, shutdown
 from chase_fast.runs.folder import BEST, CHECKPOINT, REPORT, RunFolder
 from chase_fast.runs.interrupt import Interrupt
-from chase_fast.runs.job import Command, Job, understand
+from chase_fast.runs.job import Command, Job, resolve, understand
 from chase_fast.runs.progress import RunProgress
 from chase_fast.runs.versions import versions
 
@@ -27,8 +27,42 @@ def main(command: Command, argv: Sequence[str] | None = None) -> int:
 
 
 def run(command: Command, argv: Sequence[str]) -> int:
+    try:
+        perform(command, lambda world: resolve(command, argv, world))
+    except Stopped as e:
+        if e.main:
+            print(f"stopped; continue from {e.state} with: {e.again}", file=sys.stderr)
+        return exit_code(e.stop)
+    return 0
+
+
+class Stopped(KeyboardInterrupt):
+    """A run was stopped by a signal.
+
+    Attributes:
+        folder: of the run. state: where a resumed run goes on, in words; again: the command that resumes it.
+        stop: what stopped it; main: this is the process that speaks for all.
+    """
+
+    def __init__(self, job: Job, stop: KeyboardInterrupt, main: bool):
+        self.folder, self.stop, self.main = job.folder.path, stop, main
+        self.state = "its last checkpoint" if any(self.folder.rglob(CHECKPOINT)) else "the beginning"
+        self.again = f"{job.command.prog} --out {self.folder} --resume"
+        super().__init__(f"stopped; {self.folder} holds {self.state}")
+
+
+def perform(command: Command, plan: Callable[[int], Job]) -> Job:
+    """Makes a run, or one per seed, on all ranks; returns the finished job.
+
+    Args:
+        plan: number of ranks -> job.
+
+    Raises:
+        ChaseError: as `understand` and `Loop`.
+        Stopped: by SIGINT or SIGTERM.
+    """
     ranks = join()
-    job = understand(command, argv, ranks)
+    job = understand(command, plan, ranks)
     config, options, folder = job.config, job.options, job.folder
     progress = RunProgress(options.quiet, mute=not ranks.main)
     progress.say(f"recipe {config.recipe}, run folder {folder.path}")
@@ -46,13 +80,9 @@ def run(command: Command, argv: Sequence[str]) -> int:
             folder.discard_unstarted()
         raise
     except KeyboardInterrupt as e:
-        if ranks.main:
-            state = "its last checkpoint" if any(folder.path.rglob(CHECKPOINT)) else "the beginning"
-            again = f"{command.prog} --out {folder.path} --resume"
-            print(f"stopped; continue from {state} with: {again}", file=sys.stderr)
-        return exit_code(e)
+        raise Stopped(job, e, ranks.main) from None
     shutdown()
-    return 0
+    return job
 
 
 def run_once(job: Job, progress: RunProgress, ranks: Ranks, device: "torch.device") -> None:

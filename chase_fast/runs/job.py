@@ -13,7 +13,7 @@ from chase_fast.commandline import parse as parse_words
 from chase_fast.commandline import take_word
 from chase_fast.distributed import Ranks
 from chase_fast.errors import ChaseError
-from chase_fast.fields import Fields
+from chase_fast.fields import Fields, changed, short
 from chase_fast.files import user_path
 from chase_fast.runs.folder import CONFIG, RunFolder
 from chase_fast.runs.stored import check_seeds, check_unchanged, make_config, stored_config
@@ -162,13 +162,14 @@ class Job:
         return Job(self.command, config, options, about)
 
 
-def understand(command: Command, argv: Sequence[str], ranks: Ranks) -> Job:
-    """The job on every rank, its folder made or found; rank 0 alone reads the command line and files.
+def understand(command: Command, plan: Callable[[int], Job], ranks: Ranks) -> Job:
+    """The job on every rank, its folder made or found; rank 0 alone calls `plan` (number of ranks -> job) and
+    reads files.
 
     Raises:
         ChaseError: as `resolve` and `Job.opened`; `Elsewhere` on the other ranks.
     """
-    text = ranks.share(lambda: resolve(command, argv, ranks.world).to_text())
+    text = ranks.share(lambda: plan(ranks.world).to_text())
     return Job.from_text(command, text).opened(ranks)
 
 
@@ -183,7 +184,30 @@ def resolve(command: Command, argv: Sequence[str], world: int = 1) -> Job:
             cannot change.
     """
     recipe, flags = take_word(command.arguments, argv, command.prog)
-    arguments = command.parse(flags, command.recipe(recipe or "demo"))
+    return _plan(command, recipe, lambda start: command.parse(flags, start), world)
+
+
+def described(command: Command, config: Any, values: Mapping[str, Any], options: Options, world: int) -> Job:
+    """As `resolve`, from Python: a configuration, or the name of a recipe (None: demo, or that of the run to
+    resume), with some of its values changed.
+
+    Raises:
+        ChaseError: also a value that the flags of the command would not take.
+    """
+    whole = isinstance(config, command.kind)
+    if not whole and not isinstance(config, str | None):
+        raise ChaseError(f"config is a {command.kind.__name__} or the name of a recipe, not {short(config)}")
+
+    def over(start: Any) -> Any:
+        return command.arguments(changed(config if whole else start, values), options)
+
+    return _plan(command, None if whole else config, over, world)
+
+
+def _plan(command: Command, recipe: str | None, over: Callable[[Any], Any], world: int) -> Job:
+    """The job of a recipe, or of the run folder to resume. over: configuration -> arguments, which say what
+    is to differ from it."""
+    arguments = over(command.recipe(recipe or "demo"))
     options = arguments.options
     if options.out is not None:
         options = dataclasses.replace(options, out=user_path(options.out))
@@ -194,7 +218,7 @@ def resolve(command: Command, argv: Sequence[str], world: int = 1) -> Job:
         return _new(command, arguments.config, options, world)
     if options.out is None:
         raise ChaseError("--resume needs --out DIR, the run folder to continue")
-    return _resumed(command, flags, recipe, options, world)
+    return _resumed(command, over, recipe, options, world)
 
 
 def _new(command: Command, config: Any, options: Options, world: int) -> Job:
@@ -206,10 +230,12 @@ def _new(command: Command, config: Any, options: Options, world: int) -> Job:
     return Job(command, config, dataclasses.replace(options, out=out, resume=False), about)
 
 
-def _resumed(command: Command, flags: Sequence[str], recipe: str | None, options: Options, world: int) -> Job:
+def _resumed(
+    command: Command, over: Callable[[Any], Any], recipe: str | None, options: Options, world: int
+) -> Job:
     out = options.out
     stored, seeds, about = _read(command, out)
-    arguments = command.parse(flags, stored)
+    arguments = over(stored)
     if recipe not in (None, stored.recipe):
         raise ChaseError(
             f"{out} is a run of recipe {stored.recipe}, not {recipe}; leave out the name to resume"

@@ -3,7 +3,7 @@
 import dataclasses
 import typing
 from collections.abc import Collection, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from chase_fast.errors import ChaseError
 from chase_fast.fields import Fields
@@ -35,7 +35,7 @@ def stored_config(
         if unknown := sorted(set(values) - set(known)):
             raise ChaseError(f"unknown field {unknown[0]}")
         hints = typing.get_type_hints(kind)
-        config = kind(**{name: _value(values, name, hints[name]) for name in known})
+        config = kind(**{name: values.typed(name, hints[name]) for name in known})
         seeds = check_seeds(about.items("seeds"))
         for package in (versions := about.inner("versions")):
             versions.text(package)
@@ -46,19 +46,6 @@ def stored_config(
         raise ChaseError(
             f"{folder / CONFIG} is not the configuration of a {command} run ({e}): start a new run"
         ) from None
-
-
-def _value(values: Fields, name: str, hint: Any) -> Any:
-    """A field of the type that its flag has."""
-    if typing.get_origin(hint) is Literal:
-        options = typing.get_args(hint)
-        if values.get(name) not in options or type(values[name]) is not type(options[0]):
-            raise values.wrong(name, f"one of {', '.join(map(str, options))}")
-        return values[name]
-    if hint == tuple[str, ...]:
-        return tuple(values.texts(name))
-    take = {str: values.text, bool: values.flag, int: values.integer, float: values.number}[hint]
-    return take(name)
 
 
 def check_seeds(seeds: Collection[Any]) -> tuple[int, ...]:

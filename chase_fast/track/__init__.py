@@ -1,19 +1,21 @@
 """Online tracking with PrDiMP, DiMP and CHASE networks: a box in the first frame, one in every other."""
 
-import importlib
+from typing import TYPE_CHECKING
 
-_HOME = {
+from chase_fast.lazy import front_door
+
+if TYPE_CHECKING:
+    from chase_fast.track.multi import MultiTracker
+    from chase_fast.track.result import Result
+    from chase_fast.track.settings import PRESETS, TrackSettings
+    from chase_fast.track.tracker import Tracker
+
+__all__ = ["PRESETS", "MultiTracker", "Result", "TrackSettings", "Tracker"]
+_HOMES = {
     "PRESETS": "settings",
     "MultiTracker": "multi",
     "Result": "result",
     "TrackSettings": "settings",
     "Tracker": "tracker",
 }
-__all__ = list(_HOME)
-
-
-def __getattr__(name: str):
-    """Imports what is asked for: the command explains itself without torch and OpenCV."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+front_door(__name__, {name: f"{__name__}.{file}" for name, file in _HOMES.items()})

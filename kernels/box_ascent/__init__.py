@@ -27,11 +27,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from chase_fast.lazy import front_door
+
 from .. import _dispatch
 from .._autograd import forward_only
 from . import reference
 
 BINS = reference.BINS
+front_door(__name__, call="box_ascent")
 CAN_RUN = {
     "reference": _dispatch.always,
     "triton": _dispatch.triton(torch.float32, torch.bfloat16),

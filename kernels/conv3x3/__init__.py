@@ -11,11 +11,14 @@ Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (2016)
 import torch
 from torch import Tensor
 
+from chase_fast.lazy import front_door
+
 from .. import _dispatch
 from .._autograd import recompute
 from .._layout import channels_last
 from . import native, reference
 
+front_door(__name__, call="conv3x3")
 CAN_RUN = {"reference": _dispatch.always, "cpu": _dispatch.native_cpu(torch.float32, torch.float64)}
 
 

@@ -13,11 +13,14 @@ once), the output is NHWC.
 import torch
 from torch import Tensor
 
+from chase_fast.lazy import front_door
+
 from .. import _dispatch
 from .._autograd import recompute
 from .._layout import channels_last
 from . import reference
 
+front_door(__name__, call="conv_epilogue")
 CAN_RUN = {
     "reference": _dispatch.always,
     "triton": _dispatch.triton(torch.float32, torch.bfloat16),

@@ -24,11 +24,14 @@ from collections.abc import Sequence
 
 import torch
 
+from chase_fast.lazy import front_door
+
 from .. import _dispatch
 from .._autograd import forward_only
 from . import native, reference
 from .window import Window, crop_window
 
+front_door(__name__, call="crop")
 __all__ = [
     "CAN_RUN",
     "IMAGENET_MEAN",

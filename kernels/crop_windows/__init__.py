@@ -19,11 +19,14 @@ Source: the search patches of PrDiMP, as chase_fast/track/patch.py takes them on
 import torch
 from torch import Tensor
 
+from chase_fast.lazy import front_door
+
 from .. import _dispatch
 from .._autograd import forward_only
 from . import reference
 
 COLUMNS = ("height", "width", "every", "first_row", "first_column", "x0", "y0", "columns", "rows")
+front_door(__name__, call="crop_windows")
 CAN_RUN = {
     "reference": _dispatch.always,
     "triton": _dispatch.triton(torch.uint8, torch.float32),

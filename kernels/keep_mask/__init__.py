@@ -15,10 +15,13 @@ The rate and the seeds are read on the device, so a captured step may change the
 import torch
 from torch import Tensor
 
+from chase_fast.lazy import front_door
+
 from .. import _dispatch
 from .._autograd import forward_only
 from . import reference
 
+front_door(__name__, call="keep_mask")
 CAN_RUN = {
     "reference": _dispatch.always,
     "triton": _dispatch.triton(torch.int64),

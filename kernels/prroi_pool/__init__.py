@@ -18,10 +18,13 @@ fixed order.
 import torch
 from torch import Tensor
 
+from chase_fast.lazy import front_door
+
 from .. import _dispatch
 from .._autograd import not_differentiable, recompute
 from . import reference
 
+front_door(__name__, call="prroi_pool")
 CAN_RUN = {
     "reference": _dispatch.always,
     "cpu": _dispatch.native_cpu(torch.float32, torch.float64),

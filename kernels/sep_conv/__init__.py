@@ -19,10 +19,13 @@ Sources: DARTS (Liu et al. 2019) for `darts`, the released CHASE cell for `chase
 import torch
 from torch import Tensor
 
+from chase_fast.lazy import front_door
+
 from .. import _dispatch
 from .._autograd import not_differentiable, recompute
 from . import reference
 
+front_door(__name__, call="sep_conv")
 CAN_RUN = {
     "reference": _dispatch.always,
     "cpu": _dispatch.native_cpu(torch.float32, torch.float64),

@@ -13,11 +13,14 @@ to it once), outputs are NHWC; nothing is stored for the gradient but masks and 
 import torch
 from torch import Tensor
 
+from chase_fast.lazy import front_door
+
 from .. import _dispatch
 from .._autograd import not_differentiable, recompute
 from .._layout import channels_last
 from . import reference
 
+front_door(__name__, call="skip_drop")
 CAN_RUN = {
     "reference": _dispatch.always,
     "triton": _dispatch.triton(torch.float32, torch.float64, torch.bfloat16),

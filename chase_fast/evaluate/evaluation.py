@@ -2,7 +2,6 @@
 
 import math
 import os
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -102,17 +101,33 @@ def _check(options: Evaluate) -> None:
             raise ChaseError(f"--{name} {value}: must be {least} or more")
 
 
-def hold(options: Evaluate, console: Console) -> int:
-    """Runs an evaluation (see Evaluate); returns the exit code 0, or 1 if sequences could not be tracked.
+class NotTracked(ChaseError):
+    """Sequences could not be tracked, so nothing is scored; the finished ones are kept.
+
+    Attributes:
+        reasons: one line for each. main: this is the process that speaks for all.
+    """
+
+    def __init__(self, count: int, of: int, reasons: list[str], main: bool):
+        super().__init__(
+            f"{count} of {of} sequences could not be tracked, so nothing is scored; the others are kept, the "
+            "same command tries again"
+        )
+        self.reasons, self.main = reasons, main
+
+
+def run(options: Evaluate, console: Console) -> Board | None:
+    """Runs an evaluation (see Evaluate); returns its scores, to the main process.
 
     Raises:
         ChaseError: wrong options, unusable data, or results that do not fit it.
+        NotTracked: a tracker failed.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        return _hold(options, console, Path(scratch))
+        return _run(options, console, Path(scratch))
 
 
-def _hold(options: Evaluate, console: Console, scratch: Path) -> int:
+def _run(options: Evaluate, console: Console, scratch: Path) -> Board | None:
     _check(options)
     kind = options.data.split(":")[0]
     data = open_evaluation(options.data)
@@ -143,24 +158,17 @@ def _hold(options: Evaluate, console: Console, scratch: Path) -> int:
         meet()
     open_ends = {s.name for run in runs for s in data.sequences if not run.finished(s)}
     if open_ends:
-        for reason in failures:
-            print(f"error: {reason}", file=sys.stderr)
-        if effort.rank == 0:
-            print(
-                f"error: {len(open_ends)} of {len(data.sequences)} sequences could not be tracked, so nothing"
-                " is scored; the others are kept, the same command tries again",
-                file=sys.stderr,
-            )
-        return 1
-    if effort.rank == 0:
-        ours = [_outcome(run.name, run.folder, data) for run in runs]
-        board = rate(data, ours + others, protocols, options.unknown)
-        _write(options, board, console, say)
-        folders |= {run.name: run.folder for run in runs}
-        if options.pack:
-            for outcome in board.outcomes:
-                say(f"submission: {_pack(options, outcome.name, folders[outcome.name], data)}")
-    return 0
+        raise NotTracked(len(open_ends), len(data.sequences), failures, effort.rank == 0)
+    if effort.rank != 0:
+        return None
+    ours = [_outcome(run.name, run.folder, data) for run in runs]
+    board = rate(data, ours + others, protocols, options.unknown)
+    _write(options, board, console, say)
+    folders |= {run.name: run.folder for run in runs}
+    if options.pack:
+        for outcome in board.outcomes:
+            say(f"submission: {_pack(options, outcome.name, folders[outcome.name], data)}")
+    return board
 
 
 def _outcome(name: str, folder: Path, data: EvaluationSet) -> Outcome:
