@@ -1,5 +1,6 @@
 """Cells by name: the published ones, and the files that a search writes."""
 
+from os import PathLike, fspath
 from typing import Any
 
 from chase_fast.errors import ChaseError, MissingFile
@@ -10,7 +11,7 @@ from chase_fast.nn.preprocess import check_flavour
 
 
 def load_cell(
-    name: str, others: tuple[str, ...] = (), kind: type[Genotype] = Genotype
+    name: str | PathLike[str], others: tuple[str, ...] = (), kind: type[Genotype] = Genotype
 ) -> tuple[Genotype, dict[str, Any]]:
     """A published cell, or a file: the cell.json of a search, or a bare genotype.
 
@@ -27,6 +28,7 @@ def load_cell(
         ChaseError: neither a published name nor a file, or the file holds no cell that can be built (an
             unknown operation, a source that is not before its node, senseless flavour or channels).
     """
+    name = fspath(name)
     if name.lower() in PUBLISHED:
         return PUBLISHED[name.lower()], {}
     where = f"--cell {name}"
