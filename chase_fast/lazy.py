@@ -17,7 +17,9 @@ class Package(ModuleType):
         home = self.__dict__.get("_homes", {}).get(name)
         if home is None:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}", name=name, obj=self)
-        return getattr(importlib.import_module(home), name)
+        value = getattr(importlib.import_module(home), name)
+        setattr(self, name, value)
+        return value
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self._homes, *self._packages})

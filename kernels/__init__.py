@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from chase_fast.lazy import front_door
 
 if TYPE_CHECKING:
+    from . import target_filter
     from .box_ascent import box_ascent
     from .conv3x3 import conv3x3
     from .conv_epilogue import conv_epilogue
@@ -49,6 +50,7 @@ __all__ = [
     "skip_drop",
     "solve_dimp",
     "solve_prdimp",
+    "target_filter",
 ]
 _HOMES = {
     "PooledLinear": "pooled_linear",
