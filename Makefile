@@ -6,7 +6,10 @@ ROUNDS ?= 300
 SEED ?= 1
 SANITIZERS = address,undefined,float-cast-overflow thread
 
-.PHONY: build test test-gpu fuzz soak sanitize sanitize-short bench lint
+# where the examples write
+OUT ?= build/examples
+
+.PHONY: build test test-gpu fuzz soak sanitize sanitize-short bench examples lint
 build:
 	$(PYTHON) -m pip install -e . --no-build-isolation --no-deps
 test:
@@ -30,6 +33,9 @@ sanitize-short:
 	$(MAKE) sanitize ROUNDS=4
 bench:
 	for op in mixed_op node_sum sep_conv target_filter kl_loss prroi_pool conv3x3; do $(PYTHON) bench/ops.py --op $$op $(ARGS); done
+examples:
+	mkdir -p $(OUT)
+	for file in $(CURDIR)/examples/*.py; do echo "== $$file" && (cd $(OUT) && $(PYTHON) $$file) || exit 1; done
 lint:
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .

@@ -1,6 +1,7 @@
-"""Who may import whom, and that every op has the same files and is named in README.md and CONTRIBUTING.md."""
+"""Who may import whom, and that every op has the same files and is named in CONTRIBUTING.md."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -145,8 +146,7 @@ def test_torchvision_is_imported_only_inside_functions_of_the_backbone():
 def test_every_op_has_the_same_files_and_is_named_in_the_documents(op):
     for path in (f"kernels/{op}/reference.py", f"kernels/{op}/cases.py", f"tests/kernels/test_{op}.py"):
         assert (ROOT / path).is_file(), f"{path} is missing"
-    assert len(table_lines("CONTRIBUTING.md", op)) == 1
-    (row,) = table_lines("README.md", op)
+    (row,) = table_lines("CONTRIBUTING.md", op)
     cells = row.split("|")[3:-1]
     assert [b for b, cell in zip(_choice.BACKENDS, cells, strict=True) if "yes" in cell] == [*_choice.OPS[op]]
 
@@ -175,6 +175,37 @@ def table_lines(document: str, op: str) -> list[str]:
 
 def test_the_backend_variable_and_the_doctor_know_every_op():
     assert sorted(_choice.OPS) == OPS == sorted(doctor.ops())
+
+
+FILE = re.compile(r"[\w*/]+\.(?:py|cpp|cu|h|md|txt|toml)\b|\w[\w/]*/(?=[\s;,:)]|$)")
+
+
+def layout() -> dict[str, list[str]]:
+    """Files and folders that CONTRIBUTING.md names, by the folder (or file) at the head of their lines."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    sections: dict[str, list[str]] = {}
+    for line in text.split("## Layout")[1].split("```")[1].strip().splitlines():
+        names = FILE.findall(line)
+        if not line.startswith(" "):
+            head = names[0]
+        sections.setdefault(head, []).extend(names)
+    return sections
+
+
+def test_the_layout_of_contributing_names_what_is_there():
+    sections = layout()
+    for head, names in sections.items():
+        for name in names:
+            pattern = re.sub("OP|NAME|LAYOUT", "*", name).rstrip("/")
+            homes = (ROOT / head, ROOT, ROOT / "chase_fast")
+            found = any(home.is_dir() and next(home.glob(f"**/{pattern}"), None) for home in homes[:1])
+            assert found or any(next(home.glob(pattern), None) for home in homes[1:]), f"{head}: {name}"
+    known = {name.rstrip("/") for names in sections.values() for name in names}
+    assert {"csrc", "kernels", "chase_fast", "bench", "docs", "examples", "tests"} <= known
+    parts = {
+        p.name for p in (ROOT / "chase_fast").iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()
+    }
+    assert parts - {"__main__.py", "_version.py"} <= known
 
 
 def test_the_rules_are_checked_at_all():
