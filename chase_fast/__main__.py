@@ -11,6 +11,7 @@ COMMANDS = {
     "train": "train the tracker that a cell gives, or a plain one; writes best.safetensors",
     "track": "follow a target through a video, a folder of frames or a camera",
     "evaluate": "run trackers on a benchmark, score them by named protocols, pack the results",
+    "export": "a tracker for OpenVINO or ONNX Runtime, which run it faster on many CPUs",
     "report": "the page of a run again, runs side by side, or the drawing of a cell",
     "convert": "convert trackers from and to public PrDiMP, DiMP and CHASE checkpoints",
     "data.pack": "write what crops can show of a dataset once, to read it many times faster",

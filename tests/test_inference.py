@@ -6,10 +6,9 @@ from torch import nn
 
 from chase_fast.nn.backbone import freeze
 from chase_fast.nn.box_regressor import AtomIoUNet
-from chase_fast.nn.inference import Convolution, FastBackbone, FastBoxMaps, FastPlainNeck
+from chase_fast.nn.inference import Convolution, FastBackbone, FastBoxMaps, FastPlainNeck, fold
 from chase_fast.nn.neck import PlainNeck
 from chase_fast.nn.tracker_net import build_tracker
-from chase_fast.track.network import fold
 from tests.tolerances import KERNEL, assert_close
 
 CLOSE = 10 * KERNEL[torch.float32]  # of a whole network in float32

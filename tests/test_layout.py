@@ -43,12 +43,15 @@ MAY = {
     "runs": {"nn", "data", "distributed", "device", "report"} | _COMMAND,
     "search": _NET | {"cells"},
     "train": _NET | {"checkpoint", "cells"},
+    "engines": {"nn", "kernels", "runs"},  # of runs only the names of files
+    "export": {"engines", "track", "checkpoint", "data", "runs"} | _COMMAND,
     "convert": {"checkpoint", "published", "nn", "cells"} | _COMMAND,
     "doctor": {"kernels", "data"} | _COMMAND,
-    "track": {"nn", "data", "kernels", "checkpoint", "runs", "device", "graphs"} | _COMMAND,
+    "track": {"engines", "nn", "data", "kernels", "checkpoint", "runs", "device", "graphs"} | _COMMAND,
     # of report only svg
     "evaluate": {
         "track",
+        "engines",
         "data",
         "runs",
         "distributed",
@@ -103,7 +106,7 @@ def test_every_part_has_its_rule():
 
 
 def test_only_commands_import_a_command():
-    commands = {"search", "train", "convert", "evaluate"}
+    commands = {"search", "train", "convert", "evaluate", "export"}
     for name, path in sources():
         own = name.split(".")[1]
         if name in ("chase_fast.__main__", "chase_fast.__init__") or own in commands:

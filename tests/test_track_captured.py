@@ -224,10 +224,11 @@ def test_bf16_convolutions_find_nearly_the_same(name):
     cell = 16 * np.sqrt(25 * 40 * 50) / 96  # frame px per cell of the score map
     assert np.abs(found - expected)[..., :4].max() < cell / 2
     assert (found != expected).any()
-    maps = network.backbone(torch.zeros(1, 96, 96, 3))
-    assert all(m.dtype == torch.bfloat16 for m in (*maps, *network.box_maps(maps)))
+    patches = torch.zeros(1, 96, 96, 3)
+    features, layers = network.layers.first(patches)
+    assert all(m.dtype == torch.bfloat16 for m in (*layers, *network.layers.frame(patches)[1]))
     target = tracker._targets[0]
-    for tensor in (network.features(maps), target.filter, *target.modulation):
+    for tensor in (features, target.filter, *target.modulation):
         assert tensor.dtype == torch.float32
 
 

@@ -10,11 +10,11 @@ import torch
 
 from chase_fast.kernels.localize.reference import STATES, Geometry, clipped, compare_peaks
 from chase_fast.nn.box_regressor import AtomIoUNet
+from chase_fast.nn.inference import fold
 from chase_fast.nn.tracker_net import TrackerSpec, to_published
 from chase_fast.track import Tracker
 from chase_fast.track.augment import blur, middle, rotate
 from chase_fast.track.memory import Weights
-from chase_fast.track.network import fold
 from chase_fast.track.patch import box_in_patch, search_window, take
 from chase_fast.track.refine import BoxHead, refine
 from chase_fast.track.settings import PUBLISHED, STRIDE, settings_for

@@ -29,6 +29,7 @@ def described(about: Fields | None) -> str:
     if "checkpoint" in about:
         parts.append(f"checkpoint {about.text('checkpoint')[:12]}, preset {about.text('preset')}")
         parts[0] += f", {about.text('precision', 'fp32')}"
+        parts[0] += f" by {about.text('engine')}" if "engine" in about else ""
     elif "opencv" in about:
         parts.append(f"OpenCV {about.text('version')} {about.text('opencv')}")
     return "; ".join([*parts, *about.texts("measured_with", [])]) or UNKNOWN

@@ -75,7 +75,7 @@ def _field(options: Evaluate, scratch: Path) -> tuple[dict[str, Entrant], dict[s
         name, path = split_name(text)
         path = str(checkpoint_file(Path(path)))
         how = options.preset, _device(options.device), not options.no_graphs, options.precision, options.set
-        entrant = Checkpoint(path, *how)
+        entrant = Checkpoint(path, *how, options.engine)
         entrant.check()
         entrants[new(name)] = entrant
     for text in options.opencv:

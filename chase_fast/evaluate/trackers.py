@@ -60,6 +60,7 @@ class Checkpoint:
     graphs: bool = True
     precision: str = "fp32"
     changes: tuple[str, ...] = ()
+    engine: str | None = None
 
     def check(self) -> None:
         """Raises ChaseError if the file is no tracker, or preset, changes, device or precision cannot be."""
@@ -72,11 +73,22 @@ class Checkpoint:
         """Device, threads, precision and CUDA graphs, in one line."""
         from chase_fast.track.network import describe
 
-        return describe(resolve_device(self.device), self.precision, self.graphs, threads)
+        name = self._engine()
+        device = resolve_device("cpu" if name and self.device == "auto" else self.device)
+        return describe(device, self.precision, self.graphs, threads, name)
+
+    def _engine(self) -> str:
+        """Name of the engine, empty for torch."""
+        from chase_fast.engines.folder import RUNS, ExportedFolder
+
+        exported = ExportedFolder.find(self.path)
+        name = self.engine or (RUNS[exported.about["format"]][0] if exported else "torch")
+        return "" if name == "torch" else name
 
     def identity(self) -> dict[str, Any]:
         about = {"checkpoint": digest(self.path), "preset": self.preset, "precision": self.precision}
-        return about | {"settings": _settings(self)[1].to_data()}
+        engine = {"engine": name} if (name := self._engine()) else {}
+        return about | engine | {"settings": _settings(self)[1].to_data()}
 
     def trained_on(self, data: EvaluationSet) -> dict[str, list[str]] | None:
         """Role (train, val, init) -> the sequences of this set that the network has seen; None: not known."""
@@ -92,11 +104,14 @@ class Checkpoint:
 @functools.lru_cache(maxsize=1)
 def _tracker(checkpoint: Checkpoint):
     """One tracker for one sequence after the other: on a GPU its graphs are captured once."""
+    from chase_fast.engines.folder import ExportedFolder, open_engine
     from chase_fast.track import Tracker
 
     loaded, settings = _settings(checkpoint)
-    options = checkpoint.graphs, checkpoint.precision
-    return Tracker(loaded.net, loaded.spec, settings, checkpoint.device, 0, *options)
+    exported = ExportedFolder.find(checkpoint.path)
+    size, precision = settings.image_size, checkpoint.precision
+    engine, device = open_engine(exported, checkpoint.engine, size, precision, checkpoint.device)
+    return Tracker(loaded.net, loaded.spec, settings, device, 0, checkpoint.graphs, precision, engine)
 
 
 @functools.lru_cache(maxsize=1)

@@ -9,7 +9,7 @@ import copy
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_weights
 
 from chase_fast.kernels.conv3x3 import CAN_RUN, conv3x3, pack
 from chase_fast.kernels.conv_epilogue import conv_epilogue
@@ -141,6 +141,20 @@ class FastPlainNeck(nn.Module):
 
     def forward(self, layer2: Tensor, layer3: Tensor) -> Tensor:
         return self.blocks(layer3)
+
+
+def fold(regressor: AtomIoUNet) -> AtomIoUNet:
+    """A copy with the evaluation statistics of every batch norm folded into the layer before it."""
+    folded = copy.deepcopy(regressor).eval()
+    for module in folded.modules():
+        if isinstance(module, nn.Sequential) and isinstance(module[1], nn.BatchNorm2d):
+            module[0], module[1] = fuse_conv_bn_eval(module[0], module[1]), nn.Identity()
+        elif isinstance(getattr(module, "linear", None), nn.Linear):
+            norm, linear = module.bn, module.linear
+            statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+            linear.weight, linear.bias = fuse_linear_bn_weights(linear.weight, linear.bias, *statistics)
+            module.bn = nn.Identity()
+    return folded.requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 class FastBoxMaps(nn.Module):

@@ -21,6 +21,7 @@ CONFIG, CHECKPOINT, HISTORY, ALPHAS, PERF = (
     "perf.jsonl",
 )
 BEST = "best.safetensors"  # the result of a training
+MANIFEST, EXPORTED = "manifest.json", "tracker.safetensors"  # of an exported folder
 REPORT = "report.html"
 KEPT = "the previous checkpoint is unharmed, free space and run again with --resume"
 EVENTS = "events.out."
@@ -28,7 +29,8 @@ _OF_A_RUN = (CONFIG, CHECKPOINT, HISTORY, ALPHAS, PERF, REPORT)
 
 
 def checkpoint_file(path: Path, flag: str = "--checkpoint") -> Path:
-    """The trained network that a user means: a file, or best.safetensors of a training run's folder.
+    """The trained network that a user means: a file, best.safetensors of a training run's folder, or
+    tracker.safetensors of an exported one (`chase_fast.engines.folder`).
 
     Raises:
         ChaseError: there is none; begins with the flag.
@@ -40,6 +42,8 @@ def checkpoint_file(path: Path, flag: str = "--checkpoint") -> Path:
         raise MissingFile(f"{flag} {path}: no such file")
     if (path / BEST).is_file():
         return path / BEST
+    if (path / MANIFEST).is_file():
+        return path / EXPORTED
     seeds = sorted(p.parent.name for p in path.glob(f"seed_*/{BEST}"))
     if seeds:
         raise ChaseError(

@@ -28,7 +28,8 @@ class Track:
     """Video file, folder of frames, camera (its number or /dev/videoN), named pipe (- for standard input) or
     URL of a stream."""
     checkpoint: Annotated[Path, tyro.conf.arg(metavar="FILE|RUN")]
-    """The trained network, made by the train or convert command, or the folder of a training run."""
+    """The trained network, made by the train or convert command, or the folder of a training run or of the
+    export command."""
     box: Annotated[tuple[str, ...], tyro.conf.arg(metavar="X,Y,W,H")] = ()
     """The target in the first frame, in pixels: top-left corner and size, as 310,142,64,120 or as four
     numbers 310 142 64 120. Several targets: --box several times. Without it the target is drawn in a
@@ -46,6 +47,10 @@ class Track:
     """auto takes a GPU if there is one."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: convolutions of backbone, neck and box maps in 16 bits."""
+    engine: Literal["auto", "torch", "openvino", "onnxruntime"] | None = None
+    """What computes the convolutions, on a CPU: torch with our kernels; openvino or onnxruntime, which are
+    extras; auto: the fastest of those installed, measured at the start. Default: torch, or the engine of an
+    exported folder."""
     no_graphs: bool = False
     """On a GPU launch every kernel by itself instead of a CUDA graph per frame."""
     seed: int = 0

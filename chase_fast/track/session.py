@@ -98,7 +98,9 @@ class Session:
     def _load(self) -> MultiTracker:
         options = self._options
         how = options.preset, options.device, options.seed, not options.no_graphs, options.precision
-        return MultiTracker.load(options.checkpoint, *how, **TrackSettings.parse_changes(options.set))
+        return MultiTracker.load(
+            options.checkpoint, *how, options.engine, **TrackSettings.parse_changes(options.set)
+        )
 
     def _first(self, frames: Iterator[Frame], boxes: Many[Box]) -> tuple[Frame, Many[Box]]:
         """The first frame and the targets in it, drawn by the user if none is given."""
@@ -230,6 +232,7 @@ class Session:
             "seed": options.seed,
             "device": str(tracker.device),
             "precision": options.precision,
+            **({"engine": tracker.engine} if tracker.engine else {}),
             "graphs": tracker.device.type == "cuda" and not options.no_graphs,
             "threads": torch.get_num_threads(),
             "versions": versions(),

@@ -123,11 +123,10 @@ def locate(
         features [K, C, h, w];
         [K, 7]: position (2), size (2), 1 if they come from refinement, state code, score.
     """
-    maps = network.backbone(patches)
-    features = network.features(maps)
+    features, maps = network.layers.frame(patches)
     scores = network.scores(features, filters)
     found, boxes = localize.start(scores, geometry, noise, settings, STRIDE, network.extra_logit)
-    boxes, box_scores = refine(network.head, modulation, network.box_maps(maps), boxes, settings)
+    boxes, box_scores = refine(network.head, modulation, maps, boxes, settings)
     return features, localize.outcome(boxes, box_scores, found, geometry, settings)
 
 

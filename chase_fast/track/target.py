@@ -80,7 +80,7 @@ class Target:
             centre, scale = window.centre, window.scale(large)
         rng = self.random(1)
         patches, turns, shifts = augmented(take(frame, window, large), settings, rng)
-        maps = network.backbone(network.upload(patches))
+        features, maps = network.layers.first(network.upload(patches))
         box = np.array(box_in_patch(place.position, place.size, centre, scale, size))
         boxes = np.tile(box, (len(shifts), 1))
         if not published:
@@ -91,7 +91,6 @@ class Target:
         boxes = torch.from_numpy(boxes).to(network.dtype)
         there = boxes.to(network.device)
         self.modulation = network.modulation(tuple(m[:1] for m in maps), there[:1])
-        features = network.features(maps)
         features = torch.cat(
             [features, *(self._dropped(features[:1], rate, rng) for rate in settings.dropouts)]
         )

@@ -31,6 +31,8 @@ class Server:
     """auto, cpu or cuda[:N]."""
     precision: str = "fp32"
     """fp32, or bf16 for the convolutions of backbone, neck and box maps."""
+    engine: str | None = None
+    """torch, openvino, onnxruntime or auto, see the track command."""
     no_graphs: bool = False
     """On a GPU launch every kernel by itself instead of a CUDA graph per frame."""
     seed: int = 0
@@ -51,7 +53,7 @@ def load(options: Server):
     from chase_fast.track.multi import MultiTracker
 
     how = options.preset, options.device, options.seed, not options.no_graphs, options.precision
-    tracker = MultiTracker.load(options.checkpoint, *how)
+    tracker = MultiTracker.load(options.checkpoint, *how, options.engine)
     tracker.warm_up()
     return tracker
 

@@ -1,0 +1,51 @@
+"""`Frames` by ONNX Runtime, on the CPU."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from chase_fast.engines.packages import need
+from chase_fast.engines.program import OUTPUTS
+from chase_fast.errors import ChaseError
+
+PROVIDER = "CPUExecutionProvider"
+
+
+class OnnxRuntime:
+    """Runs a model for any number of patches.
+
+    Args:
+        model: of `program.to_onnx`, or a file.
+        precision: fp32; ONNX Runtime has no bfloat16 for convolutions on a CPU.
+        threads: of the CPU.
+
+    Raises:
+        ChaseError: the package is missing, the file is damaged, or the precision is another.
+    """
+
+    def __init__(self, model: bytes | Path, precision: str = "fp32", threads: int | None = None):
+        (self._runtime,) = need("onnxruntime")
+        if precision != "fp32":
+            raise ChaseError(f"--precision {precision}: ONNX Runtime has fp32 on a CPU, take openvino")
+        options = self._runtime.SessionOptions()
+        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.log_severity_level = 3
+        try:
+            source = str(model) if isinstance(model, Path) else model
+            self._session = self._runtime.InferenceSession(source, options, providers=[PROVIDER])
+        except Exception as e:  # its own types, without a common base
+            name, reason = model if isinstance(model, Path) else "the model", " ".join(str(e).split())[:120]
+            raise ChaseError(f"{name}: ONNX Runtime cannot read it ({reason})") from None
+        if [o.name for o in self._session.get_outputs()] != list(OUTPUTS):
+            raise ChaseError(f"{model}: its outputs are not {', '.join(OUTPUTS)}: no file of this package")
+
+    @property
+    def about(self) -> str:
+        """Engine and version."""
+        return f"ONNX Runtime {self._runtime.__version__}"
+
+    def run(self, patches: Tensor, outputs: int = len(OUTPUTS)) -> tuple[Tensor, ...]:
+        """The first `outputs` results for [B, size, size, 3]."""
+        found = self._session.run(list(OUTPUTS[:outputs]), {"patches": patches.numpy()})
+        return tuple(map(torch.from_numpy, found))

@@ -1,0 +1,1 @@
+"""Export of a tracker's networks for other engines."""
