@@ -1,9 +1,10 @@
 """Ahead-of-time compilation of Triton kernels for a GPU that is not there.
 
 `compile_kernel` must run in a process without TRITON_INTERPRET=1 (the interpreter replaces @triton.jit),
-while the tests run with it: `compile_in_subprocess` starts a clean one.
+while the tests run with it: `compile_in_subprocess` asks a clean one.
 """
 
+import functools
 import json
 import os
 import re
@@ -73,13 +74,35 @@ def resource_usage(cubin: bytes) -> dict:
     return {"registers": registers, "spills": stack + local}
 
 
+_SERVER = """
+import importlib, json, sys, traceback
+for line in sys.stdin:
+    module, function = line.split()
+    try:
+        result = getattr(importlib.import_module(module), function)()
+    except Exception:
+        result = traceback.format_exc()
+    print("result:" + json.dumps(result), flush=True)
+"""
+
+
+@functools.cache
+def _server() -> subprocess.Popen:
+    """A process without the interpreter, which imports torch and triton once; it ends with this one."""
+    env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", _SERVER], cwd=ROOT, env=env, **pipes)
+
+
 def compile_in_subprocess(module: str, function: str) -> dict[str, dict]:
     """Runs `module.function()` -> {kernel name: result of compile_kernel} without the interpreter."""
-    program = f"import json, {module} as m; print(json.dumps(m.{function}()))"
-    env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    server = _server()
+    print(module, function, file=server.stdin, flush=True)
+    answer = next((line for line in server.stdout if line.startswith("result:")), None)
+    assert answer is not None, f"the process that compiles ended with {server.wait()}"
+    result = json.loads(answer.removeprefix("result:"))
+    assert isinstance(result, dict), result[-3000:]
+    return result
 
 
 def check_fits(usage: dict, arch: int = 90) -> None:
