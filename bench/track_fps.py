@@ -110,10 +110,10 @@ def instrumented(tracker: Tracker, times: Times, stages: bool = True) -> Iterato
     """Our tracker with its filter updates, and unless they are one graph its stages, timed from outside."""
     network, target = tracker._network, tracker._target
     methods = {
-        "backbone": "backbone",
-        "features": "features",
-        "scores": "correlation",
-        "box_maps": "box maps",
+        (network.layers, "backbone"): "backbone",
+        (network.layers, "features"): "features",
+        (network, "scores"): "correlation",
+        (network.layers, "box_maps"): "box maps",
     }
     functions = {
         (stepping, "take"): "crop",
@@ -131,16 +131,16 @@ def instrumented(tracker: Tracker, times: Times, stages: bool = True) -> Iterato
         if target.filter is not before:
             times.frames[-1]["update"] += times._now() - start
 
-    for name, stage in methods.items():
-        setattr(network, name, times.timed(stage, getattr(network, name)))
+    for place, stage in methods.items():
+        setattr(*place, times.timed(stage, getattr(*place)))
     for place, stage in functions.items():
         setattr(*place, times.timed(stage, kept[place]))
     target.learn = learned
     try:
         yield
     finally:
-        for name in methods:
-            delattr(network, name)
+        for place in methods:
+            delattr(*place)
         for place, function in kept.items():
             setattr(*place, function)
         del target.learn

@@ -136,11 +136,11 @@ def compare(loaded: Checkpoint, settings: TrackSettings, engine: Engine) -> dict
         for tracker in both:
             tracker.init(sequence.frame(start), tuple(sequence.boxes[start]))
             found.append(tracker.update(sequence.frame(start + 1)).box)
-        overlaps.append(_iou(*found))
+        overlaps.append(iou(*found))
     return {"outputs": worst, "mean_iou": float(np.mean(overlaps)), "median_iou": float(np.median(overlaps))}
 
 
-def _iou(a: Sequence[float], b: Sequence[float]) -> float:
+def iou(a: Sequence[float], b: Sequence[float]) -> float:
     """Of two boxes x, y, w, h."""
     sides = [max(0.0, min(a[k] + a[k + 2], b[k] + b[k + 2]) - max(a[k], b[k])) for k in (0, 1)]
     both = sides[0] * sides[1]

@@ -130,20 +130,26 @@ class TorchLayers:
         self._shift = torch.tensor(MEAN, dtype=dtype, device=device).view(3, 1, 1) * -255 * self._scale
 
     def first(self, patches: Tensor) -> tuple[Tensor, Pair]:
-        layers = self._layers(patches)
-        return self._features(layers), layers
+        layers = self.backbone(patches)
+        return self.features(layers), layers
 
     def frame(self, patches: Tensor) -> tuple[Tensor, Pair]:
-        layers = self._layers(patches)
-        return self._features(layers), self._box_maps(*layers)
+        layers = self.backbone(patches)
+        return self.features(layers), self.box_maps(layers)
 
-    def _layers(self, patches: Tensor) -> Pair:
+    def backbone(self, patches: Tensor) -> Pair:
+        """layer2, layer3."""
         images = patches.permute(0, 3, 1, 2)  # channels_last as it is
         images = torch.addcmul(self._shift, images, self._scale)
         return self._backbone(images.bfloat16() if self._bits16 else images)
 
-    def _features(self, layers: Pair) -> Tensor:
+    def features(self, layers: Pair) -> Tensor:
+        """Classification features."""
         return self._normalize(self._neck(*layers).to(self._dtype))
+
+    def box_maps(self, layers: Pair) -> Pair:
+        """What boxes are pooled from."""
+        return self._box_maps(*layers)
 
 
 class EngineLayers:
