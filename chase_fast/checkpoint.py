@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from chase_fast.errors import ChaseError
+from chase_fast.errors import ChaseError, NeedsImport
 from chase_fast.fields import load_object, short
 from chase_fast.files import user_path
 from chase_fast.nn.genotype import Genotype
@@ -147,6 +147,8 @@ def _described(
         if unknown := sorted(set(described) - {*_DESCRIBED, "digest"}):
             raise ChaseError(f"{origin}: its description has an unknown field {short(unknown[0])}")
         spec, about = TrackerSpec.from_data(described.get("spec")), described.inner("about")
+    except NeedsImport as e:
+        raise NeedsImport(f"{origin}: {e}") from None
     except ChaseError as e:
         text = str(e) if str(e).startswith(origin) else f"{origin}: {e}"
         raise ChaseError(f"{text}: does not describe a tracker; {_GIVE}") from None

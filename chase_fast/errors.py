@@ -14,5 +14,9 @@ class MissingFile(ChaseError, FileNotFoundError):
     """A file or folder that the user names is not there."""
 
 
+class NeedsImport(ChaseError):
+    """A file is whole, but an operation in it is the user's own: --import FILE.py registers it."""
+
+
 class Elsewhere(ChaseError):
     """Another rank has failed too and says why; this rank ends without a word."""

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from chase_fast import imports
 from chase_fast.commandline.flags import Flag, flags_of, is_command
 from chase_fast.commandline.values import convert
 from chase_fast.commandline.words import Given, asks_for_help, read
@@ -43,12 +44,16 @@ def parse(
         SystemExit: 0 after --help; 2 after a flag that is unknown, missing, without its value or given twice.
         ChaseError: a value is none of its field.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        words = imports.take(sys.argv[1:] if argv is None else argv)
+    except ChaseError as e:
+        raise _mistake(e, prog) from None
     flags = flags_of(kind, default)
     if asks_for_help(words):
         from chase_fast.commandline.page import show
 
-        show(words, flags, kind, f"{prog} {usage}".rstrip(), description)
+        show(words, flags, kind, f"{prog} {usage}".rstrip(), f"{description}\n\n{imports.HELP}")
+    imports.load()
     try:
         given = read(words, flags)
         given.settle_words(flags)
@@ -64,7 +69,10 @@ def take_word(kind: type, argv: Sequence[str], prog: str) -> tuple[str | None, l
     Raises:
         SystemExit: 2 after several such words, or after what `parse` would find.
     """
-    words = list(argv)
+    try:
+        words = imports.take(argv)
+    except ChaseError as e:
+        raise _mistake(e, prog) from None
     if asks_for_help(words):
         named = bool(words) and not words[0].startswith("-")
         return (words[0], words[1:]) if named else (None, words)

@@ -1,13 +1,15 @@
 """A derived cell as data, its JSON form, and the published CHASE cells."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from chase_fast.errors import ChaseError
 from chase_fast.fields import load_json, short
 
-from .operations import OPS, check_operation
+from .operations import OPS, check_operation, registered_by
 
 __all__ = ["CHASE", "CHASE_FD", "CHASE_WO", "OPS", "PUBLISHED", "Genotype", "Sketch"]
 
@@ -45,12 +47,15 @@ class Genotype:
                     )
 
     @staticmethod
-    def _check(op: object) -> None:
-        check_operation(op)
+    def _check(op: object, files: Mapping[str, str] = MappingProxyType({})) -> None:
+        check_operation(op, files)
 
     def to_data(self) -> dict[str, Any]:
-        """{"nodes": [[[op, source], ...], ...]}, to be stored inside a larger JSON file."""
-        return {"nodes": [[[op, source] for op, source in genes] for genes in self.nodes]}
+        """{"nodes": [[[op, source], ...], ...]}, to be stored inside a larger JSON file; with operations of
+        the user's own also "registered_by": {op: file}."""
+        data: dict[str, Any] = {"nodes": [[[op, source] for op, source in genes] for genes in self.nodes]}
+        files = registered_by(op for genes in self.nodes for op, _ in genes)
+        return data | ({"registered_by": files} if files else {})
 
     @classmethod
     def from_data(cls, data: Any) -> "Genotype":
@@ -59,10 +64,14 @@ class Genotype:
         Raises:
             ChaseError: `data` does not have that form.
         """
-        if not isinstance(data, dict) or set(data) != {"nodes"} or not _is_gene_lists(data["nodes"]):
+        files = data.get("registered_by", {}) if isinstance(data, dict) else None
+        good = isinstance(files, dict) and all(isinstance(file, str) for file in files.values())
+        if not good or set(data) - {"registered_by"} != {"nodes"} or not _is_gene_lists(data["nodes"]):
             raise ChaseError(
                 'genotype must be {"nodes": [[[operation, source], ...], ...]}, and nothing else'
             )
+        for op in {short(op): op for genes in data["nodes"] for op, _ in genes}.values():
+            cls._check(op, files)
         return cls(tuple(tuple((op, source) for op, source in genes) for genes in data["nodes"]))
 
     def to_json(self) -> str:
@@ -92,7 +101,7 @@ class Sketch(Genotype):
     """A cell to be drawn, not built: its operations need not be known in this process."""
 
     @staticmethod
-    def _check(op: object) -> None:
+    def _check(op: object, files: Mapping[str, str] = MappingProxyType({})) -> None:
         if not isinstance(op, str) or not 0 < len(op) <= 80:
             raise ChaseError(f"operation {short(op)} must be a name of at most 80 letters")
 

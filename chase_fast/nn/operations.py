@@ -1,11 +1,13 @@
 """The operations of the search space: the eight of DARTS by name, and those a user registers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
-from chase_fast.errors import ChaseError
+from chase_fast import imports
+from chase_fast.errors import ChaseError, NeedsImport
 from chase_fast.fields import short
 from chase_fast.kernels.mixed_op import KERNEL, POOLS
 
@@ -15,6 +17,7 @@ CONVOLUTIONS = tuple(KERNEL)
 WEIGHT_FREE = ("none", *POOLS, "skip_connect")
 
 _registered: dict[str, Callable[[int], nn.Module]] = {}
+_files: dict[str, str] = {}  # name -> the file that registered it, where that came by --import
 
 
 def register_operation(name: str, factory: Callable[[int], nn.Module]) -> None:
@@ -35,20 +38,34 @@ def register_operation(name: str, factory: Callable[[int], nn.Module]) -> None:
             "nor an attribute of torch modules"
         )
     _registered[name] = factory
+    _files.pop(name, None)
+    if file := imports.importing():
+        _files[name] = file
 
 
 def known_operations() -> tuple[str, ...]:
     """Names of all operations: OPS, then the registered ones."""
+    imports.load()
     return (*OPS, *_registered)
 
 
-def check_operation(name: object) -> None:
-    """Raises ChaseError if no operation has this name."""
-    if not isinstance(name, str) or name not in known_operations():
-        known = ", ".join(known_operations())
-        raise ChaseError(
-            f"unknown operation {short(name)}: use one of {known}, or call register_operation first"
-        )
+def registered_by(names: Iterable[str]) -> dict[str, str]:
+    """Of these operations those that a file registered which a command imported, and its name."""
+    return {name: _files[name] for name in sorted(set(names)) if name in _files}
+
+
+def check_operation(name: object, files: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Raises ChaseError if no operation has this name. files: name -> the file that once registered it."""
+    if isinstance(name, str) and (name in OPS or name in known_operations()):
+        return
+    if isinstance(name, str) and name in files:
+        file = files[name]
+        raise NeedsImport(f"operation {name} was registered by {file}: give {imports.FLAG} {file}")
+    known = ", ".join(known_operations())
+    raise ChaseError(
+        f"unknown operation {short(name)}: use one of {known}, or give the file that registers it, "
+        f"{imports.FLAG} FILE.py (in Python call register_operation first)"
+    )
 
 
 def make_registered(name: str, channels: int) -> nn.Module:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from chase_fast import imports
 from chase_fast.command import exit_code, run_command
 from chase_fast.device import computing
 from chase_fast.distributed import Ranks, join, shutdown
@@ -27,8 +28,9 @@ def main(command: Command, argv: Sequence[str] | None = None) -> int:
 
 
 def run(command: Command, argv: Sequence[str]) -> int:
+    words = imports.take(argv)  # on every rank
     try:
-        perform(command, lambda world: resolve(command, argv, world))
+        perform(command, lambda world: resolve(command, words, world))
     except Stopped as e:
         if e.main:
             print(f"stopped; continue from {e.state} with: {e.again}", file=sys.stderr)

@@ -12,7 +12,7 @@ from typing import Any
 from chase_fast.commandline import parse as parse_words
 from chase_fast.commandline import take_word
 from chase_fast.distributed import Ranks
-from chase_fast.errors import ChaseError
+from chase_fast.errors import ChaseError, NeedsImport
 from chase_fast.fields import Fields, changed, short
 from chase_fast.files import user_path
 from chase_fast.runs.folder import CONFIG, RunFolder
@@ -255,6 +255,8 @@ def _read(command: Command, out: Path) -> tuple[Any, tuple[int, ...], Fields]:
     config, seeds = stored_config(command.kind, command.name, folder, about)
     try:
         command.check_extra(about, config)
+    except NeedsImport as e:
+        raise NeedsImport(f"{folder / CONFIG}: {e}") from None
     except ChaseError as e:
         raise ChaseError(
             f"{folder / CONFIG} is not the configuration of a {command.name} run ({e})"

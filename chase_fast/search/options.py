@@ -1,8 +1,11 @@
 """The command line of the search."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
+from chase_fast.fields import Fields
+from chase_fast.nn.space import OPS
 from chase_fast.recipes import SEARCH, SearchConfig, search_recipe
 from chase_fast.runs.job import FREE_ON_RESUME, Command, Options
 from chase_fast.search import CELL
@@ -32,6 +35,23 @@ class SearchCommand(Command):
     )
     free_on_resume = FREE_ON_RESUME | {"patience", "backbone_chunk", "holdout_cache_mb"}
     result, loss, made = CELL, ("holdout_loss", "hold-out loss"), ("cell", CELL)
+
+    def extra(self, config: SearchConfig, parent: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The files that registered operations of the user's own."""
+        if set(config.ops) <= set(OPS):
+            return {}
+        from chase_fast.nn.operations import registered_by
+
+        files = registered_by(config.ops)
+        return {"registered_by": files} if files else {}
+
+    def check_extra(self, about: Fields, config: SearchConfig) -> None:
+        if not set(config.ops) <= set(OPS):
+            from chase_fast.nn.operations import check_operation
+
+            files = about.inner("registered_by", {})
+            for op in config.ops:
+                check_operation(op, {name: files.text(name) for name in files} if files else {})
 
     def loop(self, *arguments: Any) -> Any:
         from chase_fast.search.loop import Search
