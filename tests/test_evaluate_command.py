@@ -59,7 +59,7 @@ def test_scores_of_result_files(tree, tmp_path, capsys):
     page = (out / "evaluation.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
     assert (
-        page.count('class="chart"') == 3 and page.count('class="strip"') == 2
+        page.count('class="chart"') == 3 and page.count('class="spark"') == 2
     )  # success; success, precision
     assert "AO (got10k)" in page and "Protocol otb" in page
     # names for people, and no path as the title

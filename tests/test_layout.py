@@ -40,7 +40,8 @@ MAY = {
     "published": {"nn", "unpickle", "weights"},
     "checkpoint": {"nn", "published", "runs", "weights"},
     "recipes": {"nn"},  # only nn.space, which needs no torch
-    "report": {"nn", "cells"} | _COMMAND,
+    "draw": {"nn"},
+    "report": {"nn", "cells", "draw"} | _COMMAND,
     "runs": {"nn", "data", "distributed", "device", "report"} | _COMMAND,
     "search": _NET | {"cells"},
     "train": _NET | {"checkpoint", "cells"},
@@ -49,7 +50,6 @@ MAY = {
     "convert": {"checkpoint", "published", "nn", "cells"} | _COMMAND,
     "doctor": {"kernels", "data"} | _COMMAND,
     "track": {"engines", "nn", "data", "kernels", "checkpoint", "runs", "device", "graphs"} | _COMMAND,
-    # of report only svg
     "evaluate": {
         "track",
         "engines",
@@ -58,7 +58,7 @@ MAY = {
         "distributed",
         "device",
         "checkpoint",
-        "report",
+        "draw",
         "command",
         "process",
     }

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from chase_fast import report
+from chase_fast import draw
+from chase_fast.draw import draw_cell, palette
+from chase_fast.draw.arcs import BOX_H, BOX_W, PILL_H, arrange
+from chase_fast.draw.charts import Marks, Series, chart, ticks, value_range
 from chase_fast.errors import ChaseError
 from chase_fast.nn.genotype import CHASE, CHASE_FD, CHASE_WO, OPS, Genotype
 from chase_fast.report import __main__ as command
-from chase_fast.report import draw_cell, palette, write_report
-from chase_fast.report.charts import Marks, Series, chart, ticks, value_range
-from chase_fast.report.layout import BOX_H, BOX_W, PILL_H, arrange
-from chase_fast.report.read import read_run
+from chase_fast.report import write_report
+from chase_fast.report.search.read import read_search
 from tests.fake_run import write_run
 
 FULL = Genotype(tuple(tuple((OPS[1 + (3 * i + s) % 7], s) for s in range(i + 2)) for i in range(4)))
@@ -118,7 +119,7 @@ def test_stop_and_warm_up_are_marked(paper):
 
 
 def test_summary_compares_with_row_0(paper):
-    run = read_run(paper.path.parent)
+    run = read_search(paper.path.parent)
     holdout = dict(run.series("holdout_loss"))
     percent = 100 * (1 - holdout[41] / holdout[0])
     assert f"{holdout[41]:.4g}" in paper.words()
@@ -147,7 +148,7 @@ def test_charts_have_names_and_the_page_has_a_language(paper):
 def test_words_of_charts_stay_legible_on_narrow_pages(paper):
     """Fault: on a page of 400 px the words of the loss chart were 4 px high, and nothing showed that panels
     scroll."""
-    style = (Path(report.__file__).parent / "style.css").read_text()
+    style = (Path(draw.__file__).parent / "style.css").read_text()
     least = re.search(r"\.chart\.wide, \.chart\.strip \{ min-width: (\d+)px", style)
     for svg in paper.find("svg", class_="chart"):
         width = float(svg["viewbox"].split()[2])
@@ -291,7 +292,7 @@ def test_drawing_of_a_user_operation_and_an_empty_node():
 def test_ticks_are_round_and_cover():
     assert ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert ticks(2.01, 5.5) == [3, 4, 5]
-    low, high = value_range([Series("a", [(0, 3.0)], "red")])
+    low, high = value_range([3.0])
     assert low < 3 < high
     assert "no values yet" in chart("empty", [Series("a", [], "red")], Marks(0))
 

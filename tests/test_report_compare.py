@@ -12,7 +12,8 @@ from chase_fast.nn.genotype import CHASE_WO
 from chase_fast.recipes import SearchConfig
 from chase_fast.recipes.train import TrainConfig
 from chase_fast.report import __main__ as command
-from chase_fast.report import compare, markdown, write_comparison
+from chase_fast.report import markdown, write_comparison
+from chase_fast.report.compare import entries
 from chase_fast.report.spread import difference, spread, student
 from chase_fast.report.tables import Table
 from tests.fake_run import write_run, write_seeds, write_train_run
@@ -108,9 +109,9 @@ def test_student_and_pooled_difference():
 def test_every_flag_of_the_comparison_exists():
     train = {f.name for f in dataclasses.fields(TrainConfig)}
     search = {f.name for f in dataclasses.fields(SearchConfig)}
-    assert {*compare.MEASURE["train"], compare.SAMPLES["train"], "batch"} <= train
-    assert {*compare.MEASURE["search"], compare.SAMPLES["search"], "batch"} <= search
-    assert train | search >= compare.FREE
+    assert {*entries.MEASURE["train"], entries.SAMPLES["train"], "batch"} <= train
+    assert {*entries.MEASURE["search"], entries.SAMPLES["search"], "batch"} <= search
+    assert train | search >= entries.FREE
 
 
 def test_another_budget_is_flagged_but_ranked(runs, tmp_path):
@@ -172,7 +173,7 @@ def test_names_tell_runs_apart(tmp_path):
     for parent in ("a", "b"):
         write_train_run(tmp_path / parent / "run", epochs=2)
     paths = [tmp_path / "a/run", tmp_path / "b/run"]
-    assert [entry.name for entry in compare.open_entries(paths)] == ["a/run", "b/run"]
+    assert [entry.name for entry in entries.open_entries(paths)] == ["a/run", "b/run"]
     assert table(markdown(paths, ["x | y", "<z>"]), "Size, cost and speed")[1][0].startswith("x \\")
     assert "&lt;z&gt;" in write_comparison(paths, tmp_path / "p.html", ["x", "<z>"]).read_text()
 

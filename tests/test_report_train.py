@@ -4,13 +4,14 @@ import json
 
 import pytest
 
+from chase_fast.draw import draw_cell
+from chase_fast.draw.arcs import BOX_H, BOX_W, PILL_H, arrange
+from chase_fast.draw.charts import Marks, Series, chart, log_ticks
 from chase_fast.errors import ChaseError
 from chase_fast.nn.genotype import CHASE, CHASE_FD, CHASE_WO
 from chase_fast.report import __main__ as command
-from chase_fast.report import draw_cell, write_report
-from chase_fast.report.charts import Marks, Series, chart, log_ticks
-from chase_fast.report.layout import BOX_H, BOX_W, PILL_H, arrange
-from chase_fast.report.read_train import TERMS, read_train_run
+from chase_fast.report import write_report
+from chase_fast.report.train.read import TERMS, read_train
 from tests.fake_run import write_run, write_seeds, write_train_run
 from tests.test_report import FULL, TWO, Page, page
 
@@ -46,7 +47,7 @@ def test_a_training_has_all_its_curves(small):
 
 
 def test_a_training_names_result_sizes_data_and_versions(small):
-    run = read_train_run(small.path.parent)
+    run = read_train(small.path.parent)
     words = small.words()
     best = run.history[run.chosen]["val_loss"]
     assert best == min(row["val_loss"] for row in run.history.values()) == run.result["val_loss"]

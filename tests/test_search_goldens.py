@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from chase_fast.nn.genotype import OPS
 from chase_fast.nn.losses import kl_grid_loss
+from chase_fast.nn.mixing import mixing_weights
 from chase_fast.nn.neck import SearchNeck
 from chase_fast.nn.preprocess import ReluConvNorm
 from chase_fast.nn.search_cell import SearchCell
 from chase_fast.nn.target_classifier import InstanceL2Norm
 from chase_fast.search.bilevel import FlatParameters, first_order, second_order, weight_gradient
 from chase_fast.search.derive import derive
-from chase_fast.search.fair import mixing_weights, zero_one_loss
+from chase_fast.search.fair import zero_one_loss
 from tests.golden import load, prefixes, sub
 from tests.nas_names import Slot, load_weights, neck_slots, norm_slots, search_slots
 from tests.tolerances import GOLDEN, assert_close

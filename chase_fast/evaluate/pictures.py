@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 
 from chase_fast.data.evaluation import EvaluationSequence
+from chase_fast.draw.palette import series_rgb
 from chase_fast.errors import ChaseError
-from chase_fast.evaluate.plots import rgb
 from chase_fast.evaluate.scoring import Board, overlaps
 
 PER_SEQUENCE = 2
@@ -73,7 +73,7 @@ def _draw(board: Board, sequence: EvaluationSequence, index: int) -> str:
     for number, outcome in enumerate(board.outcomes):
         run = outcome.first_run(sequence.name)
         if index < len(run) and np.isfinite(run[index]).all():
-            boxes.append((rgb(number), run[index]))
+            boxes.append((series_rgb(number), run[index]))
     corner, scale = _view(image.shape[1], image.shape[0], np.array([b for _, b in boxes[:2]]))
     matrix = np.array([[scale, 0, -corner[0] * scale], [0, scale, -corner[1] * scale]])
     shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR

@@ -1,25 +1,17 @@
-"""Report of a run: one self-contained HTML page; runs side by side; the drawing of a cell.
+"""Report of a run: one self-contained HTML page; runs side by side.
 
-Public: `write_report(run_dir)`, `write_comparison(run_dirs)`, `markdown(run_dirs)`, `draw_cell(genotype)`,
-`save_svg`, `save_png`; command line `python -m chase_fast.report`. They are loaded when they are used: the
-help page needs none of them.
+Public: `write_report(run_dir)`, `write_comparison(run_dirs)`, `markdown(run_dirs)`; command line
+`python -m chase_fast.report`. They are loaded when they are used: the help page needs none of them.
 """
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
-_PLACES = {
-    "draw_cell": "drawing",
-    "markdown": "compare_page",
-    "save_png": "drawing",
-    "save_svg": "drawing",
-    "write_comparison": "compare_page",
-    "write_report": "page",
-}
-__all__ = list(_PLACES)
+from chase_fast.lazy import front_door
 
+if TYPE_CHECKING:
+    from chase_fast.report.compare.page import markdown, write_comparison
+    from chase_fast.report.write import write_report
 
-def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+__all__ = ["markdown", "write_comparison", "write_report"]
+_HOMES = {"markdown": "compare.page", "write_comparison": "compare.page", "write_report": "write"}
+front_door(__name__, {name: f"{__name__}.{home}" for name, home in _HOMES.items()})

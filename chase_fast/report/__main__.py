@@ -51,13 +51,14 @@ class Report:
     svg: Path | None = None
     """Where to draw --cell as SVG."""
     png: Path | None = None
-    """Where to draw --cell as PNG (matplotlib)."""
+    """Where to draw --cell as PNG; needs matplotlib (pip install matplotlib)."""
 
 
 def run(arguments: Report) -> None:
     from chase_fast.cells import load_cell
+    from chase_fast.draw import save_png, save_svg
     from chase_fast.nn.genotype import Sketch
-    from chase_fast.report import markdown, save_png, save_svg, write_comparison, write_report
+    from chase_fast.report import markdown, write_comparison, write_report
 
     if arguments.cell is not None:
         if arguments.runs:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from chase_fast import fields
@@ -12,36 +11,6 @@ from chase_fast.files import read_bytes, read_text
 RUN_FILES = ("config.json", "history.jsonl", "cell.json", "result.json")
 LARGEST, LAST_EPOCH, DEEPEST = 1e100, 10**9, 12  # of what is drawn; nesting of the files
 TRAIN_COLUMNS = ("val_final", "train_final", "val_box", "train_box")  # of a history.jsonl
-
-
-@dataclass(frozen=True)
-class Tables:
-    """What every run folder has. `history` and `perf` map an epoch to its row; row 0 is the untrained net."""
-
-    path: Path
-    config: dict
-    history: dict[int, dict]
-    perf: dict[int, dict]
-    problems: tuple[str, ...]  # what could not be read, one line each
-
-    def setting(self, name: str, default=None):
-        """Value of a flag in config.json."""
-        flags = self.config.get("config")
-        return flags.get(name, default) if isinstance(flags, dict) else default
-
-    def series(self, key: str, rows: str = "history") -> list[tuple[int, float]]:
-        """(epoch, value) for every epoch that has a finite number under `key`."""
-        table = getattr(self, rows)
-        pairs = ((epoch, row.get(key)) for epoch, row in sorted(table.items()))
-        return [(epoch, float(v)) for epoch, v in pairs if is_number(v)]
-
-    @property
-    def last_epoch(self) -> int:
-        return max(self.history, default=0)
-
-    @property
-    def epochs_planned(self) -> int | None:
-        return self.setting("epochs")
 
 
 def is_number(v) -> bool:
@@ -154,3 +123,15 @@ def kind_of(path: Path) -> str:
         return "train"
     rows = read_rows(path / "history.jsonl", []).values()
     return "train" if any(key in row for row in rows for key in TRAIN_COLUMNS) else "search"
+
+
+def common_kind(path: Path, folders: list[Path]) -> str:
+    """ "train" or "search": which command wrote the folders of a run.
+
+    Raises:
+        ChaseError: they are of both kinds, or one is no run folder.
+    """
+    kinds = {kind_of(folder) for folder in folders}
+    if len(kinds) > 1:
+        raise ChaseError(f"{path}: some seeds are searches and some trainings; give their folders one by one")
+    return kinds.pop()

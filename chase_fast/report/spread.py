@@ -5,7 +5,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from chase_fast.report.files import Tables
+from chase_fast.draw.strip import Row
+from chase_fast.report.run import Run
 
 LEVEL = 0.95  # of the confidence interval of a difference
 
@@ -52,6 +53,13 @@ def spread(values: Iterable[float | None]) -> Spread | None:
     return Spread(statistics.fmean(known), deviation, len(known))
 
 
+def strip_row(name: str, colour: str, values: Iterable[float | None]) -> Row:
+    """A run in a strip chart."""
+    known = [v for v in values if v is not None]
+    found = spread(known)
+    return Row(name, colour, known, found.mean, found.deviation) if found else Row(name, colour, known)
+
+
 def difference(a: Spread, b: Spread) -> Difference:
     """Student's interval for the difference of two means with one common deviation, seeds taken as unpaired.
 
@@ -91,7 +99,7 @@ def _inside(t: float, freedom: int) -> float:
     return 2 / math.pi * (angle + sine * total) if odd else sine * total
 
 
-def curve(runs: Sequence[Tables], key: str) -> tuple[list[tuple[int, float]], dict[int, float]]:
+def curve(runs: Sequence[Run], key: str) -> tuple[list[tuple[int, float]], dict[int, float]]:
     """Mean and deviation over the runs at every epoch that all of them have.
 
     Returns:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from chase_fast.nn.genotype import Genotype
-from chase_fast.search.fair import mixing_weights
+from chase_fast.nn.mixing import mixing_weights
 
 Rule = Literal["top2", "threshold_sparse", "threshold_edge"]
 EDGES_PER_NODE = 2

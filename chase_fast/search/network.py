@@ -16,6 +16,7 @@ from chase_fast.distributed import Ranks, statistics
 from chase_fast.nn.backbone import build_backbone, calibrate, freeze
 from chase_fast.nn.inference import FastBackbone
 from chase_fast.nn.losses import dimp_loss, prdimp_loss
+from chase_fast.nn.mixing import mixing_weights
 from chase_fast.nn.neck import SearchNeck
 from chase_fast.nn.norm import MOMENTUM
 from chase_fast.nn.search_cell import SkipMasks
@@ -25,7 +26,6 @@ from chase_fast.nn.target_classifier import TargetClassifier
 from chase_fast.recipes import SearchConfig
 from chase_fast.runs import stream
 from chase_fast.search.bilevel import FlatParameters
-from chase_fast.search.fair import mixing_weights
 
 # of weights, optimizers, differences; `bf16` stores the maps of some passes in less (see `SearchStep`)
 DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}

@@ -6,8 +6,8 @@ The line lies flat with the arcs above it; or it is upright, for a narrow place,
 import dataclasses
 from dataclasses import dataclass
 
+from chase_fast.draw import palette
 from chase_fast.nn.genotype import Genotype
-from chase_fast.report import palette
 
 STEP, BOX_W, BOX_H = 172, 84, 40  # px: distance of two states, size of a state's box
 LEVEL, PILL_H, MARGIN = 50, 24, 18  # px: height of one arc level, of an operation's label; outer margin

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chase_fast.errors import ChaseError
-from chase_fast.report import palette
-from chase_fast.report.files import Tables, kind_of, read_json, seed_folders
-from chase_fast.report.read import read_run
-from chase_fast.report.read_train import read_train_run
-from chase_fast.report.views import plain
+from chase_fast.report.files import common_kind, seed_folders
+from chase_fast.report.run import Entry, Run
+from chase_fast.report.search.read import read_search
+from chase_fast.report.train.read import read_train
+from chase_fast.report.words import plain
 
-READ = {"train": read_train_run, "search": read_run}
-LOSS = {"train": "val_loss", "search": "holdout_loss"}  # what runs are compared by
+READ = {"train": read_train, "search": read_search}
 # flags that decide what the compared loss measures: where they differ, the numbers do not compare
 MEASURE = {
     "train": (
@@ -48,31 +47,6 @@ FREE = {
     *("checkpoint_minutes", "checkpoint_iterations"),
 }
 VERSIONS = ("chase_fast", "torch")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of a comparison: a run, or the seeds of one. `number` chooses its colour."""
-
-    name: str
-    path: Path
-    kind: str  # train or search
-    runs: tuple[Tables, ...]
-    number: int
-
-    @property
-    def look(self) -> tuple[str, str]:
-        return palette.run_look(self.number)
-
-    @property
-    def unfinished(self) -> bool:
-        return not all(run.ended for run in self.runs) or len(self.runs) < self.planned
-
-    @property
-    def planned(self) -> int:
-        """Number of seeds that were asked for."""
-        seeds = read_json(self.path / "config.json", []).get("seeds")
-        return max(len(self.runs), len(seeds) if isinstance(seeds, list) else 0)
 
 
 @dataclass(frozen=True)
@@ -130,18 +104,15 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def _entry(name: str, path: Path, number: int) -> Entry:
     folders = seed_folders(path) or [path]
-    kinds = {kind_of(folder) for folder in folders}
-    if len(kinds) > 1:
-        raise ChaseError(f"{path}: some seeds are searches and some trainings; give their folders one by one")
-    kind = kinds.pop()
+    kind = common_kind(path, folders)
     runs = [READ[kind](folder) for folder in folders]
     for run in runs:
         if run.problems:
             raise ChaseError(f"{run.path}: {run.problems[0]}; it cannot be compared until that is repaired")
-    started = tuple(run for run in runs if run.series(LOSS[kind]))
+    started = tuple(run for run in runs if run.series(run.LOSS))
     if not started:
         raise ChaseError(
-            f"{path}: history.jsonl has no {LOSS[kind].replace('_', ' ')} yet; nothing to compare"
+            f"{path}: history.jsonl has no {runs[0].LOSS.replace('_', ' ')} yet; nothing to compare"
         )
     for key, values in conditions(started, kind).items():
         if len(values) > 1 and (key in MEASURE[kind] or key == COUNT):
@@ -149,7 +120,7 @@ def _entry(name: str, path: Path, number: int) -> Entry:
     return Entry(name, path, kind, started, number)
 
 
-def conditions(runs: Sequence[Tables], kind: str) -> dict[str, list[str]]:
+def conditions(runs: Sequence[Run], kind: str) -> dict[str, list[str]]:
     """Values of every flag that matters, over the seeds; {} if no config.json says them."""
     found: dict[str, list[str]] = {}
     for run in runs:

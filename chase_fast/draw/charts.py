@@ -1,4 +1,4 @@
-"""Line charts over epochs as inline SVG; colours from the page's style sheet, hover values in data-chart."""
+"""Line charts as inline SVG; colours from the page's style sheet, hover values in data-chart."""
 
 import json
 import math
@@ -7,26 +7,31 @@ from dataclasses import dataclass, field, replace
 
 from markupsafe import Markup
 
-from chase_fast.report.svg import element, line, points, rect, text
+from chase_fast.draw.svg import element, line, picture, points, rect, text
 
 WIDE = 800  # px of a view box, above which a chart scrolls on narrow pages, not to make its words too small
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line: (epoch, value) points, a CSS colour and an SVG dash pattern. Missing epochs are bridged.
+    """One line: (x, value) points, a CSS colour and an SVG dash pattern. Missing x are bridged, NaN is a gap.
 
-    deviation: per epoch; drawn as a band of value - deviation .. value + deviation.
+    deviation: per x; drawn as a band of value - deviation .. value + deviation.
     """
 
     name: str
-    points: Sequence[tuple[int, float]]
+    points: Sequence[tuple[float, float]]
     colour: str
     dash: str = ""
-    deviation: Mapping[int, float] = field(default_factory=dict)
+    deviation: Mapping[float, float] = field(default_factory=dict)
 
-    def edges(self) -> list[tuple[int, float, float]]:
-        """(epoch, lower, upper) of the band; a point without a deviation has none."""
+    @property
+    def values(self) -> list[float]:
+        """All that needs room: the values, and the ends of the band."""
+        return [v for _, v in self.points] + [v for _, *ends in self.edges() for v in ends]
+
+    def edges(self) -> list[tuple[float, float, float]]:
+        """(x, lower, upper) of the band; a point without a deviation has none."""
         return [
             (e, v - self.deviation[e], v + self.deviation[e]) for e, v in self.points if e in self.deviation
         ]
@@ -38,18 +43,22 @@ class Series:
 
 @dataclass(frozen=True)
 class Marks:
-    """Epochs `first` to `last`; what to mark in them: the warm-up (up to `warmup`) and the chosen epoch."""
+    """The x axis, `first` to `last`; what to mark on it: the warm-up (up to `warmup`) and the chosen epoch.
 
-    last: int
+    axis: what stands there; epochs are whole.
+    """
+
+    last: float
     warmup: int = 0
     chosen: int | None = None
     words: str = "stop: cell of epoch"
     first: int = 0
+    axis: str = "epoch"
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Plot area in a view box, and the scales: epochs start .. end, values (or their log10) low .. high."""
+    """Plot area in a view box, and the scales: x start .. end, values (or their log10) low .. high."""
 
     width: int
     height: int
@@ -57,14 +66,14 @@ class Frame:
     right: int
     top: int
     bottom: int
-    end: int
+    end: float
     low: float
     high: float
     logarithmic: bool = False
     start: int = 0
 
-    def x(self, epoch: float) -> float:
-        return self.left + (self.right - self.left) * (epoch - self.start) / (self.end - self.start)
+    def x(self, at: float) -> float:
+        return self.left + (self.right - self.left) * (at - self.start) / (self.end - self.start)
 
     def y(self, value: float) -> float:
         value = math.log10(value) if self.logarithmic else value
@@ -93,9 +102,8 @@ def label(value: float) -> str:
     return f"{value:.0f}" if 1e4 <= abs(value) < 1e7 else f"{value:.4g}"
 
 
-def value_range(series: Sequence[Series], least: float = 0.0) -> tuple[float, float]:
+def value_range(values: Sequence[float], least: float = 0.0) -> tuple[float, float]:
     """Smallest and largest value with 6 % air, at least `least` and 1 % of the values apart."""
-    values = [v for s in series for _, v in s.points] + [v for s in series for e in s.edges() for v in e[1:]]
     if not values:
         return 0.0, 1.0
     low, high = min(values), max(values)
@@ -116,12 +124,12 @@ def chart(
     small: bool = False,
     logarithmic: bool = False,
 ) -> Markup:
-    """An SVG chart of all series over the epochs marks.first .. marks.last, where all points must lie.
+    """An SVG chart of all series over marks.first .. marks.last, where all points must lie.
 
     Args:
         title: accessible name.
         series: the lines.
-        marks: warm-up band and chosen epoch.
+        marks: the x axis, warm-up band and chosen epoch.
         size: width, height of the view box in px; the page scales it.
         bounds: range of y; None: that of the data.
         reference: a dotted horizontal line (row 0, the uniform mixing weight).
@@ -131,16 +139,15 @@ def chart(
     """
     if logarithmic:
         series = [s.positive() for s in series]
-        exponents = [replace(s, points=[(e, math.log10(v)) for e, v in s.points]) for s in series]
-        bounds = value_range(exponents, least=0.5)
-    low, high = bounds or value_range(series)
+        bounds = value_range([math.log10(v) for s in series for v in s.values], least=0.5)
+    low, high = bounds or value_range([v for s in series for v in s.values])
     if whole:
         low, high = 0.0, max(math.ceil(high), 1) * 1.04
     if reference is not None:
         low, high = min(low, reference), max(high, reference)
     left, right, top, bottom = (40, 8, 8, 20) if small else (52, 14, 22, 30)
     place = (left, size[0] - right, top, size[1] - bottom)
-    end = max(marks.last, marks.first + 1)
+    end = marks.last if marks.last > marks.first else marks.first + 1
     frame = Frame(*size, *place, end, low, high, logarithmic, marks.first)
     parts = _axes(frame, marks, whole, small)
     if reference is not None:
@@ -152,16 +159,17 @@ def chart(
         parts += _curve(frame, s, marks.chosen, small)
     if not any(s.points for s in series):
         parts.append(text("no values yet", size[0] / 2, size[1] / 2, class_="note", text_anchor="middle"))
-    svg = element(
-        "svg",
-        *parts,
-        class_="chart small" if small else "chart wide" if size[0] > WIDE else "chart",
-        role="img",
-        aria_label=title,
-        viewBox=f"0 0 {size[0]} {size[1]}",
-        data_chart=_hover(frame, series),
-    )
-    return Markup(svg)
+    kind = "chart small" if small else "chart wide" if size[0] > WIDE else "chart"
+    return picture(kind, title, size, parts, data_chart=_hover(frame, marks.axis, series))
+
+
+def spark(title: str, series: Sequence[Series], last: float, size: tuple[int, int] = (300, 44)) -> Markup:
+    """An SVG of lines of values 0 .. 1 over 0 .. last, small and without axes; the page stretches it."""
+    width, height = size
+    frame = Frame(width, height, 0, width, 3, height - 3, max(last, 1), 0.0, 1.0)
+    parts = [line(0, frame.y(v), width, frame.y(v), class_="grid") for v in (0, 0.5, 1)]
+    parts += [part for s in series for part in _curve(frame, s, None, small=True)]
+    return picture("spark", title, size, parts, preserveAspectRatio="none")
 
 
 def _axes(frame: Frame, marks: Marks, whole: bool, small: bool) -> list[str]:
@@ -179,13 +187,12 @@ def _axes(frame: Frame, marks: Marks, whole: bool, small: bool) -> list[str]:
         y = frame.y(value)
         parts.append(line(frame.left, y, frame.right, y, class_="grid"))
         parts.append(text(label(value), frame.left - 6, y + 3.5, class_="tick", text_anchor="end"))
-    for epoch in ticks(frame.start, frame.end, 3 if small else 8):
-        if epoch == int(epoch):
-            x = frame.x(epoch)
-            parts.append(text(int(epoch), x, frame.bottom + 15, class_="tick", text_anchor="middle"))
+    for at in ticks(frame.start, frame.end, 3 if small else 8):
+        if at == int(at) or marks.axis != "epoch":
+            parts.append(text(label(at), frame.x(at), frame.bottom + 15, class_="tick", text_anchor="middle"))
     parts.append(line(frame.left, frame.bottom, frame.right, frame.bottom, class_="axis"))
     if not small:
-        parts.append(text("epoch", frame.right, frame.height - 3, class_="tick", text_anchor="end"))
+        parts.append(text(marks.axis, frame.right, frame.height - 3, class_="tick", text_anchor="end"))
     return parts
 
 
@@ -214,17 +221,9 @@ def _curve(frame: Frame, series: Series, chosen: int | None, small: bool) -> lis
     """The line, with a dot at the chosen epoch, or at its only point."""
     if not series.points:
         return []
-    path = "L".join(f"{frame.x(e):.1f} {frame.y(v):.1f}" for e, v in series.points)
     stroke = f"stroke:{series.colour}"
-    parts = [
-        element(
-            "path",
-            class_="line",
-            d=f"M{path}",
-            style=stroke,
-            stroke_dasharray=series.dash or None,
-        )
-    ]
+    path = _path(frame, series.points)
+    parts = [element("path", class_="line", d=path, style=stroke, stroke_dasharray=series.dash or None)]
     dots = [(e, v) for e, v in series.points if len(series.points) == 1 or (e == chosen and not small)]
     for epoch, value in dots:
         place = {"cx": frame.x(epoch), "cy": frame.y(value), "r": 2.5 if small else 4.0}
@@ -232,12 +231,22 @@ def _curve(frame: Frame, series: Series, chosen: int | None, small: bool) -> lis
     return parts
 
 
-def _hover(frame: Frame, series: Sequence[Series]) -> str:
+def _path(frame: Frame, pairs: Sequence[tuple[float, float]]) -> str:
+    """A line through the known values, begun anew after every gap."""
+    parts, pen = [], "M"
+    for at, value in pairs:
+        known = not math.isnan(value)
+        parts += [f"{pen}{frame.x(at):.1f} {frame.y(value):.1f}"] if known else []
+        pen = "L" if known else "M"
+    return "".join(parts)
+
+
+def _hover(frame: Frame, axis: str, series: Sequence[Series]) -> str:
     """What hover.js needs to name the values under the pointer."""
 
-    def words(s: Series, epoch: int, value: float) -> str:
-        return f"{label(value)} ± {s.deviation[epoch]:.2g}" if epoch in s.deviation else label(value)
+    def words(s: Series, at: float, value: float) -> str:
+        return f"{label(value)} ± {s.deviation[at]:.2g}" if at in s.deviation else label(value)
 
-    values = [[s.name, s.colour, [[e, words(s, e, v)] for e, v in s.points]] for s in series]
+    values = [[s.name, s.colour, [[at, words(s, at, v)] for at, v in s.points]] for s in series]
     place = {k: getattr(frame, k) for k in ("left", "right", "top", "bottom", "start", "end")}
-    return json.dumps(place | {"series": values}, separators=(",", ":"))
+    return json.dumps(place | {"axis": axis, "series": values}, separators=(",", ":"))

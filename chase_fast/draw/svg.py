@@ -1,6 +1,9 @@
 """Writes SVG elements as text, every value escaped."""
 
+from collections.abc import Iterable
 from html import escape
+
+from markupsafe import Markup
 
 
 def element(name: str, *children: str, **attributes: object) -> str:
@@ -18,6 +21,16 @@ def element(name: str, *children: str, **attributes: object) -> str:
     return f"<{' '.join(parts)}>{''.join(children)}</{name}>"
 
 
+def picture(
+    kind: str, title: str, size: tuple[int, int], parts: Iterable[str], **attributes: object
+) -> Markup:
+    """A whole SVG of the CSS class `kind`, with its accessible name; the page scales it."""
+    view = f"0 0 {size[0]} {size[1]}"
+    return Markup(
+        element("svg", *parts, class_=kind, role="img", aria_label=title, viewBox=view, **attributes)
+    )
+
+
 def text(content: object, x: float, y: float, **attributes: object) -> str:
     return element("text", escape(str(content)), x=float(x), y=float(y), **attributes)
 
@@ -30,6 +43,6 @@ def rect(x: float, y: float, width: float, height: float, **attributes: object) 
     return element("rect", x=float(x), y=float(y), width=float(width), height=float(height), **attributes)
 
 
-def points(pairs) -> str:
+def points(pairs: Iterable[tuple[float, float]]) -> str:
     """[(x, y), ...] for a polyline or a polygon."""
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in pairs)

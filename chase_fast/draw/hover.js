@@ -1,4 +1,4 @@
-// Values under the pointer: a guide line and a box with the nearest epoch of every line. Text only, never markup.
+// Values under the pointer: a guide line at the nearest epoch or threshold, and a box. Text only, never markup.
 (() => {
   const tip = document.getElementById("tip");
   const element = (tag, text, style) => {
@@ -9,21 +9,24 @@
   };
   for (const svg of document.querySelectorAll("svg[data-chart]")) {
     const chart = JSON.parse(svg.dataset.chart);
+    const places = chart.series.flatMap((line) => line[2].map((point) => point[0]));
+    if (!places.length) continue;
     let guide = null;
     svg.addEventListener("pointermove", (event) => {
       const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
       const share = Math.min(1, Math.max(0, (at.x - chart.left) / (chart.right - chart.left)));
-      const epoch = Math.round(chart.start + share * (chart.end - chart.start));
-      const x = chart.left + ((chart.right - chart.left) * (epoch - chart.start)) / (chart.end - chart.start);
+      const wanted = chart.start + share * (chart.end - chart.start);
+      const place = places.reduce((a, b) => (Math.abs(b - wanted) < Math.abs(a - wanted) ? b : a));
+      const x = chart.left + ((chart.right - chart.left) * (place - chart.start)) / (chart.end - chart.start);
       if (!guide) {
         guide = document.createElementNS("http://www.w3.org/2000/svg", "line");
         guide.setAttribute("class", "guide");
         svg.append(guide);
       }
       for (const [k, v] of Object.entries({ x1: x, x2: x, y1: chart.top, y2: chart.bottom })) guide.setAttribute(k, v);
-      tip.replaceChildren(element("strong", "epoch " + epoch));
+      tip.replaceChildren(element("strong", chart.axis + " " + place));
       for (const [name, colour, points] of chart.series) {
-        const point = points.find((p) => p[0] === epoch);
+        const point = points.find((p) => p[0] === place);
         if (!point) continue;
         const row = element("div", "");
         row.append(element("i", "", { background: colour }), element("span", name), element("b", point[1]));

@@ -1,22 +1,32 @@
 """Reads the folder of a search as far as it is written: in progress, killed or finished."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from chase_fast.errors import ChaseError
-from chase_fast.nn.genotype import Genotype, Sketch
-from chase_fast.nn.operations import OPS
-from chase_fast.report.files import LAST_EPOCH, Tables, is_number, read_json, read_rows, require_run
+from chase_fast.nn.genotype import Sketch
+from chase_fast.nn.mixing import mixing_weights
+from chase_fast.nn.space import OPS
+from chase_fast.report.files import LAST_EPOCH, is_number, read_json, read_rows, require_run
+from chase_fast.report.run import Run
 
 
 @dataclass(frozen=True)
-class Run(Tables):
-    """One search run."""
+class SearchRun(Run):
+    """One search."""
+
+    KIND = "search"
+    LOSS = "holdout_loss"
+    PLANNED = "of at most"
 
     alphas: dict[int, list[list[float]]]  # epoch -> logits [edges][operations]
     cell: dict  # cell.json: genotype and provenance
-    genotype: Genotype | None
+
+    @property
+    def neck(self) -> str:
+        return "searched cell"
 
     @property
     def unreadable(self) -> bool:
@@ -71,29 +81,13 @@ class Run(Tables):
         waited = self.last_epoch - self.chosen if self.chosen is not None else 0
         return is_number(patience) and patience > 0 and waited >= patience
 
-    @property
-    def status(self) -> str:
-        """One phrase on where the run stands."""
-        if not self.history:
-            return "not started"
-        of = f" of at most {self.epochs_planned}" if self.epochs_planned is not None else ""
-        how = "ended" if self.ended else "in progress or interrupted"
-        return f"{how} after epoch {self.last_epoch}{of}"
-
     def probabilities(self) -> dict[int, list[list[float]]]:
         """Mixing weights per epoch: softmax (or sigmoid) of the logits, [edges][operations]."""
-        mix = _sigmoid if self.sigmoid else _softmax
-        return {epoch: [mix(row) for row in rows] for epoch, rows in sorted(self.alphas.items())}
-
-
-def _softmax(row: list[float]) -> list[float]:
-    top = max(row)
-    powers = [math.exp(a - top) for a in row]
-    return [p / sum(powers) for p in powers]
-
-
-def _sigmoid(row: list[float]) -> list[float]:
-    return [0.5 * (1 + math.tanh(0.5 * a)) for a in row]
+        mixing = "sigmoid" if self.sigmoid else "softmax"
+        return {
+            epoch: mixing_weights(torch.tensor(rows, dtype=torch.float64), mixing).tolist()
+            for epoch, rows in sorted(self.alphas.items())
+        }
 
 
 def _alphas(path: Path, problems: list[str]) -> dict[int, list[list[float]]]:
@@ -113,7 +107,7 @@ def _alphas(path: Path, problems: list[str]) -> dict[int, list[list[float]]]:
     return alphas
 
 
-def read_run(path: str | Path) -> Run:
+def read_search(path: str | Path) -> SearchRun:
     """Everything a run folder holds so far.
 
     Raises:
@@ -133,4 +127,4 @@ def read_run(path: str | Path) -> Run:
         problems.append("cell.json: holds no genotype")
     config, history = read_json(path / "config.json", problems), read_rows(path / "history.jsonl", problems)
     alphas, perf = _alphas(path / "alphas.jsonl", problems), read_rows(path / "perf.jsonl", problems)
-    return Run(path, config, history, perf, tuple(problems), alphas, cell, genotype)
+    return SearchRun(path, config, history, perf, tuple(problems), genotype, alphas, cell)

@@ -7,19 +7,18 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from chase_fast.draw.charts import Marks, Series, chart
+from chase_fast.draw.strip import strip
 from chase_fast.errors import ChaseError
 from chase_fast.files import write_atomic
-from chase_fast.report import compare_tables
-from chase_fast.report.charts import Marks, Series, chart
-from chase_fast.report.compare import Entry, Group, groups, open_entries
-from chase_fast.report.read_train import TERMS
-from chase_fast.report.render import render
-from chase_fast.report.spread import curve
-from chase_fast.report.strip import strip
+from chase_fast.report.compare import tables
+from chase_fast.report.compare.entries import Group, groups, open_entries
+from chase_fast.report.parts import card, cells, legend, page
+from chase_fast.report.run import Entry
+from chase_fast.report.spread import curve, strip_row
 from chase_fast.report.tables import Table
-from chase_fast.report.train_page import cells
-from chase_fast.report.train_views import TITLES
-from chase_fast.report.views import legend
+from chase_fast.report.train.read import TERMS
+from chase_fast.report.train.views import TITLES
 
 PAGE = "report_comparison.html"
 WIDE = (1120, 380)  # px
@@ -46,9 +45,9 @@ def write_comparison(
     entries = open_entries(paths, names)
     if out is not None and Path(out).suffix.lower() not in (".html", ".htm"):
         raise ChaseError(f"--out {out}: the page is HTML; give a name that ends in .html")
-    page = Path(out) if out is not None else _common(paths) / PAGE
-    write_atomic(page, _page(entries, _arguments(paths, out, names)).encode())
-    return page
+    path = Path(out) if out is not None else _common(paths) / PAGE
+    write_atomic(path, _page(entries, _arguments(paths, out, names)).encode())
+    return path
 
 
 def markdown(paths: Sequence[str | Path], names: Sequence[str] = ()) -> str:
@@ -59,7 +58,7 @@ def markdown(paths: Sequence[str | Path], names: Sequence[str] = ()) -> str:
     """
     entries = open_entries([Path(path) for path in paths], names)
     found = groups(entries)
-    parts = [f"> {line}" for line in compare_tables.warnings(entries, found)]
+    parts = [f"> {line}" for line in tables.warnings(entries, found)]
     parts = ["\n>\n".join(parts)] if parts else []
     for group in found:
         if len(found) > 1:
@@ -87,60 +86,55 @@ def _heading(group: Group) -> str:
 
 def _tables(group: Group) -> list[Table]:
     if group.kind == "search":
-        found = [compare_tables.searches(group)]
+        found = [tables.searches(group)]
     else:
-        found = [compare_tables.losses(group), compare_tables.losses(group, last=True)]
-    pairs = compare_tables.pairs(group)
+        found = [tables.losses(group), tables.losses(group, last=True)]
+    pairs = tables.pairs(group)
     return found + ([pairs] if pairs else [])
 
 
 def _common_tables(entries: Sequence[Entry]) -> list[Table]:
     """Sizes of the trainings, and the settings that differ, by command."""
     trainings = [entry for entry in entries if entry.kind == "train"]
-    found = [compare_tables.sizes(trainings)] if trainings else []
+    found = [tables.sizes(trainings)] if trainings else []
     for kind in ("train", "search"):
         same = [entry for entry in entries if entry.kind == kind]
-        if len(same) > 1 and (table := compare_tables.conditions(same)):
+        if len(same) > 1 and (table := tables.conditions(same)):
             found.append(table)
     return found
 
 
 def _page(entries: Sequence[Entry], arguments: list[str]) -> str:
     found = groups(entries)
-    return render(
-        "compare.html.j2",
+    return page(
+        Path(__file__).parent / "page.html.j2",
         arguments,
         title=f"{len(entries)} runs compared" if len(entries) > 1 else "One run",
         subtitle=" · ".join(entry.name for entry in entries),
-        warnings=compare_tables.warnings(entries, found),
+        warnings=tables.warnings(entries, found),
         groups=[_section(group) for group in found],
         cells=cells(entries),
         tables=_common_tables(entries),
-        runs=[
-            (entry, compare_tables.seeds(entry), ", ".join(dict.fromkeys(run.status for run in entry.runs)))
-            for entry in entries
-        ],
+        runs=[(entry, ", ".join(dict.fromkeys(run.status for run in entry.runs))) for entry in entries],
     )
 
 
 def _section(group: Group) -> dict:
     """Charts and tables of a group."""
-    key, what = (
-        ("holdout_loss", "Hold-out loss") if group.kind == "search" else ("val_loss", "Validation loss")
-    )
+    searches = group.kind == "search"
+    key, what = ("holdout_loss", "Hold-out loss") if searches else ("val_loss", "Validation loss")
     lines = _lines(group, key)
-    seeds = [(e.name, e.look[0], compare_tables.losses_of(e, key)) for e in group.entries]
-    seeds = [(name, colour, [v for v in values if v is not None]) for name, colour, values in seeds]
+    seeds = [strip_row(e.name, e.look[0], tables.losses_of(e, key)) for e in group.entries]
     small = []
-    if group.kind == "train":
+    if not searches:
         keys = [(f"val_{term}", f"{TITLES[term]}, validation") for term in TERMS]
         for name, title in [*keys, ("train_loss", "Total loss, training")]:
             drawn = _lines(group, name)
             if any(line.points for line in drawn):
-                small.append({"title": title, "legend": [], "chart": chart(title, drawn, _marks(group))})
+                small.append(card(title, chart(title, drawn, _marks(group))))
     return {
         "heading": _heading(group),
-        "search": group.kind == "search",
+        "search": searches,
         "what": what,
         "legend": legend(lines),
         "chart": chart(f"{what} over the epochs", lines, _marks(group), WIDE),

@@ -1,22 +1,26 @@
 """Reads the folder of a training as far as it is written: in progress, killed or finished."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 from chase_fast.errors import ChaseError
-from chase_fast.nn.genotype import Genotype, Sketch
-from chase_fast.report.files import LAST_EPOCH, Tables, is_number, read_json, read_rows, require_run
+from chase_fast.nn.genotype import Sketch
+from chase_fast.report.files import LAST_EPOCH, is_number, read_json, read_rows, require_run
+from chase_fast.report.run import Run
 
 TERMS = ("final", "initial", "middle", "box")  # of the loss, beside the total "loss"
 PARTS = ("backbone", "neck", "classifier", "box", "total")
 
 
 @dataclass(frozen=True)
-class TrainRun(Tables):
-    """One training run; `genotype` is None for the plain block and as long as nothing is known."""
+class TrainRun(Run):
+    """One training."""
+
+    KIND = "train"
+    LOSS = "val_loss"
 
     result: dict  # result.json, written with every new best epoch
-    genotype: Genotype | None
 
     @property
     def spec(self) -> dict:
@@ -28,15 +32,6 @@ class TrainRun(Tables):
     def plain(self) -> bool:
         """Whether the network has the plain block and no cell."""
         return "cell" in self.spec and self.spec["cell"] is None
-
-    @property
-    def seed(self) -> object:
-        return self.setting("seed", self.result.get("seed"))
-
-    @property
-    def evaluated(self) -> list[int]:
-        """Trained epochs with a validation loss; row 0, the untrained net, is none of them."""
-        return [epoch for epoch, _ in self.series("val_loss") if epoch > 0]
 
     @property
     def chosen(self) -> int | None:
@@ -52,17 +47,15 @@ class TrainRun(Tables):
         return self.last_epoch >= planned if is_number(planned) else bool(self.result)
 
     @property
-    def status(self) -> str:
-        """One phrase on where the run stands."""
-        if not self.history:
-            return "not started"
-        of = f" of {self.epochs_planned}" if self.epochs_planned is not None else ""
-        return f"{'ended' if self.ended else 'in progress or interrupted'} after epoch {self.last_epoch}{of}"
-
-    def at(self, epoch: int | None, key: str) -> float | None:
-        """Value of history.jsonl at an epoch."""
-        value = self.history.get(epoch, {}).get(key)
-        return float(value) if is_number(value) else None
+    def neck(self) -> str:
+        if self.plain:
+            return "plain block"
+        if self.genotype is None:
+            return "unknown"
+        name, (_, free, genes) = self.setting("cell"), self.operations()
+        published = isinstance(name, str) and "/" not in name and not name.endswith(".json")
+        known = f"{name}: " if published else ""
+        return f"{known}cell of {len(self.genotype.nodes)} nodes, {genes} operations, {free} weight-free"
 
     def size(self, what: str, part: str) -> float | None:
         """`what` is parameters or macs (multiply-accumulates for one frame), `part` one of PARTS."""
@@ -71,7 +64,7 @@ class TrainRun(Tables):
         return value if is_number(value) else None
 
 
-def read_train_run(path: str | Path) -> TrainRun:
+def read_train(path: str | Path) -> TrainRun:
     """Everything a training's folder holds so far.
 
     Raises:
@@ -82,11 +75,11 @@ def read_train_run(path: str | Path) -> TrainRun:
     problems: list[str] = []
     config, result = (read_json(path / name, problems) for name in ("config.json", "result.json"))
     history, perf = (read_rows(path / name, problems) for name in ("history.jsonl", "perf.jsonl"))
-    run = TrainRun(path, config, history, perf, (), result, None)
+    run = TrainRun(path, config, history, perf, (), None, result)
     genotype = None
     if run.spec.get("cell") is not None:
         try:
             genotype = Sketch.from_data(run.spec["cell"])
         except ChaseError as e:
             problems.append(f"config.json: {e}")
-    return TrainRun(path, config, history, perf, tuple(problems), result, genotype)
+    return dataclasses.replace(run, problems=tuple(problems), genotype=genotype)

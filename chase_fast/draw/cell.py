@@ -1,4 +1,4 @@
-"""The picture of a derived cell: an arc diagram, as a stand-alone SVG or through matplotlib.
+"""The picture of a derived cell: an arc diagram, as a stand-alone SVG, or as PNG through matplotlib.
 
 States stand on one line (layer2, layer3, the nodes, the output). Every gene is an arc above the line that
 carries the name of its operation; the comb below is the concatenation. Upright, for a narrow place: the line
@@ -8,9 +8,10 @@ runs down, the arcs lie on its right.
 from html import escape
 from pathlib import Path
 
-from chase_fast.nn.genotype import Genotype
-from chase_fast.report import palette
-from chase_fast.report.layout import (
+from markupsafe import Markup
+
+from chase_fast.draw import palette
+from chase_fast.draw.arcs import (
     BOX_H,
     BOX_W,
     INPUTS,
@@ -22,7 +23,9 @@ from chase_fast.report.layout import (
     arrange,
     comb,
 )
-from chase_fast.report.svg import element, points, rect, text
+from chase_fast.draw.svg import element, picture, points, rect, text
+from chase_fast.errors import ChaseError
+from chase_fast.nn.genotype import Genotype
 
 FONTS = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif"
 
@@ -34,7 +37,7 @@ def describe(genotype: Genotype) -> str:
     return " ".join(f"Node {i + 2} = {s}." for i, s in enumerate(sums))
 
 
-def draw_cell(genotype: Genotype, background: bool = False, upright: bool = False) -> str:
+def draw_cell(genotype: Genotype, background: bool = False, upright: bool = False) -> Markup:
     """The cell as SVG text that needs nothing else; follows the reader's light or dark scheme.
 
     Args:
@@ -56,17 +59,8 @@ def draw_cell(genotype: Genotype, background: bool = False, upright: bool = Fals
     parts += [_svg_arc(gene, layout.upright) for gene in layout.genes]
     parts += [_svg_label(gene) for gene in layout.genes]  # above all arcs
     parts += [_svg_state(layout, state) for state in range(len(layout.names))]
-    return element(
-        "svg",
-        *parts,
-        class_="cell upright" if upright else "cell",
-        xmlns="http://www.w3.org/2000/svg",
-        role="img",
-        aria_label=words,
-        viewBox=f"0 0 {width} {height}",
-        width=width,
-        height=height,
-    )
+    kind, space = "cell upright" if upright else "cell", "http://www.w3.org/2000/svg"
+    return picture(kind, words, (width, height), parts, xmlns=space, width=width, height=height)
 
 
 def _style(colours: set[int]) -> str:
@@ -160,12 +154,19 @@ def save_svg(genotype: Genotype, path: str | Path) -> None:
 
 
 def save_png(genotype: Genotype, path: str | Path, scale: float = 2.0) -> None:
-    """The same drawing as a bitmap on white; `scale` is pixels per px of the drawing."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
-    from matplotlib.path import Path as Curve
+    """The same drawing as a bitmap on white; `scale` is pixels per px of the drawing.
 
+    Raises:
+        ChaseError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
+        from matplotlib.path import Path as Curve
+    except ImportError as e:
+        hint = "pip install matplotlib, or draw an SVG, which needs nothing"
+        raise ChaseError(f"drawing a PNG needs matplotlib ({e}): {hint}") from None
     layout = arrange(genotype)
     figure = Figure(figsize=(layout.width / 72, layout.height / 72), dpi=72 * scale)
     FigureCanvasAgg(figure)
@@ -199,4 +200,4 @@ def save_png(genotype: Genotype, path: str | Path, scale: float = 2.0) -> None:
         look = {"edgecolor": palette.MUTED[0], "linewidth": 1.8}
         box(x, layout.axis, BOX_W, BOX_H, layout.radius(state), **look)
         words(name, x, layout.axis, 13, fontweight="bold", color=palette.INK[0])
-    figure.savefig(path)
+    figure.savefig(path, format="png")

@@ -3,12 +3,13 @@
 import shlex
 import statistics
 from collections.abc import Sequence
+from typing import Any
 
-from chase_fast.nn.operations import WEIGHT_FREE
-from chase_fast.report.charts import Marks, Series, chart, label
+from chase_fast.draw.charts import Marks, Series, chart, label
 from chase_fast.report.files import flatten
-from chase_fast.report.read_train import PARTS, TERMS, TrainRun
-from chase_fast.report.views import legend, plain
+from chase_fast.report.parts import Tile, card, cost_charts, cost_tiles, loss_tiles, resume
+from chase_fast.report.train.read import PARTS, TERMS, TrainRun
+from chase_fast.report.words import amounts, big, plain
 
 LOSSES = (("training", "train", "var(--train)", "2 3"), ("validation", "val", "var(--val)", ""))
 TITLES = {
@@ -40,71 +41,19 @@ def marks(run: TrainRun) -> Marks:
     return Marks(run.last_epoch, 0, run.chosen, words)
 
 
-def big(value: float | None) -> str:
-    """A count with three digits and k, M or G."""
-    if value is None:
-        return "–"
-    for power, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= power:
-            return f"{value / power:.3g} {unit}"
-    return f"{value:.0f}"
-
-
-def memory(megabytes: float) -> str:
-    return f"{megabytes / 1024:.2f} GB" if megabytes >= 1024 else f"{megabytes:.0f} MB"
-
-
-def duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def neck(run: TrainRun) -> str:
-    """What stands between backbone and classifier, in words."""
-    if run.plain:
-        return "plain block"
-    if run.genotype is None:
-        return "unknown"
-    ops = [op for genes in run.genotype.nodes for op, _ in genes]
-    free = sum(op in WEIGHT_FREE for op in ops)
-    name = run.setting("cell")
-    known = f"{name}: " if isinstance(name, str) and "/" not in name and not name.endswith(".json") else ""
-    return f"{known}cell of {len(run.genotype.nodes)} nodes, {len(ops)} operations, {free} weight-free"
-
-
-def summary(run: TrainRun) -> list[tuple[str, str, str]]:
+def summary(run: TrainRun) -> list[Tile]:
     """(name, value, note) of the numbers at the top."""
-    tiles = []
-    first, found = run.at(0, "val_loss"), run.at(run.chosen, "val_loss")
-    if found is not None:
-        note = "row 0 is missing"
-        if first:
-            change = 100 * (found / first - 1)
-            side = "below" if change < 0 else "above"
-            note = f"{abs(change):.1f} % {side} row 0 ({label(first)}), the untrained net"
-        tiles.append(("Best validation loss", label(found), f"epoch {run.chosen}: {note}"))
-    elif first is not None:
-        tiles.append(("Validation loss of row 0", label(first), "the untrained net"))
+    tiles = loss_tiles(run, "validation loss")
     if (total := run.size("parameters", "total")) is not None:
         share = run.size("parameters", "neck")
         tiles.append(("Parameters", big(total), f"{big(share)} of them between backbone and classifier"))
     if (total := run.size("macs", "total")) is not None:
         tiles.append(("MACs", big(total), f"per frame, neck {big(run.size('macs', 'neck'))}"))
-    return tiles + _costs(run)
-
-
-def _costs(run: TrainRun) -> list[tuple[str, str, str]]:
-    tiles = []
-    if rates := [v for epoch, v in run.series("samples_per_second", "perf") if epoch > 0]:
-        waits = [v for epoch, v in run.series("data_wait_share", "perf") if epoch > 0]
+    if rates := [v for _, v in run.costs("samples_per_second")]:
+        waits = [v for _, v in run.costs("data_wait_share")]
         note = f"median; {statistics.median(waits):.1%} of the time waiting for data" if waits else "median"
         tiles.append(("Samples per second", label(round(statistics.median(rates), 2)), note))
-    if peaks := [v for _, v in run.series("peak_memory_mb", "perf")]:
-        tiles.append(("Peak memory", memory(max(peaks)), "of the process"))
-    if seconds := [v for _, v in run.series("seconds", "perf")]:
-        tiles.append(("Training time", duration(sum(seconds)), "sum over the epochs"))
-    return tiles
+    return tiles + cost_tiles(run, "Training time")
 
 
 def losses(run: TrainRun, term: str = "loss") -> list[Series]:
@@ -113,17 +62,13 @@ def losses(run: TrainRun, term: str = "loss") -> list[Series]:
     return [s for s in lines if s.points]
 
 
-def terms(run: TrainRun) -> list[dict]:
+def terms(run: TrainRun) -> list[dict[str, Any]]:
     """One chart per term of the loss."""
-    items = []
-    for term in TERMS:
-        if lines := losses(run, term):
-            title = TITLES[term]
-            items.append({"title": title, "legend": [], "chart": chart(title, lines, marks(run))})
-    return items
+    found = {TITLES[term]: losses(run, term) for term in TERMS}
+    return [card(title, chart(title, lines, marks(run))) for title, lines in found.items() if lines]
 
 
-def optimiser(run: TrainRun) -> list[dict]:
+def optimiser(run: TrainRun) -> list[dict[str, Any]]:
     """Charts of learning rates and gradient norm, logarithmic."""
     rates = [
         Series("classifier", run.series("lr"), "var(--val)"),
@@ -135,43 +80,25 @@ def optimiser(run: TrainRun) -> list[dict]:
         lines = [s for s in lines if any(v > 0 for _, v in s.points)]
         if lines:
             picture = chart(f"{title}, logarithmic", lines, Marks(run.last_epoch), logarithmic=True)
-            items.append(
-                {"title": title, "legend": legend(lines) if len(lines) > 1 else [], "chart": picture}
-            )
+            items.append(card(title, picture, lines if len(lines) > 1 else ()))
     return items
 
 
-def speed(run: TrainRun) -> list[dict]:
-    items = []
-    for title, key, colour in SPEED:
-        points = [(epoch, v) for epoch, v in run.series(key, "perf") if epoch > 0]  # row 0 has no steps
-        if points:
-            picture = chart(title, [Series(title, points, colour)], Marks(run.last_epoch))
-            items.append({"title": title, "legend": [], "chart": picture})
-    return items
+def speed(run: TrainRun) -> list[dict[str, Any]]:
+    return cost_charts(run, SPEED, run.last_epoch)
 
 
-def sizes(runs: Sequence[TrainRun]) -> list[dict]:
+def sizes(runs: Sequence[TrainRun]) -> list[dict[str, Any]]:
     """Rows (part, parameters, MACs), ranges where the runs differ; [] before a result.json is written."""
-
-    def span(what: str, part: str) -> str:
-        values = sorted({v for run in runs if (v := run.size(what, part)) is not None})
-        return " to ".join(dict.fromkeys(big(v) for v in (values[0], values[-1]))) if values else "–"
-
     if not any(run.result for run in runs):
         return []
     names = {"neck": "neck (cell or plain block)", "box": "box regressor"}
     rows = [
-        {"part": names.get(p, p), "parameters": span("parameters", p), "macs": span("macs", p)} for p in PARTS
+        {"part": names.get(part, part)}
+        | {kind: amounts([run.size(kind, part) for run in runs]) for kind in ("parameters", "macs")}
+        for part in PARTS
     ]
     return [row for row in rows if (row["parameters"], row["macs"]) != ("–", "–")]
-
-
-def table(run: TrainRun) -> dict | None:
-    """All rows of history.jsonl."""
-    keys = dict.fromkeys(k for row in run.history.values() for k in row if k != "epoch")
-    rows = [(e, [e] + [plain(run.history[e].get(k)) for k in keys]) for e in sorted(run.history)]
-    return {"head": ["epoch"] + [k.replace("_", " ") for k in keys], "rows": rows} if rows else None
 
 
 def sources(run: TrainRun) -> list[tuple[str, str]]:
@@ -208,5 +135,4 @@ net = load_tracker({str(file)!r}).net  # evaluation mode, on the CPU"""
     if run.ended:
         compare = f"python -m chase_fast.report {shlex.quote(str(run.path))} OTHER_RUN"
         return python, "Set this run beside others:", compare
-    note = "This run can go on where its last checkpoint ends, with the same result as if never interrupted:"
-    return python, note, f"python -m chase_fast.train --out {shlex.quote(str(run.path))} --resume"
+    return python, *resume(run)

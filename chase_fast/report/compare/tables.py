@@ -1,46 +1,31 @@
 """The tables of a comparison: losses, differences of pairs, sizes and speed, conditions that differ."""
 
 import itertools
-import math
 import statistics
 from collections.abc import Callable, Sequence
 
-from chase_fast.report import views
-from chase_fast.report.charts import label
-from chase_fast.report.compare import Entry, Group, differences
-from chase_fast.report.read_train import TERMS
+from chase_fast.draw.charts import label
+from chase_fast.report.compare.entries import Group, differences
+from chase_fast.report.run import Entry
 from chase_fast.report.spread import Difference, Spread, difference, spread
 from chase_fast.report.tables import Table
-from chase_fast.report.train_views import WORDS, big, memory, neck
+from chase_fast.report.train.read import TERMS
+from chase_fast.report.train.views import WORDS
+from chase_fast.report.words import amounts, memory, span, with_deviation
 
 LOWEST, LAST, CHOSEN = "lowest validation loss", "last epoch", "chosen epoch"
 
 
-def digits(value: float | None) -> str:
-    """Four significant digits, zeros at the end too."""
-    if value is None:
-        return "–"
-    return label(value) if abs(value) >= 1000 else f"{value:#.4g}"
-
-
-def with_deviation(value: Spread | None) -> str:
-    """mean ± deviation, both to the second digit of the deviation; the mean alone for one seed."""
-    if value is None or not value.deviation:
-        return digits(value and value.mean) + (" ± 0" if value and value.deviation == 0 else "")
-    places = max(0, 1 - math.floor(math.log10(value.deviation)))
-    return f"{value.mean:.{places}f} ± {value.deviation:.{places}f}"
-
-
 def losses_of(entry: Entry, key: str, last: bool = False) -> list[float | None]:
     """Value of every seed in its chosen epoch, or in the last one that was validated."""
-    if entry.kind == "search":
-        return [dict(run.series(key)).get(run.chosen) for run in entry.runs]
-    return [run.at(max(run.evaluated, default=None) if last else run.chosen, key) for run in entry.runs]
+    if last:
+        return [run.at(max(run.evaluated, default=None), key) for run in entry.runs]
+    return [run.at(run.chosen, key) for run in entry.runs]
 
 
 def measured(entry: Entry, last: bool = False) -> Spread | None:
     """The loss that runs are compared by, over the seeds."""
-    return spread(losses_of(entry, "holdout_loss" if entry.kind == "search" else "val_loss", last))
+    return spread(losses_of(entry, entry.runs[0].LOSS, last))
 
 
 def lowest(group: Group) -> int | None:
@@ -58,7 +43,7 @@ def losses(group: Group, last: bool = False) -> Table:
     for entry in group.entries:
         epochs = sorted({max(r.evaluated, default=0) if last else r.chosen or 0 for r in entry.runs})
         values = [with_deviation(spread(losses_of(entry, f"val_{t}", last))) for t in terms]
-        rows.append([entry.name, seeds(entry), span(epochs), *values])
+        rows.append([entry.name, entry.seeds(), span(epochs), *values])
         if not last:
             rows[-1].append(against(group, entry, best))
     head = ["run", "seeds", "epoch", *(WORDS[t] for t in terms)] + ([] if last else ["to the lowest mean"])
@@ -72,14 +57,14 @@ def searches(group: Group) -> Table:
     """Hold-out losses of a group of searches."""
     best, rows = lowest(group), []
     for entry in group.entries:
-        counts = [views.counts(run) for run in entry.runs if run.genotype]
+        counts = [run.operations() for run in entry.runs if run.genotype]
         free = span(sorted({f for _, f, _ in counts})) + f" of {span(sorted({g for *_, g in counts}))}"
         rows.append(
             [
                 entry.name,
-                seeds(entry),
+                entry.seeds(),
                 span(sorted({run.chosen for run in entry.runs if run.chosen is not None})),
-                with_deviation(spread(views.row0(run) for run in entry.runs)),
+                with_deviation(spread(run.row0 for run in entry.runs)),
                 with_deviation(measured(entry)),
                 free if counts else "–",
                 against(group, entry, best),
@@ -151,11 +136,11 @@ def sizes(entries: Sequence[Entry]) -> Table:
     rows = []
     for entry in entries:
         sizes = [
-            amount(entry, lambda run, what=what, part=part: run.size(what, part))
+            amounts([run.size(what, part) for run in entry.runs])
             for what in ("parameters", "macs")
             for part in ("neck", "total")
         ]
-        between = " / ".join(dict.fromkeys(neck(run) for run in entry.runs))
+        between = " / ".join(dict.fromkeys(run.neck for run in entry.runs))
         rate, peak = perf(entry, "samples_per_second", statistics.median), perf(entry, "peak_memory_mb", max)
         fast = [label(round(rate, 2)) if rate is not None else "–", memory(peak) if peak is not None else "–"]
         rows.append([entry.name, between, *sizes, *fast])
@@ -174,26 +159,9 @@ def sizes(entries: Sequence[Entry]) -> Table:
     return Table("Size, cost and speed", note, head, rows, 2, looks=looks)
 
 
-def amount(entry: Entry, size: Callable) -> str:
-    values = sorted({v for run in entry.runs if (v := size(run)) is not None})
-    return " to ".join(dict.fromkeys(big(v) for v in (values[0], values[-1]))) if values else "–"
-
-
 def perf(entry: Entry, key: str, over: Callable) -> float | None:
-    values = [v for run in entry.runs for epoch, v in run.series(key, "perf") if epoch > 0]
+    values = [v for run in entry.runs for _, v in run.costs(key)]
     return over(values) if values else None
-
-
-def seeds(entry: Entry, word: str = "") -> str:
-    """3, or 2 of 3; with a word behind it, in its plural where needed."""
-    n = len(entry.runs)
-    text = str(n) if n == entry.planned else f"{n} of {entry.planned}"
-    return text + (f" {word}" + "s" * (text != "1") if word else "")
-
-
-def span(values: Sequence) -> str:
-    """The only value, or the smallest and the largest."""
-    return "–" if not values else " to ".join(dict.fromkeys((str(values[0]), str(values[-1]))))
 
 
 def conditions(entries: Sequence[Entry]) -> Table | None:
@@ -220,7 +188,7 @@ def warnings(entries: Sequence[Entry], groups: Sequence[Group]) -> list[str]:
         if entry.unfinished:
             states = ", ".join(dict.fromkeys(run.status for run in entry.runs))
             lines.append(
-                f"{entry.name} is not finished ({seeds(entry, 'seed')}; {states}): its numbers may change."
+                f"{entry.name} is not finished ({entry.seeds('seed')}; {states}): its numbers may change."
             )
         if any(not run.config for run in entry.runs):
             lines.append(f"{entry.name} has no config.json: under which conditions it ran is unknown.")
