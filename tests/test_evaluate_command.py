@@ -256,10 +256,9 @@ def test_wrong_commands_say_so_in_one_line_with_code_2(tree, tmp_path, capsys, a
 
 def test_equal_to_the_got10k_package(tree, tmp_path):
     """The report of the package itself on the same files."""
-    import matplotlib
-
-    experiments = pytest.importorskip("got10k.experiments")
+    matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")
+    experiments = pytest.importorskip("got10k.experiments")
     toolkit = tmp_path / "toolkit" / "GOT-10k"
     for name, length in LENGTHS.items():
         noisy = boxes(length) + np.random.default_rng(length).normal(0, 3, (length, 4))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
@@ -303,8 +304,21 @@ def test_command_writes_page_and_drawings(tmp_path, capsys):
     svg, png = tmp_path / "c.svg", tmp_path / "c.png"
     assert command.main(["--cell", str(run / "cell.json"), "--svg", str(svg), "--png", str(png)]) == 0
     assert ET.parse(svg).getroot().tag.endswith("svg") and png.read_bytes()[:4] == b"\x89PNG"
+    assert command.main(["--cell", "chase", "--png", str(tmp_path / "bitmap")]) == 0  # the name as given
+    assert (tmp_path / "bitmap").read_bytes()[:4] == b"\x89PNG"
     assert command.main(["--cell", "CHASE_WO", "--svg", str(svg)]) == 0
     assert "skip_connect" not in svg.read_text()
+
+
+def test_png_without_matplotlib_says_how_to_get_it(tmp_path, capsys, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
+    assert command.main(["--cell", "chase", "--png", str(tmp_path / "c.png")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and "pip install matplotlib" in line
+    assert not list(tmp_path.iterdir())
+    assert command.main(["--cell", "chase", "--svg", str(tmp_path / "c.svg")]) == 0
 
 
 def test_command_names_wrong_input_in_one_line(tmp_path, capsys):

@@ -14,7 +14,7 @@ from chase_fast.command import why_not_imported
 
 PACKAGES = (
     "torch", "torchvision", "triton", "numpy", "opencv-python", "av", "pillow", "simplejpeg", "safetensors",
-    "tensorboard", "matplotlib", "jinja2", "tyro", "rich",
+    "tensorboard", "jinja2", "tyro", "rich",
 )  # fmt: skip
 MODULES = {"opencv-python": "cv2", "pillow": "PIL"}  # where the module is not called like the package
 NO_BACKEND = "the op has no such backend"

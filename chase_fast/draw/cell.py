@@ -24,7 +24,6 @@ from chase_fast.draw.arcs import (
     comb,
 )
 from chase_fast.draw.svg import element, picture, points, rect, text
-from chase_fast.errors import ChaseError
 from chase_fast.nn.genotype import Genotype
 
 FONTS = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif"
@@ -154,19 +153,12 @@ def save_svg(genotype: Genotype, path: str | Path) -> None:
 
 
 def save_png(genotype: Genotype, path: str | Path, scale: float = 2.0) -> None:
-    """The same drawing as a bitmap on white; `scale` is pixels per px of the drawing.
+    """The same drawing as a bitmap on white, by matplotlib; `scale` is pixels per px of the drawing."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
+    from matplotlib.path import Path as Curve
 
-    Raises:
-        ChaseError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
-        from matplotlib.path import Path as Curve
-    except ImportError as e:
-        hint = "pip install matplotlib, or draw an SVG, which needs nothing"
-        raise ChaseError(f"drawing a PNG needs matplotlib ({e}): {hint}") from None
     layout = arrange(genotype)
     figure = Figure(figsize=(layout.width / 72, layout.height / 72), dpi=72 * scale)
     FigureCanvasAgg(figure)
