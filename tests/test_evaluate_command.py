@@ -61,6 +61,7 @@ def test_scores_of_result_files(tree, tmp_path, capsys):
     assert (
         page.count('class="chart"') == 3 and page.count('class="spark"') == 2
     )  # success; success, precision
+    assert page.count("&quot;axis&quot;:&quot;overlap threshold&quot;") == 2  # values under the pointer
     assert "AO (got10k)" in page and "Protocol otb" in page
     # names for people, and no path as the title
     assert (

@@ -101,6 +101,17 @@ def test_imports_point_downwards(part):
                 assert package != "chase_fast" or rest.split(".")[0] in allowed, f"{path}: imports {reached}"
 
 
+def test_the_pages_of_searches_and_trainings_do_not_know_one_another():
+    """Nor the comparison, which knows both; what they share stands above them."""
+    for own, others in (("search", {"train", "compare"}), ("train", {"search", "compare"})):
+        for name, path in sources():
+            if name.startswith(f"chase_fast.report.{own}."):
+                for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                    for reached in imports(name, node):
+                        home, _, rest = reached.partition("chase_fast.report.")
+                        assert home or rest.split(".")[0] not in others, f"{path}: {reached}"
+
+
 def test_every_part_has_its_rule():
     parts = {name.split(".")[1] for name, _ in sources()}
     assert parts - {"__init__", "__main__"} == set(MAY)  # the front door and `chase-fast` may import all

@@ -1,6 +1,7 @@
 """The report page and the drawing of a cell: what they must contain, whatever part of a run exists."""
 
 import json
+import math
 import re
 import sys
 import xml.etree.ElementTree as ET
@@ -12,7 +13,7 @@ import pytest
 from chase_fast import draw
 from chase_fast.draw import draw_cell, palette
 from chase_fast.draw.arcs import BOX_H, BOX_W, PILL_H, arrange
-from chase_fast.draw.charts import Marks, Series, chart, ticks, value_range
+from chase_fast.draw.charts import Marks, Series, chart, spark, ticks, value_range
 from chase_fast.errors import ChaseError
 from chase_fast.nn.genotype import CHASE, CHASE_FD, CHASE_WO, OPS, Genotype
 from chase_fast.report import __main__ as command
@@ -29,13 +30,13 @@ VOID = {"meta", "br", "img", "link", "input", "hr"}
 class Page(HTMLParser):
     """All elements with their attributes, the visible text, and a check that every tag is closed."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, raw: str | None = None):
         super().__init__()
         self.path = path
         self.elements: list[tuple[str, dict]] = []
         self.text: list[str] = []
         self.stack: list[str] = []
-        self.raw = path.read_text(encoding="utf-8")
+        self.raw = path.read_text(encoding="utf-8") if raw is None else raw
         self.feed(self.raw)
         assert not self.stack, f"unclosed: {self.stack}"
 
@@ -265,6 +266,8 @@ def test_several_seeds_get_an_index_and_a_page_each(tmp_path):
     assert len(found.find("svg", class_="cell")) == 3
     for seed in holdouts:
         assert (tmp_path / "out" / f"seed_{seed}" / "report.html").exists()
+    (tmp_path / "out" / "seed_2" / "cell.json").write_text("{}}")
+    assert "seed_2/cell.json: " in page(tmp_path / "out").words()
 
 
 @pytest.mark.parametrize(
@@ -296,6 +299,22 @@ def test_ticks_are_round_and_cover():
     low, high = value_range([3.0])
     assert low < 3 < high
     assert "no values yet" in chart("empty", [Series("a", [], "red")], Marks(0))
+
+
+def test_spark_leaves_a_gap_where_nothing_is_known():
+    picture = spark("overlap", [Series("a", [(0, 1.0), (1, 0.5), (2, math.nan), (3, 0.0)], "red")], 3)
+    assert ' d="M0.0 3.0L100.0 22.0M300.0 41.0"' in picture
+
+
+def test_charts_over_thresholds_have_broken_ticks_and_their_own_axis():
+    picture = chart("success", [Series("a", [(0.0, 1.0), (0.5, 0.25)], "red")], Marks(0.5, axis="threshold"))
+    data = json.loads(Page(Path(), picture).find("svg")[0]["data-chart"])
+    assert (data["axis"], data["end"], data["series"][0][2]) == (
+        "threshold",
+        0.5,
+        [[0.0, "1"], [0.5, "0.25"]],
+    )
+    assert ">0.1</text>" in picture and ">threshold</text>" in picture
 
 
 def test_command_writes_page_and_drawings(tmp_path, capsys):

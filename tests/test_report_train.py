@@ -106,6 +106,8 @@ def test_broken_files_of_a_training_are_named(tmp_path):
     words = page(run).words()
     assert "history.jsonl: 1 unreadable line left out" in words
     assert "result.json: not a JSON object" in words and "ghost" in words
+    rewrite(run / "config.json", lambda c: c | {"spec": c["spec"] | {"cell": {"nodes": 3}}})
+    assert "a cell that cannot be read" in page(run).words()
 
 
 def test_seeds_stand_side_by_side(tmp_path):

@@ -18,7 +18,7 @@ EXTRA_DARK = ("#b79cff", "#cccc66", "#d9a08f", "#7fd0dd")
 
 SERIES_LIGHT = ("#0a62c9", "#c2410c", "#00806a", "#8b2fb8", "#8a6d00", "#b3124f", "#5b7a00", "#4b5563")
 SERIES_DARK = ("#6aa6ff", "#ff9a5c", "#3ddbb8", "#d29bff", "#e3c34a", "#ff7fab", "#b5d65a", "#b6bec9")
-SERIES_DASH = ("", "7 3", "2 3", "9 3 2 3")
+SERIES_DASH = ("", "5 5", "1 5", "8 5 1 5")  # of round ends, which lengthen every dash by the width
 
 INK = ("#1b1f24", "#e8eaed")  # (light, dark)
 MUTED = ("#5f6670", "#a4abb5")
