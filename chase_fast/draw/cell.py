@@ -7,6 +7,7 @@ runs down, the arcs lie on its right.
 
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -84,11 +85,12 @@ def _style(colours: set[int]) -> str:
 
 def _svg_comb(layout: Layout) -> list[str]:
     grey = palette.LINE[0]
-    look = {"fill": "none", "stroke": grey, "stroke_width": 2.5, "stroke_linejoin": "round"}
+    look: dict[str, Any] = {"fill": "none", "stroke": grey, "stroke_width": 2.5, "stroke_linejoin": "round"}
     paths = comb(layout)
     x, y = paths[-1][-1]
     head = [(x - 5, y + 3), (x + 5, y + 3), (x, y - 6)]
-    place, words = (x - 10, y + 37), {"class_": "quiet", "font_size": 12, "fill": palette.MUTED[0]}
+    place = (x - 10, y + 37)
+    words: dict[str, Any] = {"class_": "quiet", "font_size": 12, "fill": palette.MUTED[0]}
     if layout.upright:
         head = [(x - 3, y - 5), (x - 3, y + 5), (x + 6, y)]
         place = (x - 26, layout.centres[-1] - UPRIGHT_STEP)
@@ -136,13 +138,13 @@ def _svg_label(gene: Gene) -> str:
 
 def _svg_state(layout: Layout, state: int) -> str:
     x, y = layout.place(state)
-    look = {"fill": palette.SURFACE[0], "stroke": palette.MUTED[0], "stroke_width": 1.8}
+    look: dict[str, Any] = {"fill": palette.SURFACE[0], "stroke": palette.MUTED[0], "stroke_width": 1.8}
     place = (x - BOX_W / 2, y - BOX_H / 2, BOX_W, BOX_H)
-    words = {"text_anchor": "middle", "font_size": 14, "font_weight": 600, "fill": palette.INK[0]}
+    words: dict[str, Any] = {"text_anchor": "middle", "font_size": 14, "font_weight": 600}
     return element(
         "g",
         rect(*place, class_="box", rx=layout.radius(state), **look),
-        text(layout.names[state], x, y + 5, **words),
+        text(layout.names[state], x, y + 5, fill=palette.INK[0], **words),
         class_="state",
         data_state=state,
     )

@@ -52,7 +52,7 @@ class Marks:
     warmup: int = 0
     chosen: int | None = None
     words: str = "stop: cell of epoch"
-    first: int = 0
+    first: float = 0
     axis: str = "epoch"
 
 
@@ -70,7 +70,7 @@ class Frame:
     low: float
     high: float
     logarithmic: bool = False
-    start: int = 0
+    start: float = 0
 
     def x(self, at: float) -> float:
         return self.left + (self.right - self.left) * (at - self.start) / (self.end - self.start)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from chase_fast import fields
 from chase_fast.errors import ChaseError, MissingFile
@@ -13,14 +14,14 @@ LARGEST, LAST_EPOCH, DEEPEST = 1e100, 10**9, 12  # of what is drawn; nesting of 
 TRAIN_COLUMNS = ("val_final", "train_final", "val_box", "train_box")  # of a history.jsonl
 
 
-def is_number(v) -> bool:
+def is_number(v: Any) -> TypeGuard[float]:
     """A number that can be drawn."""
     return fields.is_number(v) and abs(v) < LARGEST
 
 
 def flatten(tree: Mapping, prefix: str = "") -> dict[str, object]:
     """{"a": {"b": 1}} -> {"a.b": 1}."""
-    flat = {}
+    flat: dict[str, object] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{key}.")
@@ -60,7 +61,8 @@ def _depth(value: object) -> int:
 
 def read_rows(path: Path, problems: list[str]) -> dict[int, dict]:
     """Rows of a .jsonl by epoch; the last row of an epoch counts. What is broken is left out and counted."""
-    rows, broken, twice = {}, 0, 0
+    rows: dict[int, dict] = {}
+    broken = twice = 0
     if not os.path.lexists(path):
         return rows
     try:

@@ -3,17 +3,19 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from chase_fast.draw.cell import draw_cell
 from chase_fast.draw.charts import Marks, Series, chart, label
 from chase_fast.draw.page import render
 from chase_fast.draw.palette import series_look
+from chase_fast.nn.genotype import Genotype
 from chase_fast.report.run import Entry, Run
 from chase_fast.report.words import duration, memory, plain
 
 WIDE = (1120, 360)  # px, view box of the loss chart
 PLAIN = "No searched cell: the residual block and the convolution of PrDiMP and DiMP."
+AnyRun = TypeVar("AnyRun", bound=Run)
 Tile = tuple[str, str, str]  # name, value, note
 
 
@@ -64,6 +66,12 @@ def cost_charts(run: Run, kinds: Sequence[tuple[str, str, str]], last: int) -> l
     return [card(line.name, chart(line.name, [line], Marks(last))) for line in found if line.points]
 
 
+def lowest(runs: Sequence[AnyRun]) -> AnyRun | None:
+    """The run with the lowest loss."""
+    losses = {i: loss for i, run in enumerate(runs) if (loss := run.best) is not None}
+    return runs[min(losses, key=losses.__getitem__)] if losses else None
+
+
 def seed_lines(runs: Sequence[Run]) -> list[Series]:
     """The loss of every seed."""
     return [
@@ -91,16 +99,15 @@ def cells(entries: Sequence[Entry]) -> list[dict]:
     items = []
     several = len({(entry.name, run.genotype) for entry in entries for run in entry.runs}) > 1
     for entry in entries:
-        found: dict[object, list[Run]] = {}
+        found: dict[Genotype | None, list[Run]] = {}
         for run in entry.runs:
             found.setdefault(run.genotype, []).append(run)
         for genotype, runs in found.items():
             note = runs[0].neck
             if len(found) > 1:
                 note += ", seed " + ", ".join(str(run.setting("seed", "?")) for run in runs)
-            item = {"name": entry.name, "colour": entry.look[0], "note": note}
-            drawing = draw_cell(genotype, upright=several) if genotype else None
-            items.append(
-                item | {"drawing": drawing, "instead": PLAIN if runs[0].plain else "No cell is known yet."}
-            )
+            item: dict[str, Any] = {"name": entry.name, "colour": entry.look[0], "note": note}
+            item["drawing"] = draw_cell(genotype, upright=several) if genotype else None
+            item["instead"] = PLAIN if runs[0].plain else "No cell is known yet."
+            items.append(item)
     return items

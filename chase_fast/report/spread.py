@@ -99,7 +99,7 @@ def _inside(t: float, freedom: int) -> float:
     return 2 / math.pi * (angle + sine * total) if odd else sine * total
 
 
-def curve(runs: Sequence[Run], key: str) -> tuple[list[tuple[int, float]], dict[int, float]]:
+def curve(runs: Sequence[Run], key: str) -> tuple[list[tuple[int, float]], dict[float, float]]:
     """Mean and deviation over the runs at every epoch that all of them have.
 
     Returns:

@@ -49,8 +49,10 @@ def digits(value: float | None) -> str:
 
 def with_deviation(value: Spread | None) -> str:
     """mean ± deviation, both to the second digit of the deviation; the mean alone for one seed."""
-    if value is None or not value.deviation:
-        return digits(value and value.mean) + (" ± 0" if value and value.deviation == 0 else "")
+    if value is None:
+        return "–"
+    if not value.deviation:
+        return digits(value.mean) + (" ± 0" if value.deviation == 0 else "")
     places = max(0, 1 - math.floor(math.log10(value.deviation)))
     return f"{value.mean:.{places}f} ± {value.deviation:.{places}f}"
 

@@ -1,6 +1,8 @@
 """Writes report.html: the page of a run, or the one over its seeds."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from chase_fast.files import write_atomic
 from chase_fast.report.files import common_kind, seed_folders
@@ -10,7 +12,7 @@ from chase_fast.report.train.page import train_page, train_seeds_page
 from chase_fast.report.train.read import read_train
 
 REPORT = "report.html"
-PAGES = {
+PAGES: dict[str, tuple[Callable[..., Any], ...]] = {
     "search": (read_search, search_page, search_seeds_page),
     "train": (read_train, train_page, train_seeds_page),
 }

@@ -143,12 +143,12 @@ def conditions(runs: Sequence[Run], kind: str) -> dict[str, list[str]]:
 
 def groups(entries: Sequence[Entry]) -> list[Group]:
     """Entries by command and measure, in the order given; one without config.json stands alone."""
-    sets: dict[object, list[Entry]] = {}
-    measures: dict[object, dict[str, str]] = {}
+    sets: dict[tuple[str, object], list[Entry]] = {}
+    measures: dict[tuple[str, object], dict[str, str]] = {}
     for entry in entries:
         known = conditions(entry.runs, entry.kind)
         measure = {k: known[k][0] for k in (*MEASURE[entry.kind], COUNT) if k in known}
-        key = (entry.kind, tuple(measure.items())) if measure else (entry.kind, entry.name)
+        key: tuple[str, object] = (entry.kind, tuple(measure.items()) or entry.name)
         sets.setdefault(key, []).append(entry)
         measures[key] = measure
     made = []

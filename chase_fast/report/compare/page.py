@@ -41,12 +41,12 @@ def write_comparison(
     Raises:
         ChaseError: a run cannot be compared (see `open_entries`), or the page cannot be written.
     """
-    paths = [Path(path) for path in paths]
-    entries = open_entries(paths, names)
+    folders = [Path(path) for path in paths]
+    entries = open_entries(folders, names)
     if out is not None and Path(out).suffix.lower() not in (".html", ".htm"):
         raise ChaseError(f"--out {out}: the page is HTML; give a name that ends in .html")
-    path = Path(out) if out is not None else _common(paths) / PAGE
-    write_atomic(path, _page(entries, _arguments(paths, out, names)).encode())
+    path = Path(out) if out is not None else _common(folders) / PAGE
+    write_atomic(path, _page(entries, _arguments(folders, out, names)).encode())
     return path
 
 

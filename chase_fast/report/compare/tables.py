@@ -9,7 +9,7 @@ from chase_fast.report.compare.entries import Group, differences
 from chase_fast.report.run import Entry
 from chase_fast.report.spread import Difference, Spread, difference, spread
 from chase_fast.report.tables import Table
-from chase_fast.report.train.read import TERMS
+from chase_fast.report.train.read import TERMS, TrainRun
 from chase_fast.report.train.views import WORDS
 from chase_fast.report.words import amounts, memory, span, with_deviation
 
@@ -32,7 +32,7 @@ def lowest(group: Group) -> int | None:
     """Place of the finished entry with the lowest mean, None if there are none to rank."""
     finished = [(i, e) for i, e in enumerate(group.entries) if not e.unfinished]
     means = {i: found.mean for i, e in finished if (found := measured(e))}
-    return min(means, key=means.get) if len(means) > 1 else None
+    return min(means, key=means.__getitem__) if len(means) > 1 else None
 
 
 def losses(group: Group, last: bool = False) -> Table:
@@ -80,12 +80,13 @@ def against(group: Group, entry: Entry, best: int | None) -> str:
     """One phrase on the distance of an entry to the best one of its group."""
     if entry.unfinished:
         return "not finished"
-    found = measured(entry)
-    if best is None or found is None:
+    leader = group.entries[best] if best is not None else None
+    found, least = measured(entry), measured(leader) if leader else None
+    if found is None or least is None:
         return "–"
-    if group.entries[best] is entry:
+    if leader is entry:
         return "lowest"
-    gap = difference(found, measured(group.entries[best]))
+    gap = difference(found, least)
     if gap.half_width is None:
         return f"{gap.value:+.3g}, one seed each"
     return f"{gap.value:+.3g}, {'beyond' if gap.beyond else 'within'} seed noise"
@@ -101,11 +102,8 @@ def pairs(group: Group) -> Table | None:
             if first is None or second is None:
                 continue
             gap = difference(first, second)
-            known = gap.half_width is not None
-            value = f"{gap.value:+.3g}"
-            interval = (
-                f"{gap.value - gap.half_width:+.3g} .. {gap.value + gap.half_width:+.3g}" if known else "–"
-            )
+            value, half = f"{gap.value:+.3g}", gap.half_width
+            interval = f"{gap.value - half:+.3g} .. {gap.value + half:+.3g}" if half is not None else "–"
             pooled = f"{gap.pooled:+.2f}" if gap.pooled is not None else "–"
             rows.append([f"{a.name} − {b.name}", words, value, interval, pooled, reading(a, b, gap)])
     head = ["pair", "taken at", "difference", "95 % interval", "in pooled deviations", "reading"]
@@ -136,7 +134,7 @@ def sizes(entries: Sequence[Entry]) -> Table:
     rows = []
     for entry in entries:
         sizes = [
-            amounts([run.size(what, part) for run in entry.runs])
+            amounts([run.size(what, part) for run in entry.runs if isinstance(run, TrainRun)])
             for what in ("parameters", "macs")
             for part in ("neck", "total")
         ]

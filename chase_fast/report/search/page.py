@@ -5,7 +5,7 @@ from pathlib import Path
 
 from chase_fast.draw.cell import draw_cell
 from chase_fast.draw.charts import Marks, chart, label
-from chase_fast.report.parts import WIDE, legend, page, rows, seed_lines, subtitle
+from chase_fast.report.parts import WIDE, legend, lowest, page, rows, seed_lines, subtitle
 from chase_fast.report.search import views
 from chase_fast.report.search.read import SearchRun
 from chase_fast.report.words import plain
@@ -33,7 +33,7 @@ def search_page(run: SearchRun) -> str:
         row0=label(run.row0) if run.row0 is not None else None,
         loss_legend=legend(lines),
         loss_chart=chart(title, lines, views.marks(run), WIDE, reference=run.row0),
-        mix="Sigmoid" if run.sigmoid else "Softmax",
+        mix=run.mixing.capitalize(),
         strongest_at=f"epoch {run.chosen}" if run.chosen in run.alphas else "the last epoch",
         op_legend=views.op_legend(run),
         edges=views.edges(run),
@@ -50,7 +50,7 @@ def search_page(run: SearchRun) -> str:
 
 def search_seeds_page(path: Path, runs: Sequence[SearchRun]) -> str:
     """report.html of a search over several seeds."""
-    best = min((run for run in runs if run.best is not None), key=lambda run: run.best, default=None)
+    best = lowest(runs)
     recipe, lines = runs[0].setting("recipe"), seed_lines(runs)
     marks = Marks(max(run.last_epoch for run in runs), runs[0].warmup_end)
     summary = []

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from chase_fast.errors import ChaseError
 from chase_fast.nn.genotype import Sketch
-from chase_fast.nn.mixing import mixing_weights
+from chase_fast.nn.mixing import Mixing, mixing_weights
 from chase_fast.nn.space import OPS
 from chase_fast.report.files import LAST_EPOCH, is_number, read_json, read_rows, require_run
 from chase_fast.report.run import Run
@@ -54,9 +55,9 @@ class SearchRun(Run):
         return pairs[:count]
 
     @property
-    def sigmoid(self) -> bool:
-        """Whether the alphas are mixed by a sigmoid (Fair-DARTS) and not by a softmax."""
-        return self.setting("mixing") == "sigmoid"
+    def mixing(self) -> Mixing:
+        """How alphas become weights: softmax (DARTS) or sigmoid (Fair-DARTS)."""
+        return "sigmoid" if self.setting("mixing") == "sigmoid" else "softmax"
 
     @property
     def chosen(self) -> int | None:
@@ -82,29 +83,32 @@ class SearchRun(Run):
         return is_number(patience) and patience > 0 and waited >= patience
 
     def probabilities(self) -> dict[int, list[list[float]]]:
-        """Mixing weights per epoch: softmax (or sigmoid) of the logits, [edges][operations]."""
-        mixing = "sigmoid" if self.sigmoid else "softmax"
+        """Mixing weights per epoch, [edges][operations]."""
         return {
-            epoch: mixing_weights(torch.tensor(rows, dtype=torch.float64), mixing).tolist()
+            epoch: mixing_weights(torch.tensor(rows, dtype=torch.float64), self.mixing).tolist()
             for epoch, rows in sorted(self.alphas.items())
         }
 
 
 def _alphas(path: Path, problems: list[str]) -> dict[int, list[list[float]]]:
-    alphas, shape = {}, None
+    alphas: dict[int, list[list[float]]] = {}
+    shape = None
     for epoch, row in read_rows(path, problems).items():
-        table = row.get("alpha")
-        ok = (
-            isinstance(table, list)
-            and table
-            and all(isinstance(r, list) and all(map(is_number, r)) for r in table)
-        )
-        here = (len(table), {len(r) for r in table}) if ok else None
-        if here is None or len(here[1]) != 1 or 0 in here[1] or shape not in (None, here):
+        here = _shape(row.get("alpha"))
+        if here is None or shape not in (None, here):
             problems.append(f"{path.name}: the alphas of epoch {epoch} are not a table of numbers, left out")
             continue
-        shape, alphas[epoch] = here, table
+        shape, alphas[epoch] = here, row["alpha"]
     return alphas
+
+
+def _shape(table: Any) -> tuple[int, int] | None:
+    """Rows and columns of a table of numbers; None if it is none."""
+    rows = table if isinstance(table, list) else []
+    if not all(isinstance(row, list) and all(map(is_number, row)) for row in rows):
+        return None
+    widths = {len(row) for row in rows}
+    return (len(rows), widths.pop()) if len(widths) == 1 and 0 not in widths else None
 
 
 def read_search(path: str | Path) -> SearchRun:

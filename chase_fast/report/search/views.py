@@ -67,7 +67,7 @@ def genes(run: SearchRun) -> list[dict[str, str]]:
     if run.genotype is None:
         return []
     states = INPUTS + tuple(f"node {i + 2}" for i in range(len(run.genotype.nodes)))
-    weights = run.probabilities().get(run.chosen, [])
+    weights = run.probabilities().get(run.chosen, []) if run.chosen is not None else []
     rows = []
     for i, incoming in enumerate(run.genotype.nodes):
         for op, source in incoming:
@@ -95,7 +95,7 @@ def edges(run: SearchRun) -> list[dict[str, Any]]:
     nodes = run.genotype.nodes if run.genotype else ()
     kept = {(i, source) for i, incoming in enumerate(nodes) for _, source in incoming}
     bounds = value_range([v for rows in history.values() for row in rows for v in row], least=0.01)
-    uniform = 0.5 if run.sigmoid else 1 / len(ops)
+    uniform = 0.5 if run.mixing == "sigmoid" else 1 / len(ops)
     pictures = []
     for e, (node, source) in enumerate(run.edges):
         name = f"{INPUTS[source] if source < 2 else f'node {source}'} → node {node + 2}"

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chase_fast.draw.cell import draw_cell
-from chase_fast.draw.charts import Marks, Series, chart, label
+from chase_fast.draw.charts import Marks, Series, chart
 from chase_fast.draw.strip import strip
-from chase_fast.report.parts import WIDE, Tile, card, cells, legend, page, rows, seed_lines, subtitle
+from chase_fast.report.parts import WIDE, Tile, card, cells, legend, lowest, page, rows, seed_lines, subtitle
 from chase_fast.report.run import Entry
 from chase_fast.report.spread import curve, spread, strip_row
 from chase_fast.report.tables import Table
 from chase_fast.report.train import views
 from chase_fast.report.train.read import TERMS, TrainRun
-from chase_fast.report.words import digits, with_deviation
+from chase_fast.report.words import digits, plain, with_deviation
 
 HERE = Path(__file__).parent
 GREY = "var(--muted)"
@@ -58,7 +58,7 @@ def train_seeds_page(path: Path, runs: Sequence[TrainRun]) -> str:
     """report.html of a training over several seeds."""
     entry = Entry(path.name, path, "train", tuple(runs), 0)
     started = [run for run in runs if run.best is not None]
-    best = min(started, key=lambda run: run.best, default=None)
+    best = lowest(runs)
     first = best or runs[0]
     lines = seed_lines(runs)
     title = "Validation loss of every seed over the epochs"
@@ -99,7 +99,7 @@ def _summary(started: Sequence[TrainRun], best: TrainRun | None) -> list[Tile]:
     note = f"mean ± standard deviation over {found.n} seeds" if found.n > 1 else "one seed so far"
     tiles = [
         ("Best validation loss", with_deviation(found), note),
-        ("Best seed", _seed(best), f"validation loss {label(best.best)}"),
+        ("Best seed", _seed(best), f"validation loss {plain(best.best)}"),
     ]
     return tiles + [tile for tile in views.summary(best) if tile[0] in ("Parameters", "MACs")]
 
