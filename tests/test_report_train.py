@@ -10,7 +10,7 @@ from chase_fast.draw.charts import Marks, Series, chart, log_ticks
 from chase_fast.errors import ChaseError
 from chase_fast.nn.genotype import CHASE, CHASE_FD, CHASE_WO
 from chase_fast.report import __main__ as command
-from chase_fast.report import write_report
+from chase_fast.report import write_comparison, write_report
 from chase_fast.report.train.read import TERMS, read_train
 from tests.fake_run import write_run, write_seeds, write_train_run
 from tests.test_report import FULL, TWO, Page, page
@@ -59,6 +59,16 @@ def test_a_training_names_result_sizes_data_and_versions(small):
     assert "load_tracker" in words and "ended after epoch 20 of 20" in words
     assert len(small.find("svg", class_="cell")) == 1
     assert small.raw.replace("http://www.w3.org/2000/svg", "").count("://") == 0
+
+
+def test_inputs_and_none_are_explained_wherever_a_cell_is_drawn(tmp_path):
+    runs = [write_train_run(tmp_path / "none/seed_0", cell=TWO), write_train_run(tmp_path / "chase/seed_0")]
+    runs.append(write_run(tmp_path / "search", "chase_2n", epochs=14, chosen=12, genotype=TWO))
+    write_report(tmp_path / "none"), write_report(tmp_path / "chase")
+    pages = [page(run) for run in (*runs, tmp_path / "none")]
+    pages.append(Page(write_comparison(runs, tmp_path / "comparison.html")))
+    for words, inputs, nones in zip((p.words() for p in pages), (1, 1, 1, 1, 3), (1, 0, 1, 1, 2)):
+        assert words.count("nodes 0 and 1 in cell.json") == inputs and words.count("gives zero") == nones
 
 
 def test_plain_block_has_no_drawing(tmp_path):

@@ -108,6 +108,7 @@ def cells(entries: Sequence[Entry]) -> list[dict]:
                 note += ", seed " + ", ".join(str(run.setting("seed", "?")) for run in runs)
             item: dict[str, Any] = {"name": entry.name, "colour": entry.look[0], "note": note}
             item["drawing"] = draw_cell(genotype, upright=several) if genotype else None
+            item["has_none"] = runs[0].has_none
             item["instead"] = PLAIN if runs[0].plain else "No cell is known yet."
             items.append(item)
     return items

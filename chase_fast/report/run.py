@@ -93,6 +93,12 @@ class Run:
         return ops.count("skip_connect"), sum(op in WEIGHT_FREE for op in ops), len(ops)
 
     @property
+    def has_none(self) -> bool:
+        """Whether an operation of the cell is `none`, which readers wonder about."""
+        nodes = self.genotype.nodes if self.genotype else ()
+        return any(op == "none" for genes in nodes for op, _ in genes)
+
+    @property
     def status(self) -> str:
         """One phrase on where the run stands."""
         if not self.history:

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 
 def search_page(run: SearchRun) -> str:
     """report.html of one search."""
-    recipe, lines, genes = run.setting("recipe"), views.losses(run), views.genes(run)
+    recipe, lines = run.setting("recipe"), views.losses(run)
     title = "Training, validation and hold-out loss over the epochs"
     config, origin = views.facts(run)
     python, note, shell = views.next_steps(run)
@@ -27,8 +27,7 @@ def search_page(run: SearchRun) -> str:
         subtitle=subtitle(run.path, run, "seed", "flavour", "backbone", "classifier"),
         summary=views.summary(run),
         drawing=draw_cell(run.genotype) if run.genotype else None,
-        genes=genes,
-        has_none=any(gene["op"] == "none" for gene in genes),
+        genes=views.genes(run),
         genotype_text=views.genotype_text(run),
         row0=label(run.row0) if run.row0 is not None else None,
         loss_legend=legend(lines),
@@ -80,5 +79,6 @@ def _row(run: SearchRun) -> dict:
         "epoch": plain(run.chosen),
         "weight_free": f"{free} of {genes}" if run.genotype else "–",
         "link": f"{run.path.name}/report.html",
+        "has_none": run.has_none,
         "drawing": draw_cell(run.genotype) if run.genotype else None,
     }
