@@ -87,7 +87,7 @@ def architect(setting: Setting, mode: str, device: torch.device) -> tuple[AlphaG
     step = SearchStep(config, network, Ranks(), graph=False)
     part = Part({}, lambda passes: [0])
     train, val = (
-        step.losses(batch(setting, seed, device, network.dtype), part, config.dropout) for seed in (0, 1)
+        step.losses(batch(setting, seed, device, network.dtype), part, config.dropout, 0.0) for seed in (0, 1)
     )
     exact, low = (train[1], train[1]) if mode == CONTROL else train
     val_loss = val[1] if mode == CONTROL else val[0]

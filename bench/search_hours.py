@@ -109,7 +109,7 @@ def measure(config: SearchConfig, device: torch.device, args: argparse.Namespace
 
     @torch.no_grad()
     def holdout(k: int, batch) -> None:
-        network.loss(network.prepare(batch), None, seed=0, training=False)
+        network.loss(network.prepare(batch), None, seed=0, scheduled=0.0, training=False)
 
     found["hold-out"] = consecutive(data.batches("holdout", 0), holdout, args.holdout_batches, skip, device)
     pairs = zip(batches("train", active + 1), batches("val", active + 1))

@@ -238,7 +238,7 @@ def test_groups_are_parts_of_the_batch_by_themselves(frames):
 
     def loss(network: SearchNetwork, batch: Batch, seeds: range) -> torch.Tensor:
         data = network.prepare(batch)
-        return network.loss(data, network.masks(data, 0.5, seeds), 0, update_statistics=True)
+        return network.loss(data, network.masks(data, 0.5, seeds), 0, 0.0, update_statistics=True)
 
     with torch.no_grad():
         whole = loss(one, batch, range(4))

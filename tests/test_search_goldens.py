@@ -15,7 +15,7 @@ from chase_fast.nn.search_cell import SearchCell
 from chase_fast.nn.target_classifier import InstanceL2Norm
 from chase_fast.search.bilevel import FlatParameters, first_order, second_order, weight_gradient
 from chase_fast.search.derive import derive
-from chase_fast.search.fair import zero_one_loss
+from chase_fast.search.mixing import zero_one_loss
 from tests.golden import load, prefixes, sub
 from tests.nas_names import Slot, load_weights, neck_slots, norm_slots, search_slots
 from tests.tolerances import GOLDEN, assert_close
@@ -280,9 +280,9 @@ def test_chase_trajectory():
     )
 
 
-def genes(alpha: Tensor, **rule) -> list[list[int]]:
+def genes(alpha: Tensor, mixing: str = "softmax", **rule) -> list[list[int]]:
     ops = OPS if alpha.shape[1] == len(OPS) else OPS[1:]
-    genotype = derive(alpha, ops, **rule)
+    genotype = derive(mixing_weights(alpha, mixing), ops, **rule)
     return [[ops.index(op), i + 2, source] for i, node in enumerate(genotype.nodes) for op, source in node]
 
 

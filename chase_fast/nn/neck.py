@@ -39,6 +39,7 @@ class SearchNeck(nn.Module):
         nodes: number of intermediate nodes.
         ops: any of OPS and of the registered operations, in the order of the mixing columns.
         flavour: "chase" or "darts".
+        cell: class of the cell.
 
     Attributes:
         out_channels: nodes * C. edges: rows of the mixing weights. ops: their columns.
@@ -54,11 +55,12 @@ class SearchNeck(nn.Module):
         nodes: int = 4,
         ops: Sequence[str] = OPS,
         flavour: str = "chase",
+        cell: type[SearchCell] = SearchCell,
     ):
         super().__init__()
         check_flavour(flavour)
         self.preprocess = make_preprocess(in_channels, channels, flavour, affine=False)
-        self.cell = SearchCell(channels, nodes, ops, flavour)
+        self.cell = cell(channels, nodes, ops, flavour)
         self.out_channels, self.edges, self.ops = nodes * channels, self.cell.edges, self.cell.ops
 
     def forward(

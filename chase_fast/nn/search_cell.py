@@ -161,6 +161,12 @@ class Node(nn.Module):
         return out
 
 
+def weighted_sum(maps: list[Tensor], weights: Tensor) -> Tensor:
+    """Sum of weights [B] times maps, B tensors [N, C, h, w], by the op `node_sum`."""
+    ones = weights.new_ones(len(maps), maps[0].shape[1])
+    return node_sum(maps, weights, ones, ones, ones, ones, [IDENTITY] * len(maps))[0]
+
+
 def first_edge(node: int) -> int:
     """Number of the edge from source 0 to intermediate node 0, 1, ...; edges are counted node by node."""
     return node * (node + 3) // 2
@@ -177,9 +183,16 @@ class SearchCell(nn.Module):
     section 2; flavours: see `chase_fast.kernels.mixed_op`. The batch norms of convolutions are affine in
     chase, not in darts; those of pools never.
 
+    A cell in which something passes by the operations of an edge overrides `split` and `join`.
+
+    Attributes:
+        bypassed: columns of the mixing weights behind those of the operations, for `join`.
+
     Raises:
         ChaseError: unknown flavour or operation, an operation twice, nothing but none, no nodes.
     """
+
+    bypassed = 0
 
     def __init__(self, channels: int, nodes: int = 4, ops: Sequence[str] = OPS, flavour: str = "chase"):
         super().__init__()
@@ -216,7 +229,7 @@ class SearchCell(nn.Module):
 
         Args:
             input0, input1: [N, C, h, w].
-            mixing: [edges, len(ops)] mixing weights, after softmax or sigmoid.
+            mixing: [edges, len(ops) + bypassed] mixing weights, after softmax or sigmoid.
             groups: number of equal, consecutive parts of the batch with batch-norm statistics of their own.
             masks: dropout behind the skip connections, from `sample_masks`; ignored in eval mode.
             update_stats: whether a pass in training mode moves the running statistics.
@@ -224,22 +237,41 @@ class SearchCell(nn.Module):
         Returns:
             [N, nodes * C, h, w], the intermediate nodes in order.
         """
-        if mixing.shape != (self.edges, len(self.ops)):
-            raise ValueError(f"mixing weights {list(mixing.shape)} must be [{self.edges}, {len(self.ops)}]")
-        states, leaving = [input0, input1], []
+        k = len(self.ops)
+        if mixing.shape != (self.edges, k + self.bypassed):
+            wanted = [self.edges, k + self.bypassed]
+            raise ValueError(f"mixing weights {list(mixing.shape)} must be {wanted}")
+        states, leaving, passing = [input0, input1], [], []
         for node in self.nodes:
             while len(leaving) < len(states):
                 s = len(leaving)
-                maps = self.sources[s](states[s], groups, update_stats)
+                x, past = self.split(states[s])
+                maps = self.sources[s](x, groups, update_stats)
                 if "skip_connect" in self.ops:
-                    maps["skip_connect"] = self._skips(states[s], s, masks if self.training else None)
+                    maps["skip_connect"] = self._skips(x, s, masks if self.training else None)
                 leaving.append(maps)
+                passing.append(past)
             edges = [
                 {op: outgoing[node.index - self._first_node(s)] for op, outgoing in maps.items()}
                 for s, maps in enumerate(leaving)
             ]
-            states.append(node(edges, mixing, groups, update_stats))
+            mixed = node(edges, mixing[:, :k], groups, update_stats)
+            first = first_edge(node.index)
+            states.append(self.join(mixed, passing, mixing[first : first + len(passing), k:]))
         return torch.cat(states[2:], 1)
+
+    def split(self, state: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the operations read of a state, and what passes by them."""
+        return state, None
+
+    def join(self, mixed: Tensor, passing: list[Tensor | None], weights: Tensor) -> Tensor:
+        """A node from the sum of its operations.
+
+        Args:
+            mixed: that sum.
+            passing: of each source, what passes by. weights [sources, bypassed]: of the edges from there.
+        """
+        return mixed
 
     def _skips(self, x: Tensor, source: int, masks: SkipMasks | None) -> list[Tensor]:
         """x, the source's state, behind the dropout of each edge that leaves it."""

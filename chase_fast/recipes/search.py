@@ -90,10 +90,15 @@ class SearchConfig:
     patience: Annotated[int, Range(0, SIZE)] = 10
     """Stop after this many epochs of alpha optimisation without a new minimum of the hold-out loss; 0 runs
     all epochs. [ours; the paper stopped at epoch 41 and took the minimum]"""
-    order: Literal[1, 2] = 2
-    """Order of the alpha gradient: 2 unrolls one weight step. [paper]"""
-    mixing: Literal["softmax", "sigmoid"] = "softmax"
-    """Mixing weights of the operations of an edge: softmax [DARTS] or sigmoid [Fair-DARTS]."""
+    method: str = "darts2"
+    """Search method: darts1, darts2 [paper], fair, pc_darts, darts_minus, or one of your own that
+    `register_method` has named."""
+    order: Literal[1, 2] | None = None
+    """Order of the alpha gradient, where it is to differ from that of the method; 2 unrolls one weight
+    step."""
+    mixing: Literal["softmax", "sigmoid"] | None = None
+    """Mixing weights of the operations of an edge, softmax [DARTS] or sigmoid [Fair-DARTS], where they are
+    to differ from those of the method."""
     alpha_init: Rate = 1e-3
     """Standard deviation of the initial alpha. [DARTS; Fair-DARTS: 0]"""
     alpha_lr: Rate = 3e-4
@@ -108,6 +113,8 @@ class SearchConfig:
     """Weight of the zero-one loss on alpha; 0 leaves it out. [Fair-DARTS: 10]"""
     zero_one_kind: Literal["l2", "l1"] = "l2"
     """Form of the zero-one loss. [Fair-DARTS: l2]"""
+    auxiliary_decay: Literal["linear", "cosine"] = "linear"
+    """How the auxiliary skip of --method darts_minus goes from 1 to 0 over the epochs. [DARTS-: linear]"""
     lr: Rate = 1e-3
     """Initial learning rate of neck and classifier (Adam, betas 0.9 and 0.999, no weight decay). [paper]"""
     lr_schedule: Literal["cosine", "step"] = "cosine"
@@ -182,6 +189,8 @@ class SearchConfig:
     hessian: bool = False
     """Each epoch, also compute the dominant eigenvalue of the Hessian of the validation loss with respect to
     alpha, a collapse indicator [RobustDARTS]. Costs about 30 passes."""
+
+    later = "method", "auxiliary_decay"  # fields that older run folders lack: they ran with the defaults
 
     def check(self) -> "SearchConfig":
         """Itself, if the values make sense together.
@@ -273,7 +282,7 @@ def released() -> SearchConfig:
 
 def chase_d1() -> SearchConfig:
     """CHASE-D1: first-order DARTS. [paper, section 4.2]"""
-    return replace(paper(), recipe="chase_d1", order=1)
+    return replace(paper(), recipe="chase_d1", method="darts1")
 
 
 def chase_fd() -> SearchConfig:
@@ -283,8 +292,7 @@ def chase_fd() -> SearchConfig:
         paper(),
         recipe="chase_fd",
         ops=OPS[1:],
-        order=1,
-        mixing="sigmoid",
+        method="fair",
         alpha_init=0.0,
         alpha_lr=3e-3,
         alpha_beta1=0.9,
@@ -313,9 +321,31 @@ def chase_st() -> SearchConfig:
     return replace(paper(), recipe="chase_st")
 
 
+def pc_darts() -> SearchConfig:
+    """PC-DARTS: operations on a quarter of the channels, edge normalisation; first order, `none` not derived.
+    [Xu et al. 2020; alpha rests for 15 epochs as there]"""
+    return replace(
+        paper(),
+        recipe="pc_darts",
+        method="pc_darts",
+        alpha_lr=6e-4,
+        warmup_epochs=15,
+        none_counts=False,
+    )
+
+
+def darts_minus() -> SearchConfig:
+    """DARTS-: an auxiliary skip connection on every edge that fades from 1 to 0; first order, `none` not
+    derived. [Chu et al. 2021]"""
+    return replace(paper(), recipe="darts_minus", method="darts_minus", none_counts=False)
+
+
 SEARCH: dict[str, Callable[[], SearchConfig]] = {
     f.__name__: f
-    for f in (demo, paper, released, chase_d1, chase_fd, chase_dimp, chase_2n, chase_wo, chase_st)
+    for f in (
+        *(demo, paper, released, chase_d1, chase_fd, chase_dimp, chase_2n, chase_wo, chase_st),
+        *(pc_darts, darts_minus),
+    )
 }
 
 

@@ -13,6 +13,11 @@ Config = TypeVar("Config")
 _MOST_SEED = 2**63 - 1
 
 
+def _later(kind: type) -> Collection[str]:
+    """Fields that run folders of older versions lack; those runs had their defaults."""
+    return getattr(kind, "later", ())
+
+
 def make_config(kind: type[Config], values: Mapping[str, Any]) -> Config:
     """A configuration from what JSON made of one."""
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
@@ -35,7 +40,8 @@ def stored_config(
         if unknown := sorted(set(values) - set(known)):
             raise ChaseError(f"unknown field {unknown[0]}")
         hints = typing.get_type_hints(kind)
-        config = kind(**{name: values.typed(name, hints[name]) for name in known})
+        there = [name for name in known if name in values or name not in _later(kind)]
+        config = kind(**{name: values.typed(name, hints[name]) for name in there})
         seeds = check_seeds(about.items("seeds"))
         for package in (versions := about.inner("versions")):
             versions.text(package)
@@ -83,7 +89,8 @@ def check_checkpoint(state: Fields, config: Any, free: Collection[str]) -> None:
     Raises:
         ChaseError: names the first field in which it was not: config.json has been changed since.
     """
-    stored = state.inner("config")
+    defaults = {f.name: f.default for f in dataclasses.fields(config) if f.name in _later(type(config))}
+    stored = defaults | dict(state.inner("config"))
     for name, now in dataclasses.asdict(config).items():
         then = stored.get(name)
         if name not in free and (list(then) if isinstance(then, tuple | list) else then) != (

@@ -1,18 +1,17 @@
-"""From alpha to a cell: the derivation rules of CHASE, DARTS and Fair-DARTS.
+"""From mixing weights to a cell: the derivation rules of CHASE, DARTS and Fair-DARTS.
 
-alpha is [E, K]: E edges in node-major order (intermediate node i reads the sources 0 .. i+1), K operations in
-the order of the search space. Ties keep the lower source and the lower operation, and softmax is taken in
-alpha's own dtype: saturated rows may tie in float32 and not in float64 (goldens huge_logits, near_tie_1e-9).
+The weights are [E, K]: E edges in node-major order (intermediate node i reads the sources 0 .. i+1), K
+operations in the order of the search space. Ties keep the lower source and the lower operation, and softmax
+is taken in alpha's own dtype: saturated rows may tie in float32 and not in float64 (goldens huge_logits,
+near_tie_1e-9).
 """
 
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from chase_fast.nn.genotype import Genotype
-from chase_fast.nn.mixing import mixing_weights
 
 Rule = Literal["top2", "threshold_sparse", "threshold_edge"]
 EDGES_PER_NODE = 2
@@ -40,9 +39,8 @@ def _best(row: list[float], allowed: Sequence[int]) -> int:
 
 
 def derive(
-    alpha: Tensor,
+    weights: Tensor,
     ops: Sequence[str],
-    mixing: Literal["softmax", "sigmoid"] = "softmax",
     rule: Rule = "top2",
     none_counts: bool = True,
     threshold: float = THRESHOLD,
@@ -50,22 +48,21 @@ def derive(
     """The discrete cell.
 
     Args:
-        alpha [E, K]: architecture parameters.
-        ops: K operation names, the columns of alpha.
-        mixing: how alpha becomes mixing weights.
+        weights [E, K]: by which edges and operations are ranked.
+        ops: K operation names, the columns of the weights.
         rule: `top2`: per node the two edges whose best operation weighs most, in rank order (DARTS, CHASE);
             `threshold_sparse`: of those two the ones whose best weight reaches `threshold` (Fair-DARTS);
             `threshold_edge`: of every edge the two best operations that reach it, weaker first (Fair-DARTS).
         none_counts: True as in the released CHASE code: `none` competes for edge and operation. False: it is
             left out (DARTS). Without a `none` column both are the same.
     """
-    if alpha.dim() != 2 or alpha.shape[1] != len(ops):
-        raise ValueError(f"alpha has shape {tuple(alpha.shape)}, expected [edges, {len(ops)}]")
-    weights = mixing_weights(alpha.detach().cpu(), mixing).tolist()
+    if weights.dim() != 2 or weights.shape[1] != len(ops):
+        raise ValueError(f"weights have shape {tuple(weights.shape)}, expected [edges, {len(ops)}]")
+    table = weights.tolist()
     allowed = [k for k, op in enumerate(ops) if none_counts or op != "none"]
     nodes = []
-    for edges in node_edges(alpha.shape[0]):
-        rows = [weights[e] for e in edges]
+    for edges in node_edges(len(table)):
+        rows = [table[e] for e in edges]
         if rule == "threshold_edge":
             nodes.append(
                 tuple(
@@ -82,11 +79,3 @@ def derive(
             ranked = [source for source in ranked if rows[source][best[source]] >= threshold]
         nodes.append(tuple((ops[best[source]], source) for source in ranked))
     return Genotype(nodes=tuple(nodes))
-
-
-def mixing_entropy(alpha: Tensor, mixing: Literal["softmax", "sigmoid"] = "softmax") -> float:
-    """Mean entropy in nats: of each edge's softmax (log K when undecided), or of each sigmoid (log 2)."""
-    p = mixing_weights(alpha.detach().double().cpu(), mixing)
-    if mixing == "softmax":
-        return float(torch.special.entr(p).sum(-1).mean())
-    return float((torch.special.entr(p) + torch.special.entr(1 - p)).mean())

@@ -12,7 +12,8 @@ from safetensors.torch import save as to_safetensors
 
 from chase_fast.data import Batch
 from chase_fast.fields import Fields
-from chase_fast.kernels._dispatch import using
+from chase_fast.kernels import mixed_op, node_sum
+from chase_fast.kernels._dispatch import resolve, using
 from chase_fast.nn.genotype import Genotype
 from chase_fast.nn.state import check_like, restore
 from chase_fast.runs.folder import ALPHAS, BEST
@@ -20,15 +21,14 @@ from chase_fast.runs.loop import Loop, Row
 from chase_fast.runs.rows import Rows, alpha_rows, search_rows
 from chase_fast.search import CELL
 from chase_fast.search.data import ROLES, ahead, samples
-from chase_fast.search.derive import derive, mixing_entropy
 from chase_fast.search.diagnostics import cell_counts, dominant_eigenvalue
+from chase_fast.search.methods import Method
 from chase_fast.search.network import Prepared, SearchNetwork
 from chase_fast.search.result import describe, epoch_line
 from chase_fast.search.schedule import (
     alpha_active,
     best_row,
     dropout_rate,
-    iteration_cost,
     learning_rate,
     should_stop,
 )
@@ -54,6 +54,9 @@ class Search(Loop):
                 "backbone: random weights, BatchNorm calibrated on training batches; cells found on random "
                 "features show the method, not the best tracker"
             )
+        ops = {"mixed_op": mixed_op.CAN_RUN, "node_sum": node_sum.CAN_RUN}
+        backends = (f"{op} {resolve(op, table, self.network.alpha)}" for op, table in ops.items())
+        self.progress.say(f"method {self.network.method.about}; backends: {', '.join(backends)}")
         self._step = SearchStep(config, self.network, self.ranks)
         self._holdout_cache: list[Prepared] | None = None
         return self._step.how
@@ -67,7 +70,7 @@ class Search(Loop):
         return super().finished or should_stop(self.history, self.config.patience)
 
     def cost(self, epoch: int) -> float:
-        return iteration_cost(self.config, epoch)
+        return self.network.method.passes if alpha_active(self.config, epoch) else 1.0
 
     def calibrate(self) -> None:
         self.network.calibrate_neck(self.data.calibration(), self.ranks)
@@ -96,11 +99,11 @@ class Search(Loop):
     # end of an epoch
 
     @torch.no_grad()
-    def _holdout_loss(self) -> float:
+    def _holdout_loss(self, epoch: int) -> float:
         """Mean loss of the mixture on the hold-out samples, in eval mode without dropout."""
-        total, count = 0.0, 0
+        total, count, scheduled = 0.0, 0, self.network.method.schedule(epoch)
         for data in self._holdout_data():
-            total += float(self.network.loss(data, None, seed=0, training=False))
+            total += float(self.network.loss(data, None, 0, scheduled, training=False))
             count += 1
         return self.ranks.sum(total / count) / self.ranks.world
 
@@ -125,17 +128,18 @@ class Search(Loop):
         weights = (*network.neck_weights.parameters, *network.classifier_weights.parameters)
         with using("reference"):
             return dominant_eigenvalue(
-                lambda _: network.loss(data, None, seed=0), network.alpha, weights, reduce=self.ranks.mean_
+                lambda _: network.loss(data, None, 0, network.method.schedule(epoch)),
+                *(network.alpha, weights),
+                reduce=self.ranks.mean_,
             )
 
     def genotype(self) -> Genotype:
         """The cell the present alpha stands for."""
-        config = self.config
-        return derive(self.network.alpha, config.ops, config.mixing, config.derivation, config.none_counts)
+        return self.network.method.derive(self.network.alpha)
 
     def row(self, epoch: int, means: dict[str, float]) -> Row:
         config, alpha = self.config, self.network.alpha.detach().cpu()
-        holdout = self._holdout_loss()
+        holdout, method = self._holdout_loss(epoch), self.network.method
         if not math.isfinite(holdout):
             raise self.ranks.error(
                 f"hold-out loss is {holdout} after epoch {epoch}: try a smaller --lr, or another --seed"
@@ -151,13 +155,17 @@ class Search(Loop):
             "alpha_active": active,
             "lr": learning_rate(config, max(epoch, 1)),
             "dropout": dropout_rate(config, epoch),
-            "alpha_entropy": mixing_entropy(alpha, config.mixing),
+            "alpha_entropy": method.entropy(alpha),
+            **method.numbers(epoch),
             **cell_counts(genotype),
             "genotype": genotype.to_json(),
         }
         if config.hessian and epoch:
             row["hessian_eigenvalue"] = self._hessian(epoch)
-        self.alphas.append({"epoch": epoch, "alpha": alpha.double().tolist()})
+        told: dict[str, Any] = {"epoch": epoch, "alpha": alpha.double().tolist()}
+        if type(method).ranking is not Method.ranking:  # the report knows softmax and sigmoid
+            told["weights"] = method.ranking(alpha.double()).tolist()
+        self.alphas.append(told)
         return row
 
     # files

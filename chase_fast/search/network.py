@@ -16,7 +16,6 @@ from chase_fast.distributed import Ranks, statistics
 from chase_fast.nn.backbone import build_backbone, calibrate, freeze
 from chase_fast.nn.inference import FastBackbone
 from chase_fast.nn.losses import dimp_loss, prdimp_loss
-from chase_fast.nn.mixing import mixing_weights
 from chase_fast.nn.neck import SearchNeck
 from chase_fast.nn.norm import MOMENTUM
 from chase_fast.nn.search_cell import SkipMasks
@@ -26,6 +25,7 @@ from chase_fast.nn.target_classifier import TargetClassifier
 from chase_fast.recipes import SearchConfig
 from chase_fast.runs import stream
 from chase_fast.search.bilevel import FlatParameters
+from chase_fast.search.methods import make_method
 
 # of weights, optimizers, differences; `bf16` stores the maps of some passes in less (see `SearchStep`)
 DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
@@ -81,23 +81,28 @@ class SearchNetwork(nn.Module):
         groups: parts of each batch with BatchNorm statistics of their own in train mode.
 
     Attributes:
+        method: what makes mixing weights of alpha.
         backbone: frozen; its BatchNorm statistics change in a search only with `backbone_train_mode`.
         neck, classifier: the modules whose weights are trained.
-        alpha [E, K]: architecture parameters (a leaf, not among `parameters()` of neck or classifier).
+        alpha [E, K + method.edge_columns]: architecture parameters (a leaf, not among `parameters()` of neck
+            or classifier).
         neck_weights, classifier_weights: their parameters as flat buffers.
     """
 
     def __init__(self, config: SearchConfig, device: torch.device, groups: int = 1):
         super().__init__()
         self.config, self.device, self._groups = config, device, groups
-        self.dtype = DTYPES[config.precision]
+        self.dtype, self.method = DTYPES[config.precision], make_method(config)
         # random weights are the same for every seed: --seeds compares cells, not backbones
         backbone = build_backbone(config.backbone, config.backbone_weights, stream(0, "backbone") % 2**31)
         self.backbone = backbone.requires_grad_(False).eval().to(device, self.dtype)
         self.backbone.to(memory_format=torch.channels_last)
         self._frozen: nn.Module | None = None
         with seeded(stream(config.seed, "weights")):
-            neck = SearchNeck(backbone.channels, config.channels, config.nodes, config.ops, config.flavour)
+            neck = SearchNeck(
+                *(backbone.channels, config.channels, config.nodes, config.ops, config.flavour),
+                cell=self.method.cell,
+            )
             self.classifier = TargetClassifier(
                 neck.out_channels,
                 kind=config.classifier,
@@ -106,7 +111,8 @@ class SearchNetwork(nn.Module):
             ).to(device, self.dtype)
             self.neck = neck.to(device, self.dtype)
         with seeded(stream(config.seed, "alpha")):
-            alpha = config.alpha_init * torch.randn(neck.edges, len(neck.ops), dtype=torch.float64)
+            columns = len(neck.ops) + self.method.edge_columns
+            alpha = config.alpha_init * torch.randn(neck.edges, columns, dtype=torch.float64)
         self.alpha = nn.Parameter(alpha.to(device, self.dtype))
         self.neck_weights = FlatParameters(self.neck.parameters())
         self.classifier_weights = FlatParameters(self.classifier.parameters())
@@ -133,7 +139,7 @@ class SearchNetwork(nn.Module):
         for batch in batches:
             data = self.prepare(batch)
             before = statistics(self.neck)
-            self.loss(data, None, seed=0, update_statistics=True)
+            self.loss(data, None, seed=0, scheduled=self.method.schedule(0), update_statistics=True)
             ranks.merge_statistics_(before, self.neck)
             count += 2 * self._groups * ranks.world  # train and test frames
         for module in self.neck.modules():
@@ -261,6 +267,7 @@ class SearchNetwork(nn.Module):
         data: Prepared,
         masks: list | None,
         seed: int | None,
+        scheduled: float | Tensor,
         training: bool = True,
         update_statistics: bool = False,
     ) -> Tensor:
@@ -270,17 +277,25 @@ class SearchNetwork(nn.Module):
             masks: from `masks`, or None for no dropout.
             seed: of torch's global generator in this pass, for operations of users that draw from it; None
                 leaves it. The caller's state is back afterwards.
+            scheduled: `Method.schedule` of the epoch.
             training: batch statistics in BatchNorm; False: running statistics.
             update_statistics: the running statistics take in those of this pass.
         """
         draws = seed is not None and any(op not in OPS for op in self.config.ops)
         with seeded(seed, self.device) if draws else nullcontext():
-            return self._loss(data, masks, training, update_statistics)
+            return self._loss(data, masks, scheduled, training, update_statistics)
 
-    def _loss(self, data: Prepared, masks: list | None, training: bool, update_statistics: bool) -> Tensor:
+    def _loss(
+        self,
+        data: Prepared,
+        masks: list | None,
+        scheduled: float | Tensor,
+        training: bool,
+        update_statistics: bool,
+    ) -> Tensor:
         if self.neck.training != training:  # sets the flag of every module
             self.neck.train(training)
-        mixing = mixing_weights(self.alpha, self.config.mixing)
+        mixing = self.method.mixing(self.alpha, scheduled)
         outputs = []
         for k, (frames, groups) in enumerate(data.calls):
             mask = masks[k] if masks is not None else None

@@ -37,11 +37,6 @@ def train_mode(config: SearchConfig, epoch: int) -> bool:
     return not (config.eval_after_holdout and epoch > config.warmup_epochs + 1)
 
 
-def iteration_cost(config: SearchConfig, epoch: int) -> float:
-    """Rough cost of an iteration in iterations of warm-up (one forward and one full backward pass)."""
-    return {1: 2.0, 2: 4.0}[config.order] if alpha_active(config, epoch) else 1.0
-
-
 def best_row(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The first row of smallest hold-out loss among the epochs in which alpha was optimised."""
     active = [row for row in history if row["alpha_active"]]

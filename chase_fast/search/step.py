@@ -21,8 +21,7 @@ from chase_fast.recipes import SearchConfig
 from chase_fast.runs import stream
 from chase_fast.runs.adam import Adam
 from chase_fast.runs.step import how, obstacle
-from chase_fast.search.bilevel import AlphaGradient, Loss, first_order, second_order, weight_gradient
-from chase_fast.search.fair import zero_one_loss
+from chase_fast.search.bilevel import AlphaGradient, Loss, weight_gradient
 from chase_fast.search.network import Prepared, SearchNetwork
 from chase_fast.search.schedule import dropout_rate, learning_rate, train_mode, unroll_rate
 
@@ -59,10 +58,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Rates:
-    """The numbers that change between iterations. *_size, *_root: see `Adam.numbers`."""
+    """The numbers that change between iterations. scheduled: see `Method`; *_size, *_root: `Adam.numbers`."""
 
     eta: Number
     dropout: Number
+    scheduled: Number
     weight_size: Number
     weight_root: Number
     alpha_size: Number
@@ -112,8 +112,8 @@ class SearchStep:
         """Updates alpha (if there is a validation batch) and the weights.
 
         Returns:
-            `train` and, with a validation batch, `val`: the losses on this rank's part, without the zero-one
-            term.
+            `train` and, with a validation batch, `val`: the losses on this rank's part, without the
+            regulariser.
         """
         if self._graph is not None:
             self._network.frozen()
@@ -181,7 +181,7 @@ class SearchStep:
         train, val = part("train", batch, training), None
         if val_batch is not None:
             # the released code evaluates w' in a new module, which is always in train mode
-            val = part("val", val_batch, training or self._config.order == 2)
+            val = part("val", val_batch, training or self._network.method.unrolls)
         return self._iterate(train, val, self._rates(epoch))
 
     def _seeds(self, name: str, epoch: int, iteration: int, count: int, passes: int) -> list[int]:
@@ -194,14 +194,15 @@ class SearchStep:
         config = self._config
         weight = self._weight_adam.numbers(learning_rate(config, epoch))
         alpha = self._alpha_adam.numbers(config.alpha_lr)
-        return Rates(unroll_rate(config, epoch), dropout_rate(config, epoch), *weight, *alpha)
+        scheduled = self._network.method.schedule(epoch)
+        return Rates(unroll_rate(config, epoch), dropout_rate(config, epoch), scheduled, *weight, *alpha)
 
     # the iteration
 
     def _iterate(self, train: Part, val: Part | None, rates: Rates) -> dict[str, Tensor]:
-        config, network = self._config, self._network
-        data = self._prepare(train, 4 if val is not None and config.order == 2 else 1)
-        exact, low = self.losses(data, train, rates.dropout)
+        network = self._network
+        data = self._prepare(train, network.method.train_passes if val is not None else 1)
+        exact, low = self.losses(data, train, rates.dropout, rates.scheduled)
         losses = {}
         if val is not None:
             losses["val"] = self._architect(exact, low, val, rates)
@@ -226,43 +227,28 @@ class SearchStep:
 
     def _architect(self, exact: Loss, low: Loss, val: Part, rates: Rates) -> Tensor:
         """One Adam step on alpha; the validation loss. exact, low: on the training batch."""
-        config, alpha = self._config, self._network.alpha
-        val_loss, _ = self.losses(self._prepare(val), val, rates.dropout)
+        alpha = self._network.alpha
+        val_loss, _ = self.losses(self._prepare(val), val, rates.dropout, rates.scheduled)
         result = self.alpha_gradient(exact, low, val_loss, rates.eta)
         del val_loss
-        alpha.grad = result.galpha
-        if config.zero_one_weight:  # depends on alpha alone, so its gradient just adds
-            leaf = alpha.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(zero_one_loss(leaf, config.zero_one_kind), [leaf])
-            alpha.grad = result.galpha + config.zero_one_weight * gradient
+        more = self._network.method.regulariser_gradient(alpha)
+        alpha.grad = result.galpha if more is None else result.galpha + more
         self._alpha_adam.apply([alpha.grad], rates.alpha_size, rates.alpha_root)
         return result.loss_val
 
     def alpha_gradient(self, exact: Loss, low: Loss, val: Loss, eta: Number) -> AlphaGradient:
-        """The gradient of alpha, of the order of the run, without the zero-one term.
+        """The gradient of alpha by the method of the run, without the regulariser.
 
         Args:
             exact, low: `losses` on the training batch; low is that of the unroll in the chase flavour.
             val: the first of `losses` on the validation batch.
         """
-        config, network, every = self._config, self._network, self._config.every_pass_updates
-        alpha, weights, reduce = network.alpha, network.neck_weights, self._ranks.mean_
-        if config.order == 1:
-            return first_order(val, alpha, weights, every_pass_updates=every, reduce=reduce)
-        return second_order(
-            exact,
-            val,
-            alpha,
-            weights,
-            eta=eta,
-            weight_decay=config.unroll_weight_decay,
-            r=config.unroll_r,
-            every_pass_updates=every,
-            reduce=reduce,
-            loss_unroll=low if config.flavour == "chase" else None,
+        network = self._network
+        return network.method.alpha_gradient(
+            *(exact, low, val, network.alpha, network.neck_weights, eta), reduce=self._ranks.mean_
         )
 
-    def losses(self, data: Prepared, part: Part, dropout: Number) -> tuple[Loss, Loss]:
+    def losses(self, data: Prepared, part: Part, dropout: Number, scheduled: Number) -> tuple[Loss, Loss]:
         """Loss on one batch in the type of the weights, and in that of the weight step; the same dropout
         masks in every pass, or new ones in each (`fresh_masks`)."""
         config, network, training = self._config, self._network, part.training
@@ -283,9 +269,9 @@ class SearchStep:
             else:
                 kept = masks
             if not update_statistics:
-                return network.loss(data, masks, seed, training)
+                return network.loss(data, masks, seed, scheduled, training)
             with self._merged(network.neck):
-                return network.loss(data, masks, seed, training, update_statistics)
+                return network.loss(data, masks, seed, scheduled, training, update_statistics)
 
         if config.precision != "bf16":
             return loss, loss

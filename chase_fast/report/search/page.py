@@ -24,7 +24,7 @@ def search_page(run: SearchRun) -> str:
         [run.path],
         run=run,
         title=f"Cell search, recipe {recipe}" if recipe else "Cell search",
-        subtitle=subtitle(run.path, run, "seed", "flavour", "backbone", "classifier"),
+        subtitle=subtitle(run.path, run, "seed", "method", "flavour", "backbone", "classifier"),
         summary=views.summary(run),
         drawing=draw_cell(run.genotype) if run.genotype else None,
         genes=views.genes(run),

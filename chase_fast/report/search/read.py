@@ -22,7 +22,8 @@ class SearchRun(Run):
     LOSS = "holdout_loss"
     PLANNED = "of at most"
 
-    alphas: dict[int, list[list[float]]]  # epoch -> logits [edges][operations]
+    alphas: dict[int, list[list[float]]]  # epoch -> logits, or mixing weights, [edges][operations]
+    mixed: bool  # weights: of a method whose weights are no softmax or sigmoid
     cell: dict  # cell.json: genotype and provenance
 
     @property
@@ -57,7 +58,9 @@ class SearchRun(Run):
     @property
     def mixing(self) -> Mixing:
         """How alphas become weights: softmax (DARTS) or sigmoid (Fair-DARTS)."""
-        return "sigmoid" if self.setting("mixing") == "sigmoid" else "softmax"
+        mixing = self.setting("mixing")
+        fair = mixing is None and self.setting("method") == "fair"
+        return "sigmoid" if mixing == "sigmoid" or fair else "softmax"
 
     @property
     def chosen(self) -> int | None:
@@ -83,23 +86,29 @@ class SearchRun(Run):
         return is_number(patience) and patience > 0 and waited >= patience
 
     def probabilities(self) -> dict[int, list[list[float]]]:
-        """Mixing weights per epoch, [edges][operations]."""
+        """Mixing weights per epoch, [edges][operations]: softmax or sigmoid of the logits, or what the run
+        has written."""
+        if self.mixed:
+            return dict(sorted(self.alphas.items()))
         return {
             epoch: mixing_weights(torch.tensor(rows, dtype=torch.float64), self.mixing).tolist()
             for epoch, rows in sorted(self.alphas.items())
         }
 
 
-def _alphas(path: Path, problems: list[str]) -> dict[int, list[list[float]]]:
+def _alphas(path: Path, problems: list[str]) -> tuple[dict[int, list[list[float]]], bool]:
+    """`SearchRun.alphas` and `SearchRun.mixed`."""
     alphas: dict[int, list[list[float]]] = {}
-    shape = None
-    for epoch, row in read_rows(path, problems).items():
-        here = _shape(row.get("alpha"))
+    shape, rows = None, read_rows(path, problems)
+    mixed = any("weights" in row for row in rows.values())
+    for epoch, row in rows.items():
+        table = row.get("weights" if mixed else "alpha")
+        here = _shape(table)
         if here is None or shape not in (None, here):
             problems.append(f"{path.name}: the alphas of epoch {epoch} are not a table of numbers, left out")
             continue
-        shape, alphas[epoch] = here, row["alpha"]
-    return alphas
+        shape, alphas[epoch] = here, table
+    return alphas, mixed
 
 
 def _shape(table: Any) -> tuple[int, int] | None:
@@ -131,4 +140,4 @@ def read_search(path: str | Path) -> SearchRun:
         problems.append("cell.json: holds no genotype")
     config, history = read_json(path / "config.json", problems), read_rows(path / "history.jsonl", problems)
     alphas, perf = _alphas(path / "alphas.jsonl", problems), read_rows(path / "perf.jsonl", problems)
-    return SearchRun(path, config, history, perf, tuple(problems), genotype, alphas, cell)
+    return SearchRun(path, config, history, perf, tuple(problems), genotype, *alphas, cell)

@@ -95,7 +95,7 @@ def edges(run: SearchRun) -> list[dict[str, Any]]:
     nodes = run.genotype.nodes if run.genotype else ()
     kept = {(i, source) for i, incoming in enumerate(nodes) for _, source in incoming}
     bounds = value_range([v for rows in history.values() for row in rows for v in row], least=0.01)
-    uniform = 0.5 if run.mixing == "sigmoid" else 1 / len(ops)
+    uniform = None if run.mixed else 0.5 if run.mixing == "sigmoid" else 1 / len(ops)
     pictures = []
     for e, (node, source) in enumerate(run.edges):
         name = f"{INPUTS[source] if source < 2 else f'node {source}'} → node {node + 2}"
