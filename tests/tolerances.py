@@ -18,6 +18,10 @@ GOLDEN = {
 # to float64, and cosine with it at least
 SEARCH_PRECISION = {"implicit": 5e-2, "cosine": 0.998}
 
+# galpha of a second-order step on a smooth network in float64, r = 1e-4, against double backward through the
+# unrolled step: the error of a central difference is of the order of r^2 (5e-9 seen)
+UNROLL = 1e-7
+
 # centres of targets whose motion is known, absolute px, on average over frames and, where nothing but
 # geometry decides, in every frame; and of the first box in its patches, patch px
 CENTRE_PX = 0.15

@@ -1,16 +1,21 @@
-"""Gradients of the architecture parameters alpha, first and second order (DARTS), on flat weight buffers.
+"""Gradients of the architecture parameters alpha, first and second order (DARTS), of any module.
 
-The weights w of the module that is unrolled lie in one flat tensor (`FlatParameters`), so that the unrolled
-weights w', the two probes w + R v and w - R v, and the restore are one vector operation each, and the restore
-is exact.
+    weights = FlatParameters(p for p in net.parameters() if p is not alpha)
+    loss_train = closure(net, lambda: F.cross_entropy(net(x), y))
+    loss_val = closure(net, lambda: F.cross_entropy(net(x_val), y_val))
+    alpha.grad = second_order(loss_train, loss_val, alpha, weights, eta=lr).galpha  # net is as it was before
 
-A loss is given as a closure `loss(update_statistics) -> scalar`: it reads the module's parameters and alpha
-at the time of the call, and updates BatchNorm running statistics only if told so. Each closure must see the
-same batch and the same dropout masks in every call: a difference of two passes with different masks would be
-mask noise divided by 2R. Weights, v and both probes are fp32 or fp64; R v is about 4e-6 per weight at
-C = 256, below the resolution of TF32 and bf16. The gradient that makes w' may come from a pass in less
-(`loss_unroll`). Nothing here reads a value on the host: R and eta may be device tensors, and a CUDA graph can
-replay all of it.
+alpha is one leaf tensor, of the module or beside it, that its forward reads. The weights w that are unrolled
+lie in one flat tensor (`FlatParameters`), so that the unrolled weights w', the two probes w + R v and w - R v,
+and the restore are one vector operation each, and the restore is exact.
+
+A loss is given as `loss(update_statistics) -> scalar`: it reads the module's parameters and alpha at the time
+of the call, and updates BatchNorm running statistics only if told so. It must see the same batch and the same
+dropout masks in every call: a difference of two passes with different masks would be mask noise divided by
+2R. `closure` makes such a loss of a function of yours. Weights, v and both probes are fp32 or fp64; R v is
+about 4e-6 per weight at C = 256, below the resolution of TF32 and bf16. The gradient that makes w' may come
+from a pass in less (`loss_unroll`). Nothing here reads a value on the host: R and eta may be device tensors,
+and a CUDA graph can replay all of it.
 
 Several processes, each with its part of the batch, pass `reduce(*tensors)`, which averages in place over
 them: every gradient is averaged as soon as it is there, so w', R and the result are the same in all of them.
@@ -18,11 +23,13 @@ The losses that are returned are those of the part.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from chase_fast.nn.seeded import seeded
 
 Loss = Callable[[bool], Tensor]
 Reduce = Callable[..., None]
@@ -30,6 +37,44 @@ Reduce = Callable[..., None]
 
 def alone(*tensors: Tensor) -> None:
     """The average over one process."""
+
+
+@contextmanager
+def frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Within: BatchNorm and InstanceNorm layers of the module leave their running statistics alone; in train
+    mode they normalise by those of the batch, as ever. (Modules of `chase_fast.nn` take `update_stats`.)"""
+    kinds = nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm
+    norms = [m for m in module.modules() if isinstance(m, kinds) and m.training and m.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        if isinstance(norm, kinds[0]):
+            norm.track_running_stats = False
+        else:  # without tracking it would still update
+            norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta):
+            norm.track_running_stats, norm.momentum = True, momentum
+
+
+def closure(module: nn.Module, loss: Callable[[], Tensor], seed: int | None = None) -> Loss:
+    """The loss of one batch as the functions here call it.
+
+    Args:
+        module: whose BatchNorm statistics are left alone, except in passes that are to update them.
+        loss: () -> scalar, one pass on the batch. It draws the same random numbers in every call, so the
+            same dropout masks; torch's generators are afterwards as they were.
+        seed: of these numbers; None draws it, once, from torch's generator.
+    """
+    key = int(torch.randint(2**63 - 1, ())) if seed is None else seed
+    device = next((p.device for p in module.parameters()), None)
+
+    def repeated(update_statistics: bool) -> Tensor:
+        with seeded(key, device), nullcontext() if update_statistics else frozen_statistics(module):
+            return loss()
+
+    return repeated
 
 
 class FlatParameters:
@@ -110,6 +155,14 @@ class AlphaGradient:
     radius: Tensor | None = None
 
 
+def _check_apart(alpha: Tensor, *groups: FlatParameters) -> None:
+    if any(p is alpha for group in groups for p in group.parameters):
+        raise ValueError(
+            "alpha is one of the weights: make FlatParameters of the others, "
+            "(p for p in module.parameters() if p is not alpha)"
+        )
+
+
 def weight_gradient(
     loss: Loss,
     alpha: Tensor,
@@ -118,6 +171,7 @@ def weight_gradient(
     reduce: Reduce = alone,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Loss and its gradient [P] for each group of weights; no gradient to alpha is computed."""
+    _check_apart(alpha, *groups)
     parameters = [p for group in groups for p in group.parameters]
     with differentiating(on=parameters, off=[alpha]):
         value = loss(update_statistics)
@@ -138,6 +192,7 @@ def alpha_gradient(
     reduce: Reduce = alone,
 ) -> tuple[Tensor, Tensor]:
     """Loss and d loss / d alpha at the present weights; no weight gradient is computed."""
+    _check_apart(alpha, weights)
     with differentiating(on=[alpha], off=weights.parameters):
         value = loss(update_statistics)
         (gradient,) = torch.autograd.grad(value, [alpha])
