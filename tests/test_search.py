@@ -217,7 +217,10 @@ def test_seeds_pick_the_smallest_holdout_loss(tmp_path):
     assert job.options.seeds == (0, 1) and job.of_seed(1).options.out == out / "seed_1"
 
 
-@pytest.mark.parametrize("recipe", [name for name in SEARCH if name not in ("demo", "paper", "chase_st")])
+ELSEWHERE = "demo", "paper", "chase_st", "pc_darts", "darts_minus"  # here, or in test_methods.py
+
+
+@pytest.mark.parametrize("recipe", [name for name in SEARCH if name not in ELSEWHERE])
 def test_every_recipe_runs(recipe, tmp_path):
     out = tmp_path / "run"
     assert search(out, "--iterations", "1", recipe=recipe) == 0
@@ -356,7 +359,7 @@ def test_corrupt_config(copy, text, capsys):
 def test_non_finite_loss_names_the_iteration(tmp_path, monkeypatch, capsys):
     original = SearchNetwork.loss
     monkeypatch.setattr(SearchNetwork, "loss", lambda self, *a, **k: original(self, *a, **k) * float("nan"))
-    monkeypatch.setattr(loop.Search, "_holdout_loss", lambda self: 1.0)
+    monkeypatch.setattr(loop.Search, "_holdout_loss", lambda self, epoch: 1.0)
     assert search(tmp_path / "run") == 2
     assert "epoch 1, iteration 1" in capsys.readouterr().err
 
@@ -380,7 +383,7 @@ def test_early_stop_looks_only_at_epochs_with_alpha():
 
 def test_patience_ends_the_run(tmp_path, monkeypatch):
     losses = iter([5.0, 0.1, 3.0, 2.0, 2.5, 2.5, 1.0, 1.0])
-    monkeypatch.setattr(loop.Search, "_holdout_loss", lambda self: next(losses))
+    monkeypatch.setattr(loop.Search, "_holdout_loss", lambda self, epoch: next(losses))
     out = tmp_path / "run"
     assert search(out, "--epochs", "7", "--iterations", "1", "--patience", "2") == 0
     assert [row["epoch"] for row in rows(out)] == [0, 1, 2, 3, 4, 5]
@@ -402,9 +405,9 @@ def test_schedules():
 def test_released_leaves_train_mode_after_its_first_holdout(tmp_path, monkeypatch):
     seen, original = [], SearchNetwork.loss
 
-    def spy(self, data, masks, seed, training=True, update_statistics=False):
+    def spy(self, data, masks, seed, scheduled, training=True, update_statistics=False):
         seen.append((training, masks is not None, update_statistics))
-        return original(self, data, masks, seed, training, update_statistics)
+        return original(self, data, masks, seed, scheduled, training, update_statistics)
 
     monkeypatch.setattr(SearchNetwork, "loss", spy)
     assert search(tmp_path / "run", "--iterations", "1", recipe="released") == 0

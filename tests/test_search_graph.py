@@ -73,8 +73,10 @@ def assert_same(a: SearchStep, b: SearchStep) -> None:
         ({"recipe": "chase_fd", "precision": "bf16"}, 15),
         ({"classifier": "dimp", "precision": "fp64", "batch": 4, "batch_groups": 2}, 15),
         ({"every_pass_updates": True, "nodes": 2, "precision": "bf16"}, 15),
+        ({"recipe": "pc_darts", "channels": 8, "order": 2}, 13),
+        ({"recipe": "darts_minus", "channels": 4, "precision": "bf16"}, 23),
     ],
-    ids=("second", "first", "fair_bf16", "dimp_groups", "updates_bf16"),
+    ids=("second", "first", "fair_bf16", "dimp_groups", "updates_bf16", "pc_darts", "darts_minus"),
 )
 def test_stand_in_equals_the_function_itself(changes, iterations):
     """Fixed buffers, numbers as 0-d tensors and no value read on the host: what a capture needs, on a CPU."""

@@ -6,8 +6,8 @@
     alpha.grad = second_order(loss_train, loss_val, alpha, weights, eta=lr).galpha  # net is as it was before
 
 alpha is one leaf tensor, of the module or beside it, that its forward reads. The weights w that are unrolled
-lie in one flat tensor (`FlatParameters`), so that the unrolled weights w', the two probes w + R v and w - R v,
-and the restore are one vector operation each, and the restore is exact.
+lie in one flat tensor (`FlatParameters`), so that the unrolled weights w', the two probes w + R v and w - R
+v, and the restore are one vector operation each, and the restore is exact.
 
 A loss is given as `loss(update_statistics) -> scalar`: it reads the module's parameters and alpha at the time
 of the call, and updates BatchNorm running statistics only if told so. It must see the same batch and the same
