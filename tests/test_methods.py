@@ -283,7 +283,7 @@ def stop_at(patch: pytest.MonkeyPatch, iteration: int) -> None:
 
 
 FIRST_LINES = {
-    "pc_darts": "second-order (one unrolled weight step) gradient, softmax mixing, operations on 1 of 4 channels",
+    "pc_darts": "second-order (one unrolled weight step) gradient, softmax mixing, operations on 1 of 4",
     "darts_minus": "first-order gradient, softmax mixing, an auxiliary skip on every edge fades from 1 to 0",
 }
 

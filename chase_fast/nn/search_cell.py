@@ -260,16 +260,17 @@ class SearchCell(nn.Module):
             states.append(self.join(mixed, passing, mixing[first : first + len(passing), k:]))
         return torch.cat(states[2:], 1)
 
-    def split(self, state: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What the operations read of a state, and what passes by them."""
-        return state, None
+    def split(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """What the operations read of a state, and what may pass by them: all of it."""
+        return state, state
 
-    def join(self, mixed: Tensor, passing: list[Tensor | None], weights: Tensor) -> Tensor:
-        """A node from the sum of its operations.
+    def join(self, mixed: Tensor, passing: list[Tensor], weights: Tensor) -> Tensor:
+        """A node: here the sum of its operations, and nothing passes by.
 
         Args:
             mixed: that sum.
-            passing: of each source, what passes by. weights [sources, bypassed]: of the edges from there.
+            passing: the second part of `split` of each source.
+            weights: [sources, bypassed], of the edges from there.
         """
         return mixed
 

@@ -12,8 +12,9 @@ from safetensors.torch import save as to_safetensors
 
 from chase_fast.data import Batch
 from chase_fast.fields import Fields
-from chase_fast.kernels import mixed_op, node_sum
 from chase_fast.kernels._dispatch import resolve, using
+from chase_fast.kernels.mixed_op import CAN_RUN as MIXED_OP
+from chase_fast.kernels.node_sum import CAN_RUN as NODE_SUM
 from chase_fast.nn.genotype import Genotype
 from chase_fast.nn.state import check_like, restore
 from chase_fast.runs.folder import ALPHAS, BEST
@@ -54,8 +55,8 @@ class Search(Loop):
                 "backbone: random weights, BatchNorm calibrated on training batches; cells found on random "
                 "features show the method, not the best tracker"
             )
-        ops = {"mixed_op": mixed_op.CAN_RUN, "node_sum": node_sum.CAN_RUN}
-        backends = (f"{op} {resolve(op, table, self.network.alpha)}" for op, table in ops.items())
+        ops = {"mixed_op": MIXED_OP, "node_sum": NODE_SUM}
+        backends = (f"{op} {resolve(op, can_run, self.network.alpha)}" for op, can_run in ops.items())
         self.progress.say(f"method {self.network.method.about}; backends: {', '.join(backends)}")
         self._step = SearchStep(config, self.network, self.ranks)
         self._holdout_cache: list[Prepared] | None = None

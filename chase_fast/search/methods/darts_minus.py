@@ -19,12 +19,9 @@ from chase_fast.search.methods.base import Number
 
 
 class AuxiliaryCell(SearchCell):
-    """A search cell in which states also pass by the operations whole."""
+    """A search cell in which whole states also pass by the operations."""
 
     bypassed = 1
-
-    def split(self, state: Tensor) -> tuple[Tensor, Tensor]:
-        return state, state
 
     def join(self, mixed: Tensor, passing: list[Tensor], weights: Tensor) -> Tensor:
         return mixed + weighted_sum(passing, weights[:, 0])

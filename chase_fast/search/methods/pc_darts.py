@@ -40,8 +40,9 @@ class PartialCell(SearchCell):
 
     def split(self, state: Tensor) -> tuple[Tensor, Tensor]:
         """[N, C, h, w] -> [N, C / K, h, w] and [N, C - C / K, h, w]."""
-        parts = state.split([self.channels, (K - 1) * self.channels], 1)
-        return tuple(part.contiguous(memory_format=torch.channels_last) for part in parts)
+        taken, past = state.split([self.channels, (K - 1) * self.channels], 1)
+        last = torch.channels_last  # the layout of the ops: copied once for all edges
+        return taken.contiguous(memory_format=last), past.contiguous(memory_format=last)
 
     def join(self, mixed: Tensor, passing: list[Tensor], weights: Tensor) -> Tensor:
         """Channel k + K j of the node is channel j of part k of K."""
