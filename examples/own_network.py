@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from chase_fast.search.bilevel import FlatParameters, second_order
+from chase_fast.search import FlatParameters, second_order
 
 
 class Classifier(nn.Module):

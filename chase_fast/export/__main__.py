@@ -1,4 +1,4 @@
-"""Command line: python -m chase_fast.export CHECKPOINT --out DIR."""
+"""Command line: python -m chase_fast.export FILE --out DIR."""
 
 import sys
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from chase_fast.track.settings import PRESETS, TrackSettings, presets
 PROG = "python -m chase_fast.export"
 DESCRIPTION = f"""Export a tracker for OpenVINO or ONNX Runtime, whose convolutions are faster on many CPUs.
 
-CHECKPOINT is the best.safetensors or the folder of a training run, or a public checkpoint of PrDiMP, DiMP or
+FILE is the best.safetensors or the folder of a training run, or a public checkpoint of PrDiMP, DiMP or
 CHASE. OUT gets the model (backbone, neck, box maps: patches of 0..255 in, normalised classification features,
 box maps and the layers that the first frame needs out, for 1 to 64 patches), the checkpoint for what stays
 with this package (filter, refinement), and manifest.json with checksums, versions, the origin and the check:
@@ -38,7 +38,7 @@ for a wrong command, an unusable checkpoint, or a model that is not what torch c
 class Export:
     """What to export."""
 
-    checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
+    checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE|RUN")]
     """The trained network."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """Folder to make."""

@@ -54,7 +54,7 @@ def export(
         raise ChaseError(f"--format onnx stores fp32: take --format openvino for --precision {precision}")
     out = user_path(out)
     check_new(out)
-    file = checkpoint_file(checkpoint, "CHECKPOINT")
+    file = checkpoint_file(checkpoint, "FILE")
     loaded = load_tracker(file)
     settings = settings_for(loaded.spec, preset, not loaded.public, **(changes or {}))
     say(f"{file}: {loaded.spec.classifier} on {loaded.spec.backbone}, patches of {settings.image_size} px")
