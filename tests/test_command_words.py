@@ -1,7 +1,6 @@
 """The words of a command line: one rule for the lists of all commands, and what is said about mistakes."""
 
 import dataclasses
-import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -246,12 +245,14 @@ def test_help_needs_no_torch():
 
 
 def test_the_benchmarks_of_the_help_page_are_those_that_can_be_opened():
-    from chase_fast.benchmarks import KINDS
+    from chase_fast.data import layouts
+    from chase_fast.datasets import BENCHMARKS, KINDS
+    from chase_fast.evaluate.protocols import PROTOCOLS
 
-    sets = importlib.import_module("chase_fast.data.evaluation.sets")
-    from chase_fast.evaluate.protocols import DEFAULT_PROTOCOLS
-
-    assert set(KINDS) == set(sets.LAYOUTS) == set(DEFAULT_PROTOCOLS)
+    for name, kind in BENCHMARKS.items():
+        assert isinstance(layouts.layout(name), layouts.Layout) and set(kind.protocols) <= set(PROTOCOLS)
+        assert kind.usage.startswith(f"{name}:")
+    assert set(KINDS) - set(BENCHMARKS) == {"coco", "packed", "synthetic"}
 
 
 @pytest.mark.parametrize(

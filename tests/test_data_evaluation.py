@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from chase_fast.data.evaluation import open_evaluation
-from chase_fast.data.evaluation.uav123 import PARTS
-from chase_fast.data.evaluation.vot import region_box
+from chase_fast.data.layouts.uav123 import PARTS
+from chase_fast.data.layouts.vot import region_box
 from chase_fast.errors import ChaseError
 from tests.benchmarks import boxes, got10k_tree, lines, write, write_frames
 
@@ -61,7 +61,7 @@ def test_lasot_absence_comes_from_its_flags_or_the_official_files(tmp_path):
     present = [k for k, v in everything["cat-1"].attributes.items() if v]
     assert present == ["Illumination Variation", "Aspect Ratio Change"]
     (tmp_path / "testing_set.txt").write_text("cat-5\n")
-    with pytest.raises(ChaseError, match=r"sequence 'cat-5' has no folder with groundtruth.txt"):
+    with pytest.raises(ChaseError, match=r"1 of 1 sequences of .*testing_set.txt are missing .* 'cat-5'"):
         open_evaluation(f"lasot:{tmp_path}:test")
 
 

@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from chase_fast.data.evaluation import open_evaluation, sets
-from chase_fast.data.evaluation.vot import region_box
-from chase_fast.data.readers import lasot_split
+from chase_fast.data.evaluation import open_evaluation
+from chase_fast.data.layouts import lasot_split
+from chase_fast.data.layouts.vot import region_box
+from chase_fast.datasets import BENCHMARKS
 from chase_fast.errors import ChaseError
 from chase_fast.remarks import by_kind
 from tests.benchmarks import boxes, got10k_tree, lines, write, write_frames
@@ -56,7 +57,7 @@ def test_lasot_knows_its_official_split(tmp_path):
     with pytest.raises(
         ChaseError, match=r"none of the 280 test sequences of the official division .*testing_set"
     ):
-        (tmp_path / "other" / "cat").mkdir(parents=True)
+        (tmp_path / "other" / "cat" / "cat-2").mkdir(parents=True)
         open_evaluation(f"lasot:{tmp_path / 'other'}")
 
 
@@ -215,7 +216,7 @@ def test_a_resolution_that_no_picture_has_is_not_taken(tmp_path, stated, size):
 
 @pytest.mark.parametrize(
     "spec",
-    [f"{kind}:{{root}}:{{x}}" for kind in sets.LAYOUTS] + ["folder:{root}/{x}", "{x}:{root}"],
+    [f"{kind}:{{root}}:{{x}}" for kind in BENCHMARKS] + ["folder:{root}/{x}", "{x}:{root}"],
 )
 @pytest.mark.parametrize("text", [LONG, "a\0b", "ä\udcff"], ids=["long", "nul", "bytes"])
 def test_names_of_any_text_are_one_line(tmp_path, spec, text):
@@ -234,6 +235,7 @@ def test_a_list_with_a_name_of_thousands_of_letters_is_one_short_line(tmp_path, 
     write(tmp_path / "Car4" / "groundtruth_rect.txt", lines(boxes(1)))
     for folder in ("annotations", "anno", "anno/UAV123"):
         write(tmp_path / folder / "a.txt", lines(boxes(2)))
+    (tmp_path / "frames").mkdir()
     write(tmp_path / "mine.txt", f"{LONG}\n")
     with pytest.raises(ChaseError) as error:
         open_evaluation(f"{kind}:{tmp_path}:mine.txt")

@@ -19,13 +19,7 @@ from chase_fast.errors import ChaseError
 from tests import trees
 from tests.sequences import write_sequence
 
-KINDS = {
-    "trackingnet": trees.trackingnet,
-    "lasot": trees.lasot,
-    "got10k": trees.got10k,
-    "coco": trees.coco,
-    "folder": lambda path: f"{trees.got10k(path).replace('got10k', 'folder')}",
-}
+KINDS = trees.TREES
 
 _opened: list[str] = []
 _recording = False
@@ -120,6 +114,11 @@ CHANGES = {
     "the boxes": (
         "coco",
         lambda d: edit(d / "annotations/instances_train2017.json", '"iscrowd": 0', '"iscrowd": 1'),
+    ),
+    "a region": ("vot", lambda d: edit(d / "clip0/groundtruth.txt", "\n", ";")),
+    "a target": (
+        "otb",
+        lambda d: (d / "Car1/groundtruth_rect.2.txt").write_text("1,2,9,9\n" * 24),
     ),
     "an image": ("coco", lambda d: next((d / "images/train2017").iterdir()).unlink()),
 }

@@ -6,19 +6,18 @@ import pytest
 
 from chase_fast.data import SampleRecipe, SampleSet, loader, open_sources
 from chase_fast.data.doctor import check
-from chase_fast.data.readers import lasot_split
-from chase_fast.data.readers.trackingnet import sets_of
+from chase_fast.data.evaluation import open_evaluation
+from chase_fast.data.layouts import lasot_split
+from chase_fast.data.layouts.trackingnet import sets_of
+from chase_fast.datasets import BENCHMARKS
+from chase_fast.datasets import KINDS as KINDS_OF_DATASETS
 from chase_fast.errors import ChaseError
 from tests import trees
+from tests.benchmarks import lines as lines_of
+from tests.benchmarks import write, write_frames
 from tests.sequences import write_sequence
 
-KINDS = {
-    "trackingnet": trees.trackingnet,
-    "lasot": trees.lasot,
-    "got10k": trees.got10k,
-    "coco2014": lambda path: trees.coco(path, 2014),
-    "coco2017": lambda path: trees.coco(path, 2017),
-}
+KINDS = trees.TREES | {"coco2014": lambda path: trees.coco(path, 2014)}
 
 
 def fails(text, spec):
@@ -57,6 +56,60 @@ def test_boxes_and_frames_are_those_written(tmp_path, kind):
         expected = cv2.imdecode(np.frombuffer(frames[t], np.uint8), cv2.IMREAD_COLOR_RGB)
         assert np.array_equal(sequence.frame(t), expected)
     assert check(source.spec, progress=False).ok
+
+
+def test_every_kind_of_the_table_has_a_tree():
+    assert {*trees.TREES, "packed", "synthetic"} == set(KINDS_OF_DATASETS)
+
+
+@pytest.mark.parametrize("kind", BENCHMARKS)
+def test_training_and_evaluation_take_the_same_boxes_of_the_same_frames(tmp_path, kind):
+    spec = trees.TREES[kind](tmp_path)
+    (source,), data = open_sources(spec), open_evaluation(spec)
+    assert [s.name for s in source.sequences] == [s.name for s in data.sequences]
+    for train, scored in zip(source.sequences, data.sequences):
+        assert [train.path(i) for i in range(trees.LENGTH)] == scored.frames and scored.scored
+        assert np.array_equal(train.boxes, scored.boxes, equal_nan=True)
+        hidden = ~train.visible if scored.absent is None else scored.absent
+        assert np.array_equal(hidden, ~train.visible)
+    parts = [open_sources(f"{spec}:0-40%")[0].sequences, open_evaluation(f"{spec}:40-100%").sequences]
+    assert [s.name for part in parts for s in part] == [s.name for s in data.sequences]
+
+
+@pytest.mark.parametrize("kind", ["otb", "visdrone", "trackingnet"])
+def test_a_sequence_without_an_annotation_is_a_problem_of_training_and_a_remark_of_evaluation(tmp_path, kind):
+    spec = trees.TREES[kind](tmp_path)
+    files = {"otb": "Car2/*.txt", "visdrone": "uav2_s.txt", "trackingnet": "video1_0.txt"}
+    (truth,) = tmp_path.rglob(files[kind])
+    truth.unlink()
+    (problem,) = problems(spec)
+    assert truth.name in problem and "cannot be read: No such file" in problem
+    assert len(open_sources(spec, skip_bad=True)[0].sequences) == 2
+    data = open_evaluation(spec)
+    assert len(data.sequences) == 2 and "without an annotation" in data.remarks[0].what
+
+
+def test_parts_of_a_uav123_video_are_frames_of_one_folder(tmp_path):
+    """bird1_1 is frames 1 to 253 of bird1 (official table)."""
+    write_frames(tmp_path / "data_seq" / "UAV123" / "bird1", 260, "{:06d}.jpg")
+    rows = np.tile([4.0, 6, 12, 10], (253, 1))
+    rows[5] = np.nan
+    write(tmp_path / "anno" / "UAV123" / "bird1_1.txt", lines_of(rows))
+    (sequence,) = open_sources(f"uav123:{tmp_path}")[0].sequences
+    assert sequence.path(252).endswith("bird1/000253.jpg") and len(sequence.files) == 253
+    assert np.flatnonzero(~sequence.visible).tolist() == [5]
+
+
+def test_vot_polygons_and_otb_targets_can_be_learned_from(tmp_path):
+    write_frames(tmp_path / "v" / "ball" / "color", 3)
+    write(tmp_path / "v" / "ball" / "groundtruth.txt", "4,6,16,6,16,16,4,16\nm0,0,2,2,4\nm6,7,4,3,5,2,2,2\n")
+    (ball,) = open_sources(f"vot:{tmp_path / 'v'}")[0].sequences
+    assert ball.boxes[0].tolist() == [4, 6, 12, 10] and ball.visible.tolist() == [True, False, True]
+    write_frames(tmp_path / "o" / "Jogging" / "img", 3, "{:04d}.jpg")
+    for k in (1, 2):
+        write(tmp_path / "o" / "Jogging" / f"groundtruth_rect.{k}.txt", f"{k},6,12,10\n" * 3)
+    found = open_sources(f"otb:{tmp_path / 'o'}")[0].sequences
+    assert [(s.name, s.boxes[0, 0]) for s in found] == [("Jogging.1", 1), ("Jogging.2", 2)]
 
 
 def test_all_kinds_in_one_training_set_with_prdimps_probabilities(tmp_path):
@@ -145,9 +198,9 @@ def test_lasot_division():
     assert len(lasot_split.TEST) == 70 and {len(set(v)) for v in lasot_split.TEST.values()} == {4}
     assert len(lasot_split.testing_names()) == 280
     every = [f"{name}-{n}" for name in lasot_split.TEST for n in range(1, 21)]
-    assert sum(map(lasot_split.is_training, every)) == 1120
-    assert lasot_split.is_training("airplane-2") and not lasot_split.is_training("airplane-1")
-    assert not any(map(lasot_split.is_training, ("airplane-21", "airplane", "atv-1", "airplane-x")))
+    training, testing = lasot_split.training_names(), lasot_split.testing_names()
+    assert len(set(training)) == 1120 and {*training, *testing} == set(every)
+    assert "airplane-2" in training and "airplane-1" in testing and not set(training) & set(testing)
 
 
 def test_lasot_splits(tmp_path):
@@ -161,14 +214,14 @@ def test_lasot_splits(tmp_path):
     (tmp_path / "mine.txt").write_text("cat-4\r\ncat-2\r\n")
     assert names(f"{root}:mine.txt") == names(f"{root}:{tmp_path}/mine.txt") == ["cat-4", "cat-2"]
     (tmp_path / "mine.txt").write_text("cat-4\ncat-9\n")
-    fails("1 of 2 sequences of .*mine.txt are missing .* first cat-9", f"{root}:mine.txt")
-    fails("split 'val' is neither train, test nor a list file", f"{root}:val")
+    fails("1 of 2 sequences of .*mine.txt are missing .* first 'cat-9'", f"{root}:mine.txt")
+    fails("split 'val' is neither train, test, all nor a list file", f"{root}:val")
     (tmp_path / "testing_set.txt").unlink()
     assert names(f"lasot:{tmp_path}/cat") == ["cat-2", "cat-4"], "class folders may be missing"
     (tmp_path / "cat").rename(tmp_path / "felidae")
     for n in (2, 3, 4):
         (tmp_path / "felidae" / f"cat-{n}").rename(tmp_path / "felidae" / f"lynx-{n}")
-    fails("no sequence under .* belongs to train by the official division", root)
+    fails("none of the 1120 train sequences of the official division is under .*training_set.txt", root)
     (tmp_path / "empty").mkdir()
     fails("expected <class>/<class>-<number>/ .* holds nothing", f"lasot:{tmp_path}/empty")
 

@@ -6,7 +6,7 @@ import pytest
 
 from chase_fast.data import decode, open_sources
 from chase_fast.data.doctor import check
-from chase_fast.data.sources import parse_spec
+from chase_fast.data.spec import parse_spec
 from chase_fast.errors import ChaseError
 from tests.sequences import HW, write_flags, write_sequence
 

@@ -8,19 +8,13 @@ from chase_fast.data import open_sources
 from chase_fast.data.evaluation import open_evaluation
 from chase_fast.data.overlap import overlaps
 from chase_fast.data.pack import __main__ as pack_command
-from chase_fast.data.sources import parse_spec
+from chase_fast.data.spec import parse_spec
 from chase_fast.errors import ChaseError
 from chase_fast.runs.progress import RunProgress
 from tests import trees
 from tests.sequences import write_sequence
 
-KINDS = {
-    "trackingnet": trees.trackingnet,
-    "lasot": trees.lasot,
-    "got10k": trees.got10k,
-    "coco": trees.coco,
-    "folder": lambda path: f"folder:{path}/train" if trees.got10k(path) else None,
-}
+KINDS = trees.TREES | {"folder": lambda path: f"folder:{path}/train" if trees.got10k(path) else None}
 
 
 def names(spec: str) -> list[str]:

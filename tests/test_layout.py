@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 OPS = sorted(p.parent.name for p in (ROOT / "kernels").glob("*/__init__.py"))
 _NET = {"nn", "data", "kernels", "runs", "recipes", "distributed", "graphs"}
 _COMMAND = {"command", "commandline"}
-_WORDS = {"commandline", "benchmarks", "remarks"}
+_WORDS = {"commandline", "datasets", "remarks"}
 # part of chase_fast -> the parts it may import, beside itself and the ground floor
 GROUND = {"errors", "files", "fields", "imports", "lazy", "_version"}
 MAY = {
@@ -23,7 +23,7 @@ MAY = {
     "_version": set(),
     "fields": set(),
     "commandline": set(),
-    "benchmarks": set(),
+    "datasets": set(),
     "remarks": set(),
     "files": set(),
     "kernels": set(),

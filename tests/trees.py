@@ -1,4 +1,4 @@
-"""Little TrackingNet, LaSOT, GOT-10k and COCO trees on disk, with real JPEG frames of the synthetic video.
+"""A little tree on disk of every kind of dataset, with real JPEG frames of the synthetic video.
 
 Each function writes a tree under `path` and returns its `kind:path:split`; samples can be drawn from all of
 them. Frames are 96 x 72 pixels; the sequences of one tree differ from those of a tree with another `start`.
@@ -6,6 +6,7 @@ them. Frames are 96 x 72 pixels; the sequences of one tree differ from those of 
 
 import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -32,14 +33,16 @@ def clip(number: int) -> tuple[tuple[bytes, ...], np.ndarray]:
     return tuple(frames), np.round(sequence.boxes[:LENGTH] * (SIZE[0] / WIDTH), 2)
 
 
-def write_clip(folder: Path, truth: Path, number: int, pattern: str, first: int) -> np.ndarray:
-    """Frames into `folder`, boxes (0,0,0,0 where absent) into `truth`; returns visible [LENGTH] bool."""
+def write_clip(
+    folder: Path, truth: Path, number: int, pattern: str, first: int, absent: float = 0.0
+) -> np.ndarray:
+    """Frames into `folder`, boxes (four times `absent` there) into `truth`; returns visible [LENGTH] bool."""
     frames, boxes = clip(number)
     folder.mkdir(parents=True, exist_ok=True)
     truth.parent.mkdir(parents=True, exist_ok=True)
     for i, frame in enumerate(frames):
         (folder / pattern.format(i + first)).write_bytes(frame)
-    rows = np.nan_to_num(boxes)
+    rows = np.nan_to_num(boxes, nan=absent)
     truth.write_text("".join(",".join(f"{v:g}" for v in row) + "\n" for row in rows))
     return ~np.isnan(boxes).any(1)
 
@@ -117,3 +120,45 @@ def coco(path: Path, year: int = 2017, start: int = 0) -> str:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({"info": {"year": year}, "images": images, "annotations": annotations}))
     return f"coco:{root}:{split}"
+
+
+def uav123(path: Path, start: int = 0) -> str:
+    for i in range(start, start + SEQUENCES):
+        anno = Path(path) / "anno" / "UAV123" / f"boat{i}.txt"
+        write_clip(Path(path) / "data_seq" / "UAV123" / f"boat{i}", anno, i, "{:06d}.jpg", 1, np.nan)
+    return f"uav123:{path}"
+
+
+def otb(path: Path, start: int = 0) -> str:
+    for i in range(start, start + SEQUENCES):
+        home = Path(path) / f"Car{i + 1}"
+        write_clip(home / "img", home / "groundtruth_rect.txt", i, "{:04d}.jpg", 1)
+    return f"otb:{path}"
+
+
+def visdrone(path: Path, start: int = 0) -> str:
+    for i in range(start, start + SEQUENCES):
+        name = f"uav{i + 1}_s"
+        anno = Path(path) / "annotations" / f"{name}.txt"
+        write_clip(Path(path) / "sequences" / name, anno, i, "img{:07d}.jpg", 1)
+    return f"visdrone:{path}"
+
+
+def vot(path: Path, start: int = 0) -> str:
+    for i in range(start, start + SEQUENCES):
+        home = Path(path) / f"clip{i}"
+        write_clip(home / "color", home / "groundtruth.txt", i, "{:08d}.jpg", 1)
+    return f"vot:{path}"
+
+
+def folder(path: Path, start: int = 0) -> str:
+    for i in range(start, start + SEQUENCES):
+        home = Path(path) / f"clip{i}"
+        write_clip(home, home / "groundtruth.txt", i, "{:08d}.jpg", 1, np.nan)
+    return f"folder:{path}"
+
+
+# kind of dataset -> what writes its tree and returns its spec
+TREES: dict[str, Callable[[Path], str]] = {
+    tree.__name__: tree for tree in (got10k, trackingnet, lasot, uav123, otb, visdrone, vot, coco, folder)
+}

@@ -8,7 +8,7 @@ for batch in loader(samples, batch=10, epoch=1): ...
 try:
     from chase_fast.data.loader import Batch, loader
     from chase_fast.data.sampler import SampleRecipe, SampleSet
-    from chase_fast.data.sources import KINDS, Source, open_sources
+    from chase_fast.data.sources import Source, open_sources
 except ImportError as e:  # OpenCV's libraries: raised where data is used, so that commands can say what to do
     _why = e
 
@@ -16,4 +16,4 @@ except ImportError as e:  # OpenCV's libraries: raised where data is used, so th
         raise _why
 
 
-__all__ = ["KINDS", "Batch", "SampleRecipe", "SampleSet", "Source", "loader", "open_sources"]
+__all__ = ["Batch", "SampleRecipe", "SampleSet", "Source", "loader", "open_sources"]

@@ -13,26 +13,16 @@ from rich.console import Console
 from rich.progress import Progress
 
 from chase_fast.data.annotations import has_pixel, has_size
-from chase_fast.data.evaluation import KINDS as EVALUATION_KINDS
-from chase_fast.data.evaluation import open_evaluation
 from chase_fast.data.first_look import oddities
 from chase_fast.data.fit import mismatch
+from chase_fast.data.layouts import layout
 from chase_fast.data.notes import summed
 from chase_fast.data.packed import ABOUT, INDEX, PackedSequences
-from chase_fast.data.readers import VIDEO
 from chase_fast.data.sampler import MIN_LENGTH, SampleRecipe
 from chase_fast.data.sequences import BrokenFrame, FileSequence, Problem, Sequence
-from chase_fast.data.sources import (
-    KINDS,
-    MISFIT,
-    OUTSIDE,
-    Source,
-    parse_spec,
-    read_source,
-    visible_count,
-)
+from chase_fast.data.sources import MISFIT, OUTSIDE, Source, read_source, visible_count
+from chase_fast.data.spec import parse_spec
 from chase_fast.data.tables import StillTable, VideoTable
-from chase_fast.remarks import by_kind, sentence
 
 CHUNK = 64
 SYNTHETIC_SEQUENCES = 8
@@ -155,7 +145,7 @@ def _box_problems(sequences: Many[FileSequence], sizes: Sizes) -> tuple[list[Pro
 def _video_notes(source: Source, sequences: Many[Sequence], sizes: Sizes) -> list[str]:
     """What a user should know of videos that are not broken."""
     notes, short, few = [], [], SampleRecipe().min_visible
-    known = VIDEO[source.kind].known_bad if source.kind in VIDEO else {}
+    known = layout(source.kind).known_bad if isinstance(source.sequences, VideoTable) else {}
     for sequence, seen in zip(sequences, sizes):
         shapes = sorted(map(tuple, np.unique(seen[seen.all(1)], axis=0).tolist()))
         if len(shapes) > 1:
@@ -192,22 +182,9 @@ def _check_packed(source: Source, progress: bool, threads: int | None, started: 
     return Report(source.spec, table.size, len(table), frames, visible, problems, tuple(notes), seconds)
 
 
-def _evaluation_source(spec: str) -> Source:
-    """A benchmark that only evaluation reads, as a source of its sequences."""
-    found = open_evaluation(spec)
-    sequences = []
-    for s in found.sequences:
-        visible = has_size(s.boxes) & (True if s.absent is None else ~s.absent)
-        sequences.append(FileSequence(s.name, "", tuple(s.frames), s.boxes, visible))
-    decisions = [sentence(what, remarks) for what, remarks in by_kind(found.remarks).items()]
-    table = VideoTable.of(sequences)
-    return Source(spec, found.kind, 1.0, table, video=False, decisions=tuple(decisions))
-
-
 def check(spec: str, progress: bool = True, threads: int | None = None) -> Report:
     """Reads the dataset `kind:path[:split]` anew, decodes every image once and compares boxes with frames
-    (synthetic: a few sequences; packed: the checksums of all shards are compared). Kinds of evaluation
-    only (otb, ...) too.
+    (synthetic: a few sequences; packed: the checksums of all shards are compared).
 
     Args:
         progress: show a bar on stderr (nothing is drawn where that is no terminal).
@@ -217,9 +194,7 @@ def check(spec: str, progress: bool = True, threads: int | None = None) -> Repor
         ChaseError: the dataset is unknown, does not exist, is no such layout or has no sequence folder.
     """
     started = time.perf_counter()
-    kind = spec.split(":")[0]
-    only_evaluation = kind in EVALUATION_KINDS and kind not in KINDS
-    source = _evaluation_source(spec) if only_evaluation else read_source(parse_spec(spec), anew=True)
+    source = read_source(parse_spec(spec), anew=True)
     if isinstance(source.sequences, PackedSequences):
         return _check_packed(source, progress, threads, started)
     # what opening says of boxes is said here of every frame's own size

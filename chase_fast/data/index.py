@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chase_fast.data.readers.layout import Seen, Stamp, stamp
+from chase_fast.data.seen import Seen, Stamp, stamp
 from chase_fast.data.sequences import Problem, problem_of
 from chase_fast.data.share import Share
 from chase_fast.data.tables import TABLES, Table
@@ -31,7 +31,7 @@ from chase_fast.errors import ChaseError
 from chase_fast.fields import load_arrays, load_object
 from chase_fast.files import cache_folder, user_path, write_atomic
 
-VERSION = 2  # counts changes of what readers find and of this file's format
+VERSION = 3  # counts changes of what readers find and of this file's format
 FRESH_S = 2.0  # a file younger than this may change again within its time stamp's resolution: not kept
 _THREADS = 8
 _CHUNK = 1000

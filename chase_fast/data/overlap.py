@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 from chase_fast.data.packed import PackedSequences
-from chase_fast.data.sources import Source, parse_spec
+from chase_fast.data.sources import Source
+from chase_fast.data.spec import parse_spec
 from chase_fast.data.tables import StillTable
 
 

@@ -19,8 +19,8 @@ import numpy as np
 
 from chase_fast.data.annotations import has_pixel
 from chase_fast.data.decode import BrokenImage, decode
+from chase_fast.data.layouts.files import lines
 from chase_fast.data.reach import Limits
-from chase_fast.data.readers.layout import lines
 from chase_fast.data.sequences import BrokenFrame, Problem
 from chase_fast.data.share import Share
 from chase_fast.errors import ChaseError

@@ -1,11 +1,9 @@
-"""Dataset names on the command line, `kind:path[:split][:A-B%][*weight]`, opened as sources of sequences.
+"""Datasets that training draws from: a view of data.layouts, of packed data and of synthetic video.
 
 Opening is cheap: annotations are parsed, frames counted and the header of each first one read, or all
 that is taken from the index of an earlier reading; no frame is decoded. `doctor.check` decodes them all.
 """
 
-import math
-import re
 import time
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Many
@@ -23,25 +21,18 @@ from chase_fast.data.decode import probe
 from chase_fast.data.first_look import look
 from chase_fast.data.fit import mismatch
 from chase_fast.data.index import Found
+from chase_fast.data.layouts import Layout, Place, coco, layout
+from chase_fast.data.layouts.files import Unusable, open_root
 from chase_fast.data.notes import Note, summed
 from chase_fast.data.packed import PackedSequences, open_packed
-from chase_fast.data.readers import VIDEO, coco
-from chase_fast.data.readers.layout import Seen
-from chase_fast.data.sequences import FileSequence, Problem, Sequence
-from chase_fast.data.share import Share
+from chase_fast.data.seen import Seen
+from chase_fast.data.sequences import FileSequence, Problem, Sequence, length_problem
+from chase_fast.data.spec import Spec, parse_spec
 from chase_fast.data.synthetic import SyntheticSequences
 from chase_fast.data.tables import StillTable, VideoTable
 from chase_fast.errors import ChaseError
+from chase_fast.remarks import by_kind, sentence
 
-KINDS = {
-    "got10k": "got10k:ROOT:SPLIT (train, val, test or a list file)",
-    "trackingnet": "trackingnet:ROOT:SPLIT (train, TRAIN_k, or sets such as 0-3 or 0,1,2)",
-    "lasot": "lasot:ROOT[:SPLIT] (train, test or a list file)",
-    "coco": "coco:ROOT:SPLIT (train2017, train2014, val2017, ...)",
-    "folder": "folder:PATH[:SPLIT][:A-B%] (sequences with frames and groundtruth.txt; a share such as 0-80%)",
-    "packed": "packed:DIR[:LIST] (what data.pack wrote; LIST is a file of sequence names)",
-    "synthetic": "synthetic[:NAME] (procedural video, no files; every NAME is another set)",
-}
 OUTSIDE = "boxes without a pixel in their frame count as not visible"
 MISFIT = "boxes do not fit their frames"
 THREADS = 8
@@ -49,18 +40,6 @@ THREADS = 8
 PROBE_LIMIT = 20_000
 _FIRST = 8  # frames of which one must have a header
 _BAR_FROM = 500  # sequences: fewer are read before a bar is seen
-
-
-@dataclass(frozen=True)
-class Spec:
-    """A parsed dataset name."""
-
-    text: str
-    kind: str
-    path: str | None
-    split: str | None
-    weight: float
-    share: Share | None = None
 
 
 @dataclass(frozen=True)
@@ -100,43 +79,6 @@ class Source:
         return "; ".join([text, *self.decisions])
 
 
-def parse_spec(text: str) -> Spec:
-    """`kind:path[:split][:A-B%][*weight]` -> Spec.
-
-    Raises:
-        ChaseError: unknown kind, a missing path, too many colons, a share that is none or a weight that is no
-            positive number.
-    """
-    name, weight = text.strip(), 1.0
-    if match := re.fullmatch(r"(.*)\*([^*:/]*)", name):
-        name = match[1]
-        try:
-            weight = float(match[2])
-        except ValueError:
-            weight = math.nan
-        if not (math.isfinite(weight) and weight > 0):
-            raise ChaseError(f"{text}: the weight after '*' must be a positive number, not {match[2]!r}")
-    kind, *parts = name.split(":")
-    if kind not in KINDS:
-        raise ChaseError(f"{text}: unknown dataset kind {kind!r}; known are {'; '.join(KINDS.values())}")
-    share = Share.parse(parts[-1], text) if parts else None
-    if share:
-        parts.pop()
-    if kind == "synthetic":
-        if share:
-            raise ChaseError(f"{text}: synthetic video has no end to be shared; every NAME is another set")
-        if len(parts) > 1:
-            raise ChaseError(f"{text}: synthetic takes at most a name: synthetic[:NAME]")
-        return Spec(text, kind, None, (parts[0] if parts else "") or "train", weight)
-    if not parts or not parts[0]:
-        raise ChaseError(f"{text}: the path is missing: {KINDS[kind]}")
-    if len(parts) > 2:
-        raise ChaseError(
-            f"{text}: more than kind:path:split; a path with ':' in it cannot be named, link to it"
-        )
-    return Spec(text, kind, parts[0], (parts[1] if len(parts) > 1 else "") or None, weight, share)
-
-
 def _parallel(function: Callable[[Any], Any], items: Many[Any], what: str) -> list[Any]:
     """function of every item, in threads; a bar on stderr where that is a terminal and there are many."""
     console = Console(stderr=True)
@@ -154,6 +96,41 @@ def _probe(sequence: FileSequence) -> tuple[FileSequence, list[Problem]]:
             problems.append(Problem(sequence.name, why, i + 1, sequence.path(i)))
             visible[i] = False
     return (sequence.showing(visible) if problems else sequence), problems
+
+
+def _sequence(how: Layout, place: Place) -> tuple[FileSequence | None, list[Problem]]:
+    """A sequence as training takes it, None if it is unusable; everything wrong with it. Reads no frame.
+
+    Visible frames are not absent (flag or NaN box), have cover > 0 and a box of positive size.
+    """
+    try:
+        video = how.read(place)
+    except Unusable as e:
+        return None, [Problem(place.name, e.what, file=e.file)]
+    boxes, frames = video.boxes, video.frames
+    if problem := length_problem(place.name, boxes, frames.names, video.truth, frames.folder):
+        return None, [problem]
+    if video.unflagged is not None:
+        what = "cannot be read: No such file or directory"
+        return None, [Problem(place.name, what, file=str(video.unflagged))]
+    visible = ~np.isnan(boxes).any(1)
+    if video.absent is not None:
+        visible &= ~video.absent
+    if video.cover is not None:
+        visible &= video.cover > 0
+    sized, problems = has_size(boxes), []
+    if not how.sizeless_is_absent:
+        problems = [
+            Problem(
+                place.name,
+                f"box {boxes[i].tolist()} has no size; mark an absent target with NaN",
+                int(i) + 1,
+                str(video.truth),
+            )
+            for i in np.flatnonzero(visible & ~sized)
+        ]
+    folder, notes = str(frames.folder), frames.notes
+    return FileSequence(place.name, folder, frames.names, boxes, visible & sized, notes=notes), problems
 
 
 def _compared(sequence: FileSequence, seen: Seen) -> FileSequence:
@@ -193,27 +170,39 @@ def _sizeless(table: VideoTable) -> list[str]:
 
 
 def _read_videos(spec: Spec, seen: Seen) -> Found:
-    layout = VIDEO[spec.kind]
-    folders = layout.find(spec.path, spec.split, spec.text, seen)
-    if not folders:
-        raise ChaseError(f"{spec.text}: no sequence folders found; the dataset or its list is empty")
+    how = layout(spec.kind)
+    split = spec.split or how.train_split
+    if how.check_train is not None:
+        how.check_train(split, spec.text)
+    with seen:
+        listing = how.find(open_root(spec.path, spec.text), split, spec.text)
+    places = listing.places
+    if not places:
+        raise ChaseError(f"{spec.text}: no sequences found; the dataset or its list is empty")
     if spec.share:
-        folders = spec.share.of(folders, spec.text)
-    read = _parallel(lambda folder: layout.read(folder, seen), folders, "reading")
-    problems = [p for _, found in read for p in found]
-    sequences = [s for s, _ in read if s is not None]
+        places = spec.share.of(places, spec.text)
+
+    def read(place: Place) -> tuple[FileSequence | None, list[Problem]]:
+        with seen:
+            return _sequence(how, place)
+
+    found = _parallel(read, places, "reading")
+    problems = [p for _, wrong in found for p in wrong]
+    sequences = [s for s, _ in found if s is not None]
     if sum(len(s.visible) for s in sequences) <= PROBE_LIMIT:
         probed = _parallel(_probe, sequences, "looking at files")
         sequences = [s for s, _ in probed]
-        problems += [p for _, found in probed for p in found]
+        problems += [p for _, wrong in probed for p in wrong]
     sequences = _parallel(lambda s: _compared(s, seen), sequences, "looking at first frames")
     table = VideoTable.of(sequences)
-    decisions = summed((s.name, note) for s in sequences for note in s.notes)
+    decisions = [sentence(what, remarks) for what, remarks in by_kind(listing.remarks).items()]
+    decisions += summed((s.name, note) for s in sequences for note in s.notes)
     return Found(table, tuple(problems), tuple(_sizeless(table)), tuple(decisions))
 
 
 def _read_stills(spec: Spec, seen: Seen) -> Found:
-    table, problems, notes, decisions = coco.read(spec.path, spec.split, spec.text, seen, spec.share)
+    with seen:
+        table, problems, notes, decisions = coco.read(spec.path, spec.split, spec.text, spec.share)
     images = table.images()
     if len(images) <= PROBE_LIMIT:
         probed = _parallel(_probe, images, "looking at files")

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from chase_fast.data.packed import PackedSequences
-from chase_fast.data.sources import Source, parse_spec
+from chase_fast.data.sources import Source
+from chase_fast.data.spec import parse_spec
 from chase_fast.data.tables import VideoTable
 from chase_fast.errors import ChaseError
 from chase_fast.fields import Fields

@@ -23,8 +23,7 @@ Without flags: versions, devices, what native code was built, and for every op w
 another one does not). With --data: reads a dataset as search and train do (anew, whatever was kept of an
 earlier reading), decodes every image once, in parallel, and lists everything broken by sequence, frame and
 file, and boxes that do not fit their frames: of resized frames, with x and y swapped, normalised, corners
-instead of sizes, of another video. Of packed data (packed:DIR) all checksums are compared. Benchmarks that
-only evaluate reads (otb, uav123, visdrone, vot) are checked in the same way.
+instead of sizes, of another video. Of packed data (packed:DIR) all checksums are compared.
 
 Examples:
   python -m chase_fast.doctor

@@ -14,13 +14,11 @@ PROG = "python -m chase_fast.evaluate"
 
 
 def description() -> str:
-    from chase_fast.benchmarks import KINDS
-    from chase_fast.evaluate.protocols import DEFAULT_PROTOCOLS, PROTOCOLS
+    from chase_fast.datasets import BENCHMARKS
+    from chase_fast.evaluate.protocols import PROTOCOLS
     from chase_fast.track.settings import presets
 
-    kinds = "\n".join(
-        f"  {text}; scored by {', '.join(DEFAULT_PROTOCOLS[kind])}" for kind, text in KINDS.items()
-    )
+    kinds = "\n".join(f"  {k.usage}; scored by {', '.join(k.protocols)}" for k in BENCHMARKS.values())
     protocols = "\n".join(f"  {p.name}: {p.toolkit}" for p in PROTOCOLS.values())
     return (
         "Run trackers over a benchmark and score them as the benchmarks' own toolkits do.\n\n"

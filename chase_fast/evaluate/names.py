@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from chase_fast.data.evaluation import EvaluationSet
+from chase_fast.datasets import KINDS
 
 METRICS = {
     "AO": "Average overlap",
@@ -25,15 +26,6 @@ METRICS = {
     "coverage": "Coverage",
 }
 PLAIN = "_without_drop"
-BENCHMARKS = {
-    "got10k": "GOT-10k",
-    "trackingnet": "TrackingNet",
-    "lasot": "LaSOT",
-    "uav123": "UAV123",
-    "otb": "OTB",
-    "visdrone": "VisDrone",
-    "vot": "VOT",
-}
 
 
 def metric(name: str) -> str:
@@ -48,6 +40,6 @@ def data_set(data: EvaluationSet) -> str:
     _, path, *split = data.spec.split(":")
     folder = Path(path).resolve().name or path
     parts = [folder, *(Path(s).stem for s in split if s)]
-    benchmark = BENCHMARKS.get(data.kind, "")
+    benchmark = KINDS[data.kind].title
     known = benchmark.lower().replace("-", "") in folder.lower().replace("-", "").replace("_", "")
     return " ".join(parts) + ("" if known or not benchmark else f" ({benchmark} layout)")

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from chase_fast.data.evaluation import EvaluationSequence, EvaluationSet
+from chase_fast.datasets import KINDS
 from chase_fast.errors import ChaseError
-from chase_fast.evaluate.protocols import DEFAULT_PROTOCOLS, PROTOCOLS, Scores, Truth, score
+from chase_fast.evaluate.protocols import PROTOCOLS, Scores, Truth, score
 from chase_fast.evaluate.protocols.curves import overlap
 from chase_fast.evaluate.speed import Speed, speed
 from chase_fast.remarks import Notes, Remark
@@ -60,7 +61,7 @@ def known_protocols(names: tuple[str, ...], kind: str) -> tuple[str, ...]:
     """The protocols asked for, else those of the benchmark; raises ChaseError for an unknown one."""
     if unknown := [n for n in names if n not in PROTOCOLS]:
         raise ChaseError(f"--protocol {unknown[0]}: unknown, choose from {', '.join(PROTOCOLS)}")
-    return tuple(dict.fromkeys(names)) or DEFAULT_PROTOCOLS[kind]
+    return tuple(dict.fromkeys(names)) or KINDS[kind].protocols
 
 
 def truth(sequence: EvaluationSequence, sized: bool) -> Truth:

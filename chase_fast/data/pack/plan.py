@@ -12,7 +12,8 @@ import numpy as np
 from chase_fast.data.annotations import has_size
 from chase_fast.data.reach import Limits
 from chase_fast.data.sequences import Sequence
-from chase_fast.data.sources import Source, open_sources, parse_spec
+from chase_fast.data.sources import Source, open_sources
+from chase_fast.data.spec import parse_spec
 from chase_fast.errors import ChaseError
 from chase_fast.files import user_path
 

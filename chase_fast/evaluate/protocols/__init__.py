@@ -24,20 +24,7 @@ PROTOCOLS: dict[str, Protocol] = {
     for module in (got10k, got10k_ope, pytracking, pysot, lasot_official, trackingnet, visdrone)
     for protocol in module.PROTOCOLS
 }
-# kind of benchmark -> the protocols that it is scored by unless others are asked for
-DEFAULT_PROTOCOLS = {
-    "got10k": ("got10k",),
-    "trackingnet": ("trackingnet",),
-    "lasot": ("lasot-official",),
-    "uav123": ("uav123-got10k", "uav123-pytracking"),
-    "otb": ("otb",),
-    "visdrone": ("visdrone",),
-    "vot": ("otb",),
-    "folder": ("got10k",),
-}
-
 __all__ = [
-    "DEFAULT_PROTOCOLS",
     "PROTOCOLS",
     "UNKNOWN",
     "Protocol",

@@ -33,7 +33,6 @@ def testing_names() -> list[str]:
     return [f"{name}-{n}" for name, numbers in TEST.items() for n in numbers]
 
 
-def is_training(name: str) -> bool:
-    """Whether a sequence name (`class-number`) is one of the 1120 training sequences."""
-    kind, _, number = name.rpartition("-")
-    return kind in TEST and number.isdecimal() and 1 <= int(number) <= 20 and int(number) not in TEST[kind]
+def training_names() -> list[str]:
+    """The 1120 training sequences, `airplane-2` to `zebra-20`."""
+    return [f"{name}-{n}" for name, numbers in TEST.items() for n in range(1, 21) if n not in numbers]

@@ -1,18 +1,19 @@
 """UAV123, UAV20L and UAV123@10fps: ROOT/data_seq/{UAV123,UAV123_10fps}/FOLDER/000001.jpg and
 ROOT/anno/{UAV123,UAV20L,UAV123_10fps}/NAME.txt."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from chase_fast.data.evaluation.listing import chosen, is_folder, open_root, stems
-from chase_fast.data.evaluation.types import (
-    EvaluationSequence,
-    Listing,
+from chase_fast.data.layouts import Layout, Listing, Place, Video, read_video
+from chase_fast.data.layouts.files import (
     Unusable,
-    annotation,
-    image_files,
-    make,
+    boxes_of,
+    chosen,
+    frames_of,
+    is_folder,
     named_flags,
     numbered,
+    stems,
 )
 from chase_fast.errors import ChaseError
 from chase_fast.remarks import Notes, Remark
@@ -55,9 +56,8 @@ PARTS: dict[str, tuple[str, int, int]] = {
 }
 
 
-def uav123(path: str, split: str | None, spec: str) -> Listing:
-    """Split: UAV123 (default), UAV20L, UAV123_10fps, or a list of names of UAV123 (or the only set there)."""
-    root = open_root(path, spec)
+def find(root: Path, split: str | None, spec: str) -> Listing:
+    """split: UAV123 (default), UAV20L, UAV123_10fps, or a list of names of UAV123 (or the only set there)."""
     there = [s for s in SETS if is_folder(root / "anno" / s)]
     version = split if split in SETS else (there or SETS)[0]
     annotations = root / "anno" / version
@@ -65,31 +65,35 @@ def uav123(path: str, split: str | None, spec: str) -> Listing:
     if not known:
         raise ChaseError(f"{spec}: no annotations NAME.txt in {annotations}")
     names = chosen(known, root, None if split in SETS else split, spec, f" and none of {', '.join(SETS)}")
-    return Listing({n: lambda n=n: _read(root, annotations, n, version) for n in names})
+    videos = root / "data_seq" / ("UAV123" if version == "UAV20L" else version)
+    folders = {n: n if version == "UAV20L" else PARTS.get(n, (n,))[0] for n in names}
+    return Listing([Place(n, videos / folders[n], annotations / f"{n}.txt", root) for n in names])
 
 
-def _part(name: str, version: str, boxes: int) -> tuple[str, int, int] | None:
-    """Folder, first and last frame of a part of a video; None for a whole one. The table is that of UAV123:
-    at a third of the rate parts begin at a third, and end with their annotation."""
-    if version == "UAV20L" or name not in PARTS:
-        return None
-    folder, first, last = PARTS[name]
+def read(place: Place) -> Video:
+    """Frames and boxes. The table is that of UAV123: at a third of the rate parts begin at a third, and end
+    with their annotation."""
+    version = place.truth.parent.name
+    if version == "UAV20L" or place.name not in PARTS:
+        return read_video(place)
+    boxes = boxes_of(place.truth)
+    _, first, last = PARTS[place.name]
     if version == "UAV123_10fps":
         first = (first - 1) // SLOW + 1
-        last = first + boxes - 1
-    return folder, first, last
+        last = first + len(boxes) - 1
+    if len(boxes) != last - first + 1:
+        raise Unusable(
+            f"{place.truth} has {len(boxes)} boxes, frames {first} to {last} are {last - first + 1}"
+        )
+    return Video(place.truth, numbered(frames_of(place.frames), first, last), boxes)
 
 
-def _read(root: Path, annotations: Path, name: str, version: str) -> EvaluationSequence:
-    file, remarks = annotations / f"{name}.txt", list[Remark]()
-    boxes = annotation(file)
-    videos = root / "data_seq" / ("UAV123" if version == "UAV20L" else version)
-    if part := _part(name, version, len(boxes)):
-        folder, first, last = part
-        if len(boxes) != last - first + 1:
-            raise Unusable(f"{file} has {len(boxes)} boxes, frames {first} to {last} are {last - first + 1}")
-        frames = numbered(image_files(videos / folder), first, last)
-    else:
-        frames = image_files(videos / name)
-    attributes = named_flags(annotations / "att" / f"{name}.txt", ATTRIBUTES, Notes(name, remarks))
-    return make(name, frames, boxes, file, remarks, attributes=attributes)
+def describe(place: Place, video: Video) -> Video:
+    """The attributes."""
+    remarks: list[Remark] = []
+    file = place.truth.parent / "att" / f"{place.name}.txt"
+    attributes = named_flags(file, ATTRIBUTES, Notes(place.name, remarks))
+    return replace(video, attributes=attributes, remarks=tuple(remarks))
+
+
+LAYOUT = Layout(find, read, describe)

@@ -5,21 +5,17 @@ A ground-truth line is a rectangle (4 numbers), a polygon (8 or more: x1, y1, x2
 accuracy and robustness need the regions and its toolkit.
 """
 
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 
-from chase_fast.data.evaluation.listing import chosen, folders_in, is_folder, open_root, subfolders
-from chase_fast.data.evaluation.types import (
-    EvaluationSequence,
-    Listing,
-    Unusable,
-    image_files,
-    in_pictures,
-    make,
-)
+from chase_fast.data.layouts import Layout, Listing, Place, Video
+from chase_fast.data.layouts.files import Unusable, chosen, folders_in, frames_of, is_folder, subfolders
+from chase_fast.data.seen import looked_at
 from chase_fast.errors import ChaseError
+from chase_fast.fields import short
 from chase_fast.files import read_bytes, read_text
 from chase_fast.remarks import Notes, Remark
 
@@ -58,32 +54,39 @@ def _mask_box(numbers: list[int]) -> list[float]:
     return [float(v) for v in (x + left, y + top, right - left + 1, bottom - top + 1)]
 
 
-def vot(path: str, split: str | None, spec: str) -> Listing:
+def find(root: Path, split: str | None, spec: str) -> Listing:
     """All sequences of list.txt (else of the folder), or those of another list file."""
-    root = open_root(path, spec)
     root = root / "sequences" if is_folder(root / "sequences") else root
     known = subfolders(root, spec) if split is None else folders_in(root)
     if not known:
         raise ChaseError(f"{spec}: no sequence folders under {root}")
-    return Listing({n: lambda n=n: _read(root / n, n) for n in chosen(known, root, split, spec)})
+    homes = [root / n for n in chosen(known, root, split, spec)]
+    frames = [h / "color" if is_folder(h / "color") else h for h in homes]
+    return Listing([Place(h.name, f, h / "groundtruth.txt", root) for h, f in zip(homes, frames)])
 
 
-def _read(folder: Path, name: str) -> EvaluationSequence:
-    file = folder / "groundtruth.txt"
+def read(place: Place) -> Video:
+    """Frames, and the boxes around the regions."""
+    looked_at(place.truth)
     try:
-        rows = read_text(file).rstrip().splitlines()
+        rows = read_text(place.truth).rstrip().splitlines()
     except OSError as e:
-        raise Unusable(f"{file} cannot be read: {e.strerror}") from None
+        raise Unusable(f"cannot be read: {e.strerror}", place.truth) from None
     boxes = []
     for number, row in enumerate(rows, 1):
         try:
             boxes.append(region_box(row))
         except (ValueError, OverflowError):
-            raise Unusable(f"{file}: line {number} is {row[:60]!r}, no rectangle, polygon or mask") from None
-    frames = image_files(folder / "color" if is_folder(folder / "color") else folder)
-    boxes = in_pictures(np.array(boxes, np.float64).reshape(-1, 4), file)
+            what = f"line {number} is {short(row)}, no rectangle, polygon or mask"
+            raise Unusable(what, place.truth) from None
+    return Video(place.truth, frames_of(place.frames), np.array(boxes, np.float64).reshape(-1, 4))
+
+
+def describe(place: Place, video: Video) -> Video:
+    """The tags."""
     remarks: list[Remark] = []
-    return make(name, frames, boxes, file, remarks, attributes=_tags(folder, Notes(name, remarks)))
+    attributes = _tags(place.truth.parent, Notes(place.name, remarks))
+    return replace(video, attributes=attributes, remarks=tuple(remarks))
 
 
 def _tags(folder: Path, note: Notes) -> dict[str, bool]:
@@ -97,3 +100,6 @@ def _tags(folder: Path, note: Notes) -> dict[str, bool]:
             continue
         tags[file.stem.replace("_", " ")] = "1" in values
     return tags
+
+
+LAYOUT = Layout(find, read, describe)

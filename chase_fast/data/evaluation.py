@@ -1,24 +1,25 @@
-"""What an evaluation needs of a sequence, and the checks that every layout shares."""
+"""A view of data.layouts to run and score trackers: `open_evaluation("kind:path:split")`."""
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
-from chase_fast.data.annotations import read_boxes, read_flags
 from chase_fast.data.decode import BrokenImage, read_frame
 from chase_fast.data.first_look import first_levels, look
-from chase_fast.data.frame_files import Ambiguous, FrameFiles, find_frames
-from chase_fast.data.frames import frame_numbers, in_order, missing_number
-from chase_fast.data.notes import Note
+from chase_fast.data.frames import missing_number
+from chase_fast.data.layouts import Layout, Place, layout
+from chase_fast.data.layouts.files import Unusable, open_root
 from chase_fast.data.pixels import Levels
+from chase_fast.data.spec import parse_spec
+from chase_fast.datasets import BENCHMARKS
 from chase_fast.errors import ChaseError
 from chase_fast.fields import short
-from chase_fast.remarks import Notes, Remark, counted
+from chase_fast.remarks import Remark, counted
 
 FAR = 1e7  # px: no picture is so large
+THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -122,127 +123,85 @@ class EvaluationSet:
         return text + (f"; {hidden} of them annotated on the first frame only" if hidden else "")
 
 
-@dataclass(frozen=True)
-class Listing:
-    """What a layout finds: name -> what reads that sequence, in the benchmark's order; remarks on the set."""
+def open_evaluation(text: str) -> EvaluationSet:
+    """Opens a benchmark: annotations are read and checked against the frames on disk, no frame is decoded.
 
-    readers: Mapping[str, Callable[[], EvaluationSequence]]
-    remarks: Sequence[Remark] = ()
+    Args:
+        text: `kind:path[:split][:A-B%]`, kinds and splits as in `datasets`, shares as for training.
 
+    Raises:
+        ChaseError: unknown kind, missing folder or list, no sequences, or sequences whose files do not fit
+            together (the first is named and the others counted).
+    """
+    spec = parse_spec(text, BENCHMARKS, weighted=False)
+    how = layout(spec.kind)
+    listing = how.find(open_root(spec.path, text), spec.split, text)
+    places = list({place.name: place for place in listing.places}.values())
+    if not places:
+        raise ChaseError(f"{text}: no sequences found; the dataset or its list is empty")
+    if spec.share:
+        places = spec.share.of(places, text)
 
-class Unusable(ValueError):
-    """Why a sequence cannot be used; the text names the file."""
+    def read(place: Place) -> EvaluationSequence | str:
+        try:
+            return _sequence(how, place)
+        except Unusable as e:
+            return f"sequence {short(place.name)[1:-1]}: {e}"
 
-
-class Frames(list[str]):
-    """Paths of the frames of a sequence, in order; notes: how they were chosen."""
-
-    notes: tuple[Note, ...] = ()
-
-    @classmethod
-    def of(cls, found: FrameFiles) -> "Frames":
-        frames = cls(str(found.folder / name) for name in found.names)
-        frames.notes = found.notes
-        return frames
-
-
-def image_files(folder: Path) -> Frames:
-    """The frames in a folder, or in its subfolder of the frames, in order; raises Unusable."""
-    if not folder.is_dir():
-        raise Unusable(f"there is no folder {folder}")
-    try:
-        found = find_frames(folder)
-    except OSError as e:
-        raise Unusable(f"{folder} cannot be read: {e.strerror}") from None
-    except Ambiguous as e:
-        raise Unusable(str(e)) from None
-    if not found.names:
-        raise Unusable(f"no frames in {folder}")
-    return Frames.of(found)
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(read, [place for place in places if place.annotated]))
+    if problems := [f for f in found if isinstance(f, str)]:
+        more = f" (and {len(problems) - 1} more such sequences)" if len(problems) > 1 else ""
+        raise ChaseError(f"{text}: {problems[0]}{more}; repair them, or name the others in a list file")
+    what = "sequence folders without an annotation are not scored"
+    bare = [Remark(what, place.name) for place in places if not place.annotated]
+    return EvaluationSet(text, spec.kind, found, (*listing.remarks, *bare))
 
 
-def annotation(path: Path) -> np.ndarray:
-    """[T, 4] boxes of an annotation file; raises Unusable."""
-    try:
-        boxes = read_boxes(path)
-    except OSError as e:
-        raise Unusable(f"{path} cannot be read: {e.strerror}") from None
-    except ValueError as e:
-        raise Unusable(f"{path}: {e}") from None
-    return in_pictures(boxes, path)
-
-
-def in_pictures(boxes: np.ndarray, path: Path) -> np.ndarray:
-    """The annotated boxes [T, 4]; raises Unusable where one lies far from any picture, or if T is 0."""
-    if not len(boxes):
-        raise Unusable(f"{path} is empty")
-    if len(far := np.flatnonzero((np.abs(boxes) > FAR).any(1))):
-        raise Unusable(f"{path}: line {far[0] + 1} is {boxes[far[0]].tolist()}, which lies in no picture")
-    return boxes
-
-
-def flags(path: Path, length: int) -> np.ndarray | None:
-    """[T] integers of a label file, None if there is no such file; raises Unusable."""
-    if not os.path.isfile(path):
-        return None
-    try:
-        return read_flags(path, length)
-    except (OSError, ValueError, OverflowError) as e:
-        raise Unusable(f"{path}: {short(str(e))[1:-1]}") from None
-
-
-def named_flags(path: Path, names: tuple[str, ...], note: Notes) -> dict[str, bool]:
-    """Attributes of a sequence: as many 0 or 1 as names; empty without such a file. One that holds something
-    else is noted and left aside: attributes only make tables."""
-    try:
-        values = flags(path, len(names))
-    except Unusable:
-        note(f"attributes are left aside: their file does not hold {len(names)} numbers", 1, "file")
-        return {}
-    return {} if values is None else {n: bool(v) for n, v in zip(names, values)}
-
-
-def make(
-    name: str, frames: list[str], boxes: np.ndarray, source: Path, remarks: Sequence[Remark] = (), **more
-) -> EvaluationSequence:
+def _sequence(how: Layout, place: Place) -> EvaluationSequence:
     """A sequence whose annotation covers every frame, or the first ones, or the very first one (a server's
     test set). Frames after the annotation are left out, with a remark.
 
     Raises:
-        Unusable: fewer frames than boxes, a frame number that is missing, or a first box that is unknown or
-            has no size.
+        Unusable: no or absurd boxes, fewer frames than boxes, a frame number that is missing, or a first box
+            that is unknown or has no size.
     """
-    remarks = [*remarks, *(Remark(note.what, name) for note in getattr(frames, "notes", ()))]
+    video = how.read(place)
+    if how.describe is not None:
+        video = how.describe(place, video)
+    name, boxes, source = place.name, video.boxes, video.truth
+    frames = [str(video.frames.folder / file) for file in video.frames.names]
+    if not len(boxes):
+        raise Unusable(f"{source} is empty")
+    if len(far := np.flatnonzero((np.abs(boxes) > FAR).any(1))):
+        raise Unusable(f"line {far[0] + 1} is {boxes[far[0]].tolist()}, which lies in no picture", source)
+    remarks = [*video.remarks, *(Remark(note.what, name) for note in video.frames.notes)]
     if (seen := look(frames[0])) is not None and seen.deep:
         remarks.append(Remark("frames of more than 8 bits: scaled by the grey levels of the first one", name))
     first = boxes[0]
     if not (np.isfinite(first).all() and (first[2:] > 0).all()):
-        raise Unusable(f"{source}: the first box {first.tolist()} has no size: no tracker can start from it")
-    if len(boxes) == 1 < len(frames):
-        boxes = np.concatenate([boxes, np.full((len(frames) - 1, 4), np.nan)])
-        return EvaluationSequence(name, frames, boxes, scored=False, remarks=tuple(remarks), **more)
-    surplus = len(frames) - len(boxes)
-    gap = missing_number(in_order([Path(f).name for f in frames])) if surplus else None
+        raise Unusable(f"the first box {first.tolist()} has no size: no tracker can start from it", source)
+    hidden = len(boxes) == 1 < len(frames)
+    surplus = 0 if hidden else len(frames) - len(boxes)
+    gap = missing_number(video.frames.names) if surplus else None
     if surplus < 0 or gap is not None:
         hint = "" if gap is None else f"; frame number {gap} is missing"
         raise Unusable(f"{len(boxes)} boxes in {source} for {len(frames)} frames{hint}")
     if surplus:
         cut = Remark("the annotation ends before the video: frames after it are not scored", name, surplus)
-        remarks, more = (*remarks, cut), more | {"frames_in_all": len(frames)}
-    return EvaluationSequence(name, frames[: len(boxes)], boxes, remarks=tuple(remarks), **more)
-
-
-def numbered(frames: list[str], first: int, last: int) -> Frames:
-    """The frames with the numbers first ... last in their names; raises Unusable naming a missing one."""
-    home, names = Path(frames[0]).parent, [Path(f).name for f in frames]
-    numbers = frame_numbers(names)
-    if numbers is None:
-        raise Unusable(
-            f"frames {first} to {last} are wanted, but names as {names[0]} in {home} hold no frame number"
-        )
-    by_number = dict(zip(numbers, frames))
-    if lost := [n for n in range(first, last + 1) if n not in by_number]:
-        raise Unusable(f"frame number {lost[0]} is missing in {home}")
-    chosen = Frames(by_number[n] for n in range(first, last + 1))
-    chosen.notes = getattr(frames, "notes", ())
-    return chosen
+        remarks.append(cut)
+    if hidden:
+        boxes = np.concatenate([boxes, np.full((len(frames) - 1, 4), np.nan)])
+    return EvaluationSequence(
+        name,
+        frames[: len(boxes)],
+        boxes,
+        video.absent,
+        video.cover,
+        video.attributes,
+        not hidden,
+        video.declared_size,
+        frames_in_all=len(frames) if surplus else None,
+        also=video.also,
+        remarks=tuple(remarks),
+    )

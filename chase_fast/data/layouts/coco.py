@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from chase_fast.data.annotations import has_pixel, has_size
-from chase_fast.data.readers.layout import Seen, open_root, wrong_layout
+from chase_fast.data.layouts.files import is_file, is_folder, open_root, wrong_layout
+from chase_fast.data.seen import looked_at
 from chase_fast.data.sequences import Problem
 from chase_fast.data.share import Share
 from chase_fast.data.tables import StillTable
@@ -51,7 +52,7 @@ def _load(file: Path, spec: str) -> tuple[list[dict], list[dict]]:
 
 
 def _image_folder(root: Path, split: str, spec: str) -> Path:
-    folder = next((f for f in (root / "images" / split, root / split) if f.is_dir()), None)
+    folder = next((f for f in (root / "images" / split, root / split) if is_folder(f)), None)
     if folder is None:
         raise wrong_layout(spec, root, [f"images/{split}/ or {split}/"])
     return folder
@@ -125,7 +126,7 @@ class _Entries:
 
 
 def read(
-    path: str, split: str | None, spec: str, seen: Seen, share: Share | None = None
+    path: str, split: str | None, spec: str, share: Share | None = None
 ) -> tuple[StillTable, list[Problem], list[str], list[str]]:
     """The annotations that are no crowd and have a box with a size, on images that are there.
 
@@ -139,20 +140,19 @@ def read(
     Raises:
         ChaseError: folder, JSON or images are missing, or the JSON is not COCO's.
     """
-    root = open_root(path, spec, seen)
+    root = open_root(path, spec)
     home = root / "annotations"
-    if not home.is_dir():
+    if not is_folder(home):
         raise wrong_layout(spec, root, ["annotations/instances_<split>.json"])
     present = sorted(p.name[len("instances_") : -len(".json")] for p in home.glob("instances_*.json"))
     known = f"; there are {', '.join(present)}" if present else ""
     if not split:
         raise ChaseError(f"{spec}: say which split, e.g. coco:{path}:{(present or ['train2017'])[0]}{known}")
     file = home / f"instances_{split}.json"
-    if not file.is_file():
+    if not is_file(file):
         raise ChaseError(f"{spec}: there is no {file}{known}")
     folder = _image_folder(root, split, spec)
-    for place in (file, folder):
-        seen.add(place)
+    looked_at(file, folder)
     images, annotations = _load(file, spec)
     if share:
         images = share.of(images, spec, "images")
