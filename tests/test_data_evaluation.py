@@ -147,6 +147,8 @@ def test_folder_is_one_sequence_or_many(tmp_path):
         ("got10k:{root}:bad.txt", "names 'nobody'"),
         ("uav123:{root}", "there is no folder .*anno/UAV123"),
         ("otb:{root}", "no folder with img/"),
+        ("coco:{root}:val", "unknown dataset kind 'coco'; known are got10k"),
+        ("folder:{root}/x*2", r"there is no folder .*/x\*2"),  # there are no weights
     ],
 )
 def test_wrong_names_are_told_in_one_line(tmp_path, spec, message):

@@ -120,6 +120,7 @@ CHANGES = {
         "otb",
         lambda d: (d / "Car1/groundtruth_rect.2.txt").write_text("1,2,9,9\n" * 24),
     ),
+    "a video less": ("uav123", lambda d: (d / "anno/UAV123/boat1.txt").unlink()),
     "an image": ("coco", lambda d: next((d / "images/train2017").iterdir()).unlink()),
 }
 

@@ -160,5 +160,13 @@ def folder(path: Path, start: int = 0) -> str:
 
 # kind of dataset -> what writes its tree and returns its spec
 TREES: dict[str, Callable[[Path], str]] = {
-    tree.__name__: tree for tree in (got10k, trackingnet, lasot, uav123, otb, visdrone, vot, coco, folder)
+    "got10k": got10k,
+    "trackingnet": trackingnet,
+    "lasot": lasot,
+    "uav123": uav123,
+    "otb": otb,
+    "visdrone": visdrone,
+    "vot": vot,
+    "coco": coco,
+    "folder": folder,
 }

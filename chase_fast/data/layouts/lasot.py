@@ -24,6 +24,7 @@ from chase_fast.data.layouts.files import (
     named_flags,
     wrong_layout,
 )
+from chase_fast.data.seen import looked_at
 from chase_fast.errors import ChaseError
 from chase_fast.fields import short
 from chase_fast.files import read_bytes
@@ -42,7 +43,10 @@ ATTRIBUTES = (
 
 
 def _is_sequence(folder: Path) -> bool:
-    return re.fullmatch(r".+-\d+", folder.name) is not None or is_file(folder / TRUTH)
+    if re.fullmatch(r".+-\d+", folder.name):
+        return True
+    looked_at(folder / TRUTH)
+    return is_file(folder / TRUTH)
 
 
 def _order(name: str) -> tuple[str, int, str]:

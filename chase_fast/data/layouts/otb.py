@@ -26,8 +26,8 @@ def _targets(root: Path, folders: list[str]) -> Iterator[Place]:
     """Two annotations make NAME.1 and NAME.2; empty files do not count (Human4)."""
     for folder in folders:
         home = root / folder
-        looked_at(home)
         files = sorted(home.glob("groundtruth_rect*.txt"))
+        looked_at(home, *files)
         files = [f for f in files if f.stat().st_size > 100 or read_bytes(f).strip()]
         for number, file in enumerate(files, 1):
             yield Place(folder if len(files) == 1 else f"{folder}.{number}", home, file, root)

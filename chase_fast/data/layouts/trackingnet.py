@@ -36,11 +36,13 @@ def sets_of(split: str | None, spec: str) -> list[int]:
 
 
 def find(root: Path, split: str | None, spec: str) -> Listing:
-    """split: TEST or none (ROOT/TEST, else ROOT itself), sets as in USAGE, or a list of names of TEST."""
+    """split: none (ROOT/TEST, else ROOT itself), sets as in USAGE, a folder, or a list of names of TEST."""
     if split and re.fullmatch(r"train|(TRAIN_)?\d[\d,\s-]*", split):
         return Listing([p for k in sets_of(split, spec) for p in _set(root, f"TRAIN_{k}", spec)])
-    places = _set(root, "TEST" if split == "TEST" or is_folder(root / "TEST") else "", spec)
-    if split in (None, "TEST"):
+    if split and is_folder(root / split):
+        return Listing(_set(root, split, spec))
+    places = _set(root, "TEST" if is_folder(root / "TEST") else "", spec)
+    if split is None:
         return Listing(places)
     by_name = {p.name: p for p in places}
     names = chosen(list(by_name), root, split, spec, f" and no folder under {root}")

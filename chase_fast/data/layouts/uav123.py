@@ -15,6 +15,7 @@ from chase_fast.data.layouts.files import (
     numbered,
     stems,
 )
+from chase_fast.data.seen import looked_at
 from chase_fast.errors import ChaseError
 from chase_fast.remarks import Notes, Remark
 
@@ -58,6 +59,7 @@ PARTS: dict[str, tuple[str, int, int]] = {
 
 def find(root: Path, split: str | None, spec: str) -> Listing:
     """split: UAV123 (default), UAV20L, UAV123_10fps, or a list of names of UAV123 (or the only set there)."""
+    looked_at(root / "anno")
     there = [s for s in SETS if is_folder(root / "anno" / s)]
     version = split if split in SETS else (there or SETS)[0]
     annotations = root / "anno" / version

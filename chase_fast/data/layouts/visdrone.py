@@ -8,6 +8,7 @@ from pathlib import Path
 
 from chase_fast.data.layouts import Layout, Listing, Place, Video
 from chase_fast.data.layouts.files import chosen, folders_in, is_folder, named_flags, stems
+from chase_fast.data.seen import looked_at
 from chase_fast.remarks import Notes, Remark
 
 # the order of the columns in attributes/NAME_attr.txt
@@ -22,6 +23,7 @@ def find(root: Path, split: str | None, spec: str) -> Listing:
     """split: a folder under ROOT that holds such a set (VisDrone2019-SOT-test-dev), or a list of names."""
     if split is not None and is_folder(root / split):
         root, split = root / split, None
+    looked_at(root)
     hidden = not is_folder(root / "annotations") and is_folder(root / "initialization")
     annotations, videos = root / ("initialization" if hidden else "annotations"), root / "sequences"
     known = stems(annotations, spec)
