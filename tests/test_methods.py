@@ -249,12 +249,13 @@ def test_the_first_three_and_what_the_flags_replace():
         method = methods.make_method(config_of(name))
         assert (method.order, method.mix, method.passes) == (order, mix, 2.0 * order)
         assert torch.equal(method.mixing(alpha, 0.0), mixing_weights(alpha, mix))
-        assert method.regulariser_gradient(alpha) is None
+        assert method.regulariser(alpha, 0.0) is None
     other = methods.make_method(config_of("darts1", order=2, mixing="sigmoid", zero_one_weight=10.0))
     assert (other.order, other.mix) == (2, "sigmoid")
-    d = torch.sigmoid(alpha) - 0.5
-    expected = -10 * 2 * d * (0.25 - d.square()) / alpha.numel()
-    assert_close(other.regulariser_gradient(alpha), expected, KERNEL[torch.float32])
+    weight, value = other.regulariser(alpha, 0.0)
+    assert weight == 10 and float(value) == pytest.approx(
+        -float((torch.sigmoid(alpha) - 0.5).square().mean())
+    )
 
 
 def test_partial_channels_need_a_multiple_of_four():
@@ -339,6 +340,9 @@ def test_a_method_of_a_user(tmp_path, capsys):
         def mixing(self, alpha, scheduled):
             return torch.softmax(alpha / scheduled, -1)
 
+        def regulariser(self, alpha, scheduled):
+            return 1e3 * scheduled, alpha[:, 0].sum()  # drives out `none`
+
         def ranking(self, alpha):
             return torch.softmax(10 * alpha, -1)
 
@@ -346,6 +350,8 @@ def test_a_method_of_a_user(tmp_path, capsys):
     row = rows(tmp_path / "run", "alphas.jsonl")[-1]
     expected = torch.softmax(10 * torch.tensor(row["alpha"], dtype=DOUBLE), -1)
     assert_close(torch.tensor(row["weights"], dtype=DOUBLE), expected, TOLERANCE)
+    before, after = (torch.tensor(rows(tmp_path / "run", "alphas.jsonl")[k]["alpha"]) for k in (1, 2))
+    assert bool((after < before)[:, 0].all()) and not bool((after < before)[:, 1:].all())
     assert "method sharp" in page(tmp_path / "run").words()
     del methods._registered["sharp"]
     assert search("paper", tmp_path / "no", "--method", "sharp") == 2

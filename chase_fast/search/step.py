@@ -231,8 +231,11 @@ class SearchStep:
         val_loss, _ = self.losses(self._prepare(val), val, rates.dropout, rates.scheduled)
         result = self.alpha_gradient(exact, low, val_loss, rates.eta)
         del val_loss
-        more = self._network.method.regulariser_gradient(alpha)
-        alpha.grad = result.galpha if more is None else result.galpha + more
+        alpha.grad = result.galpha
+        leaf = alpha.detach().requires_grad_()
+        if (regulariser := self._network.method.regulariser(leaf, rates.scheduled)) is not None:
+            weight, value = regulariser
+            alpha.grad = result.galpha + weight * torch.autograd.grad(value, [leaf])[0]
         self._alpha_adam.apply([alpha.grad], rates.alpha_size, rates.alpha_root)
         return result.loss_val
 

@@ -2,7 +2,6 @@
 
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from chase_fast.nn.genotype import Genotype
@@ -43,7 +42,7 @@ class Method:
     # the relaxation
 
     def schedule(self, epoch: int) -> float:
-        """The number in `mixing` that changes with the epoch: 1 is the first, 0 the untrained network."""
+        """The number that `mixing` and `regulariser` get: 1 is the first epoch, 0 the untrained network."""
         return 0.0
 
     def mixing(self, alpha: Tensor, scheduled: Number) -> Tensor:
@@ -105,14 +104,13 @@ class Method:
             loss_unroll=low if config.flavour == "chase" else None,
         )
 
-    def regulariser_gradient(self, alpha: Tensor) -> Tensor | None:
-        """Gradient of what is added to the validation loss and depends on alpha alone; None: nothing is."""
+    def regulariser(self, alpha: Tensor, scheduled: Number) -> tuple[Number, Tensor] | None:
+        """Weight and value of what is added to the validation loss and depends on alpha alone; None: nothing.
+        Here the zero-one loss with `--zero-one-weight`."""
         config = self.config
         if not config.zero_one_weight:
             return None
-        leaf = alpha.detach().requires_grad_()
-        loss = zero_one_loss(self.logits(leaf), config.zero_one_kind)
-        return config.zero_one_weight * torch.autograd.grad(loss, [leaf])[0]
+        return config.zero_one_weight, zero_one_loss(self.logits(alpha), config.zero_one_kind)
 
     # from alpha to a cell
 
