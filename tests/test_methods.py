@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from chase_fast import imports
 from chase_fast.errors import ChaseError
 from chase_fast.fields import load_json
 from chase_fast.kernels._dispatch import using
@@ -327,38 +328,57 @@ def test_a_run_its_resume_its_page_and_a_training_of_its_cell(recipe, flags, tmp
     assert spec["cell"] == chosen["genotype"] and spec["channels"] == 4
 
 
-def test_a_method_of_a_user(tmp_path, capsys):
-    @register_method("sharp")
-    class Sharp(Method):
-        """Softmax at a temperature that falls."""
+SHARP = """
+import torch
+from chase_fast.search import Method, register_method
 
-        order = 1
+@register_method("sharp")
+class Sharp(Method):
+    order = 1
 
-        def schedule(self, epoch):
-            return 1 / (1 + epoch)
+    def schedule(self, epoch):
+        return 1 / (1 + epoch)
 
-        def mixing(self, alpha, scheduled):
-            return torch.softmax(alpha / scheduled, -1)
+    def mixing(self, alpha, scheduled):
+        return torch.softmax(alpha / scheduled, -1)
 
-        def regulariser(self, alpha, scheduled):
-            return 1e3 * scheduled, alpha[:, 0].sum()  # drives out `none`
+    def regulariser(self, alpha, scheduled):
+        return 1e3 * scheduled, alpha[:, 0].sum()  # drives out `none`
 
-        def ranking(self, alpha):
-            return torch.softmax(10 * alpha, -1)
+    def ranking(self, alpha):
+        return torch.softmax(10 * alpha, -1)
+"""
 
-    assert search("paper", tmp_path / "run", "--method", "sharp", "--epochs", "2") == 0
-    row = rows(tmp_path / "run", "alphas.jsonl")[-1]
+
+def test_a_method_of_a_user(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(imports.VARIABLE, "")
+    for module, name in ((methods, "_registered"), (methods, "_files")):
+        monkeypatch.setattr(module, name, dict(getattr(module, name)))
+    monkeypatch.setattr(imports, "_loaded", set())
+    own, out = tmp_path / "my_method.py", tmp_path / "run"
+    own.write_text(SHARP)
+    assert search("paper", out, "--method", "sharp", "--epochs", "2", "--import", str(own)) == 0
+    row = rows(out, "alphas.jsonl")[-1]
     expected = torch.softmax(10 * torch.tensor(row["alpha"], dtype=DOUBLE), -1)
     assert_close(torch.tensor(row["weights"], dtype=DOUBLE), expected, TOLERANCE)
-    before, after = (torch.tensor(rows(tmp_path / "run", "alphas.jsonl")[k]["alpha"]) for k in (1, 2))
+    before, after = (torch.tensor(rows(out, "alphas.jsonl")[k]["alpha"]) for k in (1, 2))
     assert bool((after < before)[:, 0].all()) and not bool((after < before)[:, 1:].all())
-    assert "method sharp" in page(tmp_path / "run").words()
-    del methods._registered["sharp"]
+    assert "method sharp" in page(out).words()
+    monkeypatch.setenv(imports.VARIABLE, "")
+    del methods._registered["sharp"], methods._files["sharp"]
+    capsys.readouterr()
+    assert cli.main(["--out", str(out), "--resume"]) == 2
+    assert (
+        "method sharp was registered by my_method.py: give --import my_method.py" in capsys.readouterr().err
+    )
     assert search("paper", tmp_path / "no", "--method", "sharp") == 2
     assert "unknown search method 'sharp': use one of darts1, darts2" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
     assert search("pc_darts", tmp_path / "no", "--channels", "6") == 2
     assert "multiple of 4" in capsys.readouterr().err
+    for name in ("fair", "two words"):
+        with pytest.raises(ChaseError, match=f"cannot register search method '{name}'"):
+            register_method(name)(Method)
 
 
 def test_a_run_folder_from_before_methods_had_names_goes_on(tmp_path, monkeypatch):

@@ -91,8 +91,8 @@ class SearchConfig:
     """Stop after this many epochs of alpha optimisation without a new minimum of the hold-out loss; 0 runs
     all epochs. [ours; the paper stopped at epoch 41 and took the minimum]"""
     method: str = "darts2"
-    """Search method: darts1, darts2 [paper], fair, pc_darts, darts_minus, or one of your own that
-    `register_method` has named."""
+    """Search method: darts1, darts2 [paper], fair, pc_darts, darts_minus, or one that a file given with
+    --import names by `chase_fast.search.register_method`."""
     order: Literal[1, 2] | None = None
     """Order of the alpha gradient, where it is to differ from that of the method; 2 unrolls one weight
     step."""

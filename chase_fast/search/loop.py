@@ -23,7 +23,7 @@ from chase_fast.runs.rows import Rows, alpha_rows, search_rows
 from chase_fast.search import CELL
 from chase_fast.search.data import ROLES, ahead, samples
 from chase_fast.search.diagnostics import cell_counts, dominant_eigenvalue
-from chase_fast.search.methods import Method
+from chase_fast.search.methods.base import Method
 from chase_fast.search.network import Prepared, SearchNetwork
 from chase_fast.search.result import describe, epoch_line
 from chase_fast.search.schedule import (

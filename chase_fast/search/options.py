@@ -8,7 +8,7 @@ from chase_fast.fields import Fields
 from chase_fast.nn.space import OPS
 from chase_fast.recipes import SEARCH, SearchConfig, search_recipe
 from chase_fast.runs.job import FREE_ON_RESUME, Command, Options
-from chase_fast.search import CELL
+from chase_fast.search import CELL, methods
 
 _SHARES = "--train folder:/data/mine:0-60% --val folder:/data/mine:60-80% --holdout folder:/data/mine:80-100%"
 _LISTS = " ".join(f"--{name} got10k:/data/GOT-10k:{name}.txt" for name in ("train", "val", "holdout"))
@@ -37,21 +37,24 @@ class SearchCommand(Command):
     result, loss, made = CELL, ("holdout_loss", "hold-out loss"), ("cell", CELL)
 
     def extra(self, config: SearchConfig, parent: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The files that registered operations of the user's own."""
-        if set(config.ops) <= set(OPS):
-            return {}
-        from chase_fast.nn.operations import registered_by
+        """The files that registered a method or operations of the user's own."""
+        methods.check_method(config.method)
+        files = methods.registered_by(config.method)
+        if not set(config.ops) <= set(OPS):
+            from chase_fast.nn.operations import registered_by
 
-        files = registered_by(config.ops)
+            files |= registered_by(config.ops)
         return {"registered_by": files} if files else {}
 
     def check_extra(self, about: Fields, config: SearchConfig) -> None:
+        given = about.inner("registered_by", {})
+        files = {name: given.text(name) for name in given}
+        methods.check_method(config.method, files)
         if not set(config.ops) <= set(OPS):
             from chase_fast.nn.operations import check_operation
 
-            files = about.inner("registered_by", {})
             for op in config.ops:
-                check_operation(op, {name: files.text(name) for name in files} if files else {})
+                check_operation(op, files)
 
     def loop(self, *arguments: Any) -> Any:
         from chase_fast.search.loop import Search

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from chase_fast.nn.search_cell import SearchCell, weighted_sum
-from chase_fast.search.methods import Method, register_method
-from chase_fast.search.methods.base import Number
+from chase_fast.search.methods import register_method
+from chase_fast.search.methods.base import Method, Number
 
 
 class AuxiliaryCell(SearchCell):

@@ -18,8 +18,8 @@ from chase_fast.errors import ChaseError
 from chase_fast.nn.search_cell import SearchCell, weighted_sum
 from chase_fast.nn.space import OPS
 from chase_fast.search.derive import node_edges
-from chase_fast.search.methods import Method, register_method
-from chase_fast.search.methods.base import Number
+from chase_fast.search.methods import register_method
+from chase_fast.search.methods.base import Method, Number
 
 K = 4  # one of K channels enters the operations
 
