@@ -33,7 +33,7 @@ import torch
 from bench.common import machine, save
 from bench.timing import synchronise
 from chase_fast.data import Batch
-from chase_fast.data.loader import AHEAD
+from chase_fast.data.batches import AHEAD
 from chase_fast.device import peak_memory_mb
 from chase_fast.distributed import Ranks
 from chase_fast.recipes import SearchConfig, search_recipe

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from chase_fast import imports
+from chase_fast.__main__ import COMMANDS
 from chase_fast.convert.__main__ import main as convert
 from chase_fast.errors import ChaseError
 from chase_fast.evaluate.__main__ import main as evaluate
@@ -127,12 +128,14 @@ def test_the_words_of_the_flag(tmp_path, monkeypatch, capsys):
         imports.load()
 
 
-def test_help_explains_it_without_torch():
+def test_every_help_page_explains_it_without_torch_and_opencv():
     code = (
         "import sys\n"
-        "from chase_fast.search.__main__ import main\n"
-        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
-        "assert 'torch' not in sys.modules\n"
+        "from chase_fast.__main__ import COMMANDS, main\n"
+        "for name in COMMANDS:\n"
+        "    try:\n        main([name, '--help'])\n    except SystemExit as e:\n        assert e.code == 0\n"
+        "    heavy = {'torch', 'torchvision', 'cv2', 'av', 'PIL', 'jinja2'} & set(sys.modules)\n"
+        "    assert not heavy, (name, heavy)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "--import FILE.py" in " ".join(done.stdout.split())
+    assert " ".join(done.stdout.split()).count("--import FILE.py, with every command") == len(COMMANDS)

@@ -5,15 +5,22 @@ samples = SampleSet(sources, SampleRecipe(), seed=0, size=26000)
 for batch in loader(samples, batch=10, epoch=1): ...
 """
 
-try:
-    from chase_fast.data.loader import Batch, loader
+from typing import TYPE_CHECKING
+
+from chase_fast.lazy import front_door
+
+if TYPE_CHECKING:
+    from chase_fast.data.batches import Batch, loader
     from chase_fast.data.sampler import SampleRecipe, SampleSet
     from chase_fast.data.sources import Source, open_sources
-except ImportError as e:  # OpenCV's libraries: raised where data is used, so that commands can say what to do
-    _why = e
-
-    def __getattr__(name: str):
-        raise _why
-
 
 __all__ = ["Batch", "SampleRecipe", "SampleSet", "Source", "loader", "open_sources"]
+_HOMES = {
+    "Batch": "batches",
+    "SampleRecipe": "sampler",
+    "SampleSet": "sampler",
+    "Source": "sources",
+    "loader": "batches",
+    "open_sources": "sources",
+}
+front_door(__name__, {name: f"{__name__}.{file}" for name, file in _HOMES.items()})
