@@ -13,6 +13,7 @@ from chase_fast.errors import ChaseError, NeedsImport
 from chase_fast.fields import load_object, short
 from chase_fast.files import user_path
 from chase_fast.nn.genotype import Genotype
+from chase_fast.nn.shapes import shapes_only
 from chase_fast.nn.tracker_net import TrackerNet, TrackerSpec
 from chase_fast.published import read_pytracking
 from chase_fast.published.names import MARKS
@@ -99,7 +100,7 @@ def load_tracker(path: str | Path, cell: Genotype | None = None) -> Checkpoint:
         spec, state, about = _described(metadata, tensors, origin)
     else:
         spec, state, about = read_pytracking(path, cell)
-    with torch.device("meta"):  # nothing is allocated for a network that the weights do not fit
+    with shapes_only():  # nothing is allocated for a network that the weights do not fit
         expected = spec.build().state_dict()
     check_keys(expected, state, origin)
     claimed, size = sum(t.nbytes for t in expected.values()), path.stat().st_size

@@ -11,7 +11,17 @@ from safetensors.torch import save_file
 from torch import nn
 
 from chase_fast.errors import ChaseError
-from chase_fast.nn.backbone import CHANNELS, UNFOLDED, build_backbone, calibrate, freeze, is_folded, unfold
+from chase_fast.nn.backbone import (
+    CHANNELS,
+    UNFOLDED,
+    Backbone,
+    build_backbone,
+    calibrate,
+    freeze,
+    is_folded,
+    unfold,
+)
+from chase_fast.nn.resnet import ResNet, unused_shapes
 from tests.tolerances import CALIBRATION, GOLDEN, KERNEL, assert_close, error
 
 
@@ -121,8 +131,31 @@ def test_broken_torchvision(monkeypatch, error, fix):
     for name in [m for m in sys.modules if m.partition(".")[0] == "torchvision"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    build_backbone("resnet18", "random")
     with pytest.raises(ChaseError, match=fix):
-        build_backbone("resnet18", "random")
+        build_backbone("resnet18", "imagenet")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_names_initial_weights_and_values_are_those_of_torchvision(name):
+    import torchvision.models
+
+    networks = []
+    for build in (getattr(torchvision.models, name), lambda: ResNet(name)):
+        torch.manual_seed(3)
+        networks.append(build().eval())
+        networks[-1].drawn = torch.rand(2)
+    theirs, ours = networks
+    state = theirs.state_dict()
+    assert list(state) == list(ours.state_dict())
+    assert all(torch.equal(value, state[key]) for key, value in ours.state_dict().items())
+    assert torch.equal(theirs.drawn, ours.drawn), "as many random numbers are drawn"
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        layers = [Backbone(network, (0, 0))(images) for network in networks]
+    assert all(torch.equal(a, b) for a, b in zip(*layers))
+    unused = {key: v.shape for key, v in state.items() if key.startswith(("layer4.", "fc."))}
+    assert unused_shapes(name) == unused
 
 
 def test_calibrated_features_are_normalised():

@@ -23,7 +23,7 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"chase_fast {__version__}\n"
 
 
-@pytest.mark.parametrize("name", ["serach", "export"])
+@pytest.mark.parametrize("name", ["serach", "import"])
 def test_command_that_is_not_there(name, capsys):
     assert command.main([name, "--flag"]) == 2
     error = capsys.readouterr().err

@@ -1,7 +1,7 @@
-"""ResNet-18 / ResNet-50 up to layer3 from torchvision: two feature maps of strides 8 and 16.
+"""ResNet-18 / ResNet-50 up to layer3: two feature maps of strides 8 and 16.
 
 Input: RGB / 255, minus MEAN, divided by STD. Feature cell j of a stride-S map is centred at pixel S * j.
-torchvision is imported only when a backbone is built, so that the rest of the package works without it.
+torchvision is imported only for its ImageNet weights.
 """
 
 import copy
@@ -15,6 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from chase_fast.errors import ChaseError
 from chase_fast.files import user_path
+from chase_fast.nn.resnet import ResNet
 from chase_fast.nn.seeded import seeded
 from chase_fast.weights import check_types, find, open_weights, tensors_of
 
@@ -31,7 +32,7 @@ MARK = "layer1.0.conv1.weight"  # a key of every ResNet
 
 
 class Backbone(nn.Module):
-    """conv1 to layer3 of a torchvision ResNet, with its parameter names.
+    """conv1 to layer3 of a ResNet, with torchvision's parameter names.
 
     Attributes:
         channels: channels of (layer2, layer3).
@@ -60,26 +61,18 @@ def build_backbone(name: str, weights: str | Path = "imagenet", seed: int = 0) -
             in torchvision's key names, under any name and prefix; layer4 and fc may be missing.
 
     Raises:
-        ChaseError: unknown name, torchvision does not match torch, no download, unusable weight file.
+        ChaseError: unknown name, no torchvision that matches torch or no download for imagenet, unusable
+            weight file.
     """
     if name not in CHANNELS:
         raise ChaseError(f"unknown backbone {name!r}, choose from {', '.join(CHANNELS)}")
-    models = _torchvision_models()
     with seeded(seed):
-        backbone = Backbone(getattr(models, name)(weights=None), CHANNELS[name])
+        backbone = Backbone(ResNet(name), CHANNELS[name])
     if str(weights) == "imagenet":
-        _load(backbone, _download(models, name), name, "torchvision's ImageNet weights")
+        _load(backbone, _download(name), name, "torchvision's ImageNet weights")
     elif str(weights) != "random":
         _load(backbone, _read(user_path(weights)), name, str(weights))
     return backbone
-
-
-def unused_shapes(name: str) -> dict[str, torch.Size]:
-    """Keys and shapes of the parts of a torchvision ResNet that no tracker runs: layer4 and fc."""
-    models = _torchvision_models()
-    with torch.device("meta"):
-        state = getattr(models, name)(weights=None).state_dict()
-    return {key: tensor.shape for key, tensor in state.items() if key.startswith(_UNUSED)}
 
 
 @torch.no_grad()
@@ -203,7 +196,9 @@ def _torchvision_models():
     try:
         return importlib.import_module("torchvision.models")
     except ModuleNotFoundError as e:
-        raise ChaseError(f"{e}: the backbone needs torchvision, run `pip install torchvision`") from None
+        raise ChaseError(
+            f"{e}: its ImageNet weights need torchvision, run `pip install torchvision`"
+        ) from None
     except (ImportError, RuntimeError, OSError, AttributeError) as e:
         raise ChaseError(
             f"the installed torchvision does not match torch {torch.__version__} ({_first_line(e)}): run "
@@ -211,8 +206,8 @@ def _torchvision_models():
         ) from None
 
 
-def _download(models, name: str) -> dict[str, torch.Tensor]:
-    weights = getattr(models, name.replace("resnet", "ResNet") + "_Weights").IMAGENET1K_V1
+def _download(name: str) -> dict[str, torch.Tensor]:
+    weights = getattr(_torchvision_models(), name.replace("resnet", "ResNet") + "_Weights").IMAGENET1K_V1
     try:
         return weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as e:  # urllib's errors are OSErrors; a wrong hash is a RuntimeError
