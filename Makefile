@@ -9,7 +9,7 @@ SANITIZERS = address,undefined,float-cast-overflow thread
 # where the examples write
 OUT ?= build/examples
 
-.PHONY: build test test-gpu fuzz soak sanitize sanitize-short bench examples lint
+.PHONY: build test test-gpu fuzz soak sanitize sanitize-short bench examples lint types
 build:
 	$(PYTHON) -m pip install -e . --no-build-isolation --no-deps
 test:
@@ -36,6 +36,8 @@ bench:
 examples:
 	mkdir -p $(OUT)
 	for file in $(CURDIR)/examples/*.py; do echo "== $$file" && (cd $(OUT) && $(PYTHON) $$file) || exit 1; done
+types:
+	$(PYTHON) -m mypy chase_fast
 lint:
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from chase_fast.search import FlatParameters, second_order
+from chase_fast.search import FlatParameters, closure, second_order, weight_gradient
 
 
 class Classifier(nn.Module):
@@ -42,19 +42,15 @@ if __name__ == "__main__":
     for step in range(200):
         (x, y), (x_val, y_val) = batch(), batch()
 
-        def loss_train(update_statistics: bool, x=x, y=y) -> torch.Tensor:
-            return F.cross_entropy(net(x, alpha.softmax(0)), y)
-
-        def loss_val(update_statistics: bool, x=x_val, y=y_val) -> torch.Tensor:
-            return F.cross_entropy(net(x, alpha.softmax(0)), y)
-
+        # passes at the probes see frozen BatchNorm statistics and the same dropout
+        loss_train = closure(net, lambda x=x, y=y: F.cross_entropy(net(x, alpha.softmax(0)), y))
+        loss_val = closure(net, lambda x=x_val, y=y_val: F.cross_entropy(net(x, alpha.softmax(0)), y))
         found = second_order(loss_train, loss_val, alpha, weights, eta=lr)  # the weights are as before
         alpha.grad = found.galpha
         optimizer.step()
 
-        gradients = torch.autograd.grad(loss_train(True), weights.parameters)
-        with torch.no_grad():
-            weights.values -= lr * weights.gather(gradients)
+        _, (gradient,) = weight_gradient(loss_train, alpha, weights)
+        weights.values -= lr * gradient
         if step % 40 == 39:
             mixing = [round(v, 3) for v in alpha.softmax(0).tolist()]
             print(f"step {step + 1}: validation loss {found.loss_val:.4f}, mixing of 1x1, 3x3, 5x5: {mixing}")

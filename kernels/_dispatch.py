@@ -27,6 +27,9 @@ CanRun = Callable[[torch.device, torch.dtype], str | None]
 log = logging.getLogger("chase_fast.kernels")
 
 
+_warn_once = functools.cache(log.warning)
+
+
 @functools.cache
 def native():
     """The native module `chase_fast_C` (torch is already imported: one OpenMP runtime serves both).
@@ -40,6 +43,9 @@ def native():
     try:
         module = importlib.import_module("chase_fast_C")
     except ImportError as e:
+        _warn_once(
+            "the native module chase_fast_C is missing: plain torch serves instead, several times slower"
+        )
         raise ImportError(f"the native module chase_fast_C is missing ({e}); {fix}") from None
     if module.__version__ != __version__:
         raise ImportError(

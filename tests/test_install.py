@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("CMakeLists.txt", "MANIFEST.in", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 FOLDERS = ("csrc", "kernels", "chase_fast")
+DEVELOPMENT = (".ci", ".github", ".git", ".pre-commit-config.yaml", "findings")
 OFFLINE = ("--no-build-isolation", "--no-deps", "--no-index")
 SITE = Path(sysconfig.get_path("purelib"))  # torch and the build tools come from here
 
@@ -178,6 +180,48 @@ def test_editable(clone, tmp_path):
 def test_isolated_build(clone, tmp_path):
     succeed(pip("wheel", "--no-deps", "-w", tmp_path, clone))
     assert list(tmp_path.glob("*.whl"))
+
+
+def test_without_a_compiler(clone, tmp_path):
+    """CHASE_FAST_NATIVE=off: the reference backends serve, one warning says so."""
+    copy = tmp_path / "clone"
+    shutil.copytree(clone, copy, symlinks=True, ignore=shutil.ignore_patterns("build", "*.egg-info"))
+    off = {"CXX": "/bin/false", "CHASE_FAST_NATIVE": "off"}
+    succeed(pip("wheel", *OFFLINE, "-w", tmp_path, copy, **off))
+    (wheel,) = tmp_path.glob("*-none-any.whl")
+    python = new_environment(tmp_path / "environment")
+    succeed(pip("install", "--no-deps", "--no-index", wheel, python=python))
+    program = POOL.replace(', backend="cpu"', "") + "from chase_fast.doctor import collect\n"
+    program += "print(collect()['native']['missing'], collect()['ops']['prroi_pool']['runs_on'])"
+    done = subprocess.run(
+        [python, "-c", program], cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
+    succeed(done)
+    assert float(done.stdout.split()[0]) == pytest.approx(3)
+    assert "chase_fast_C is missing" in done.stdout and "'cpu': 'reference'" in done.stdout
+    assert done.stderr.count("plain torch serves instead") == 1
+    wrong = pip("wheel", *OFFLINE, "-w", tmp_path, copy, CHASE_FAST_NATIVE="no")
+    assert wrong.returncode != 0 and "CHASE_FAST_NATIVE=no must be on or off" in wrong.stdout + wrong.stderr
+
+
+def test_the_source_distribution_is_whole(clone, tmp_path):
+    """Everything that git tracks but what serves development; its tests find all they need."""
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if names.returncode != 0 or not names.stdout:
+        pytest.skip("not a git clone")
+    copy = tmp_path / "clone"
+    for name in names.stdout.splitlines():
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, copy / name, follow_symlinks=False)
+    command = [sys.executable, "setup.py", "-q", "sdist", "-d", str(tmp_path)]
+    succeed(subprocess.run(command, cwd=copy, env=environment(), capture_output=True, text=True))
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as content:
+        found = {name.partition("/")[2] for name in content.getnames()}
+    tracked = {name for name in names.stdout.splitlines() if not name.startswith(DEVELOPMENT)}
+    missing = {name for name in tracked - {"chase_fast/kernels"} if name not in found}
+    missing -= {name for name in missing if f"chase_fast/{name}" in found}  # kernels/, as real files
+    assert not missing
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ prints it."""
 
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import pkgutil
 import platform
@@ -46,7 +47,8 @@ def package_versions() -> tuple[dict[str, str], list[str]]:
     }
     broken = []
     for package in PACKAGES:
-        if package == "triton" and platform.system() != "Linux":
+        if package == "triton" and importlib.util.find_spec(package) is None:
+            versions[package] = "not installed (it is needed on a GPU only; torch's CUDA build brings it)"
             continue
         try:
             module = importlib.import_module(MODULES.get(package, package))
