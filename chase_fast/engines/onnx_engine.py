@@ -31,6 +31,8 @@ class OnnxRuntime:
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads = threads or torch.get_num_threads()
         options.log_severity_level = 3
+        # its threads wait actively after each call, on the cores that the rest of a frame needs
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             source = str(model) if isinstance(model, Path) else model
             self._session = self._runtime.InferenceSession(source, options, providers=[PROVIDER])
