@@ -92,19 +92,23 @@ class Sight:
     def arithmetic(self):
         return contextlib.nullcontext()
 
-    def backbone(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        return patches, patches
+    @property
+    def layers(self) -> "Sight":
+        return self
 
-    box_maps = staticmethod(lambda maps: maps)
+    def first(self, patches: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        return self._features(patches), (patches, patches)
+
+    frame = first
 
     def modulation(self, maps, boxes) -> tuple[Tensor, Tensor]:
         return tuple(torch.zeros(len(boxes), 1, 1, 1) for _ in range(2))
 
-    def features(self, maps) -> Tensor:
+    def _features(self, patches: Tensor) -> Tensor:
         """Mean red about each cell of the score map, [B, 1, S, S]."""
-        self._patches = maps[0]
+        self._patches = patches
         pad = 8 * (1 - self.filter_size % 2)
-        red = maps[0][..., 0][:, None] / 255
+        red = patches[..., 0][:, None] / 255
         return torch.nn.functional.avg_pool2d(red, 16, padding=pad, count_include_pad=False)
 
     def scores(self, features: Tensor, filters: Tensor) -> Tensor:
