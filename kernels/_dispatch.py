@@ -7,6 +7,7 @@ triton, reference; CPU tensors cpu, reference (triton on CPU only when forced, u
 
 import functools
 import importlib
+import importlib.metadata
 import importlib.util
 import logging
 import os
@@ -30,6 +31,15 @@ log = logging.getLogger("chase_fast.kernels")
 _warn_once = functools.cache(log.warning)
 
 
+def native_left_out() -> bool:
+    """Whether chase_fast was installed with CHASE_FAST_NATIVE=off: its wheel was pure Python."""
+    try:
+        wheel = importlib.metadata.distribution("chase-fast").read_text("WHEEL")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return "Root-Is-Purelib: true" in (wheel or "")
+
+
 @functools.cache
 def native():
     """The native module `chase_fast_C` (torch is already imported: one OpenMP runtime serves both).
@@ -43,10 +53,12 @@ def native():
     try:
         module = importlib.import_module("chase_fast_C")
     except ImportError as e:
-        _warn_once(
-            "the native module chase_fast_C is missing: plain torch serves instead, several times slower"
-        )
-        raise ImportError(f"the native module chase_fast_C is missing ({e}); {fix}") from None
+        missing, why = "the native module chase_fast_C is missing", str(e)
+        _warn_once(f"{missing}: plain torch serves instead, several times slower")
+        if native_left_out():
+            why = "chase_fast was installed with CHASE_FAST_NATIVE=off"
+            fix = "`pip install .` with a C++ compiler builds it"
+        raise ImportError(f"{missing} ({why}); {fix}") from None
     if module.__version__ != __version__:
         raise ImportError(
             f"chase_fast_C is version {module.__version__}, the sources are {__version__}; {fix}"

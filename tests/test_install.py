@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiny import tiny_tracker
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("CMakeLists.txt", "MANIFEST.in", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 FOLDERS = ("csrc", "kernels", "chase_fast")
@@ -196,14 +198,19 @@ def test_without_a_compiler(clone, tmp_path):
     (wheel,) = tmp_path.glob("*-none-any.whl")
     python = new_environment(tmp_path / "environment")
     succeed(pip("install", "--no-deps", "--no-index", wheel, python=python))
-    program = POOL.replace(', backend="cpu"', "") + "from chase_fast.doctor import collect\n"
-    program += "print(collect()['native']['missing'], collect()['ops']['prroi_pool']['runs_on'])"
+    program = POOL.replace(', backend="cpu"', "") + "from chase_fast.doctor.__main__ import main\n"
+    program += "assert main(['--json']) == 0"
     done = subprocess.run(
         [python, "-c", program], cwd=tmp_path, env=environment(), capture_output=True, text=True
     )
     succeed(done)
-    assert float(done.stdout.split()[0]) == pytest.approx(3)
-    assert "chase_fast_C is missing" in done.stdout and "'cpu': 'reference'" in done.stdout
+    pooled, _, facts = done.stdout.partition("\n")
+    assert float(pooled) == pytest.approx(3)
+    facts = json.loads(facts)
+    assert (
+        facts["native"]["left_out"] and "installed with CHASE_FAST_NATIVE=off" in facts["native"]["missing"]
+    )
+    assert all(op["runs_on"]["cpu"] == "reference" for op in facts["ops"].values())
     assert done.stderr.count("plain torch serves instead") == 1
     wrong = pip("wheel", *OFFLINE, "-w", tmp_path, copy, CHASE_FAST_NATIVE="no")
     assert wrong.returncode != 0 and "CHASE_FAST_NATIVE=no must be on or off" in wrong.stdout + wrong.stderr
@@ -265,3 +272,26 @@ def test_cuda_sources_compile(tmp_path):
             tmp_path / "object.o",
         ]
         succeed(subprocess.run([str(c) for c in command], capture_output=True, text=True))
+
+
+def test_without_triton(tmp_path):
+    """As with torch's CPU build: nothing but a GPU needs it, and the doctor says what is so."""
+    checkpoint = tiny_tracker(tmp_path / "tiny.safetensors")
+    program = f"""
+import sys
+sys.modules["triton"] = None
+import numpy, pytest
+from chase_fast.doctor.__main__ import main as doctor
+from chase_fast.search.__main__ import main as search
+from chase_fast.track import Tracker
+with pytest.raises(SystemExit, match="^0$"):
+    search(["--help"])
+tracker = Tracker.load({str(checkpoint)!r})
+frame = numpy.random.default_rng(0).integers(0, 255, (120, 160, 3), numpy.uint8)
+tracker.init(frame, (60, 40, 30, 30))
+assert numpy.isfinite(tracker.update(frame).box).all()
+assert doctor([]) == 0
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    succeed(done)
+    assert "not installed (only GPUs use it)" in done.stdout and "triton is not installed" in done.stdout

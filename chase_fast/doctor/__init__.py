@@ -28,7 +28,7 @@ def collect() -> dict[str, Any]:
         versions: {package: version, or text that says what is wrong with it}
         broken: names of `versions` that do not work
         devices: cpu, threads, cuda (list of names), and `no_cuda` (why there is none, or None)
-        native: build information of chase_fast_C, or {"missing": why}
+        native: build information of chase_fast_C, or {"missing": why, "left_out": whether it was on purpose}
         ops: {op: {"backends": {backend: None or why not}, "runs_on": {device type: chosen backend}}}
     """
     versions, broken = package_versions()
@@ -48,7 +48,7 @@ def package_versions() -> tuple[dict[str, str], list[str]]:
     broken = []
     for package in PACKAGES:
         if package == "triton" and importlib.util.find_spec(package) is None:
-            versions[package] = "not installed (it is needed on a GPU only; torch's CUDA build brings it)"
+            versions[package] = "not installed (only GPUs use it)"
             continue
         try:
             module = importlib.import_module(MODULES.get(package, package))
@@ -116,7 +116,7 @@ def native_build() -> dict[str, Any]:
     try:
         module = _dispatch.native()
     except ImportError as e:
-        return {"missing": str(e)}
+        return {"missing": str(e), "left_out": _dispatch.native_left_out()}
     return {"file": module.__file__, **module.build_info()}
 
 

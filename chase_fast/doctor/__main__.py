@@ -32,7 +32,8 @@ Examples:
   CHASE_FAST_BACKEND=reference python -m chase_fast.search
       forces a backend; prroi_pool=cpu,node_sum=triton forces one per op
 
-Exit code: 0, or 2 if a package cannot be imported, the native module is missing, or a dataset is broken.
+Exit code: 0, or 2 if a package cannot be imported, the native module is missing (and was not left out by
+CHASE_FAST_NATIVE=off), or a dataset is broken.
 """
 
 
@@ -70,7 +71,8 @@ def print_facts(facts: dict[str, Any], console: Console) -> None:
             console.print(f"CUDA    none: {devices['no_cuda']}")
     native = facts["native"]
     if "missing" in native:
-        console.print(f"Native  [red]{escape(native['missing'])}[/red]", soft_wrap=True)
+        style = "" if native.get("left_out") else "red"
+        console.print(f"Native  {native['missing']}", style=style, markup=False, soft_wrap=True)
     else:
         cuda = f"CUDA {native['cuda']} for sm {native['cuda_archs']}" if native["cuda"] else "without CUDA"
         build = f"gcc {native['compiler']}, {native['isa']}, {cuda}"
@@ -126,7 +128,8 @@ def run(argv: Sequence[str] | None) -> int:
         print(json.dumps(facts, indent=2))
     else:
         print_facts(facts, Console())
-    return 2 if facts["broken"] or "missing" in facts["native"] else 0
+    native = facts["native"]
+    return 2 if facts["broken"] or ("missing" in native and not native.get("left_out")) else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
