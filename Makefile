@@ -14,6 +14,7 @@ build:
 	$(PYTHON) -m pip install -e . --no-build-isolation --no-deps
 test:
 	$(PYTHON) -m pytest -q -n 2 --dist loadfile $(ARGS)
+	$(PYTHON) -m pytest -q tests/engines
 test-gpu:
 	$(PYTHON) -m pytest -q -m gpu $(ARGS)
 # outside CI: 300 damaged inputs through the commands; 20,000 frames of tracking (tests/fuzz, tests/soak.py)

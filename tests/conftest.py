@@ -84,7 +84,14 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_ignore_collect(collection_path, config):
-    """`-m gpu` reads only files with such tests: a GPU machine may lack packages that the others import."""
+    """`-m gpu` reads only files with such tests: a GPU machine may lack packages that the others import.
+
+    tests/engines runs when it is asked for (`pytest tests/engines`): a worker that had loaded OpenVINO and
+    ONNX Runtime beside everything else died when it started another process, twice in whole runs.
+    """
+    asked = any("engines" in str(argument) for argument in config.invocation_params.args)
+    if "engines" in collection_path.parts and not asked:
+        return True
     if config.option.markexpr == "gpu" and collection_path.match("tests/test_*.py"):
         return True if "mark.gpu" not in collection_path.read_text() else None
     return None
