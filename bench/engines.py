@@ -24,8 +24,8 @@ import torch  # noqa: E402
 from bench.ops import machine  # noqa: E402
 from bench.track_fps import NETWORKS, REGULAR  # noqa: E402
 from chase_fast.checkpoint import load_tracker  # noqa: E402
+from chase_fast.data.boxes import iou  # noqa: E402
 from chase_fast.data.synthetic import SyntheticSequence  # noqa: E402
-from chase_fast.export.export import iou  # noqa: E402
 from chase_fast.nn.backbone import calibrate  # noqa: E402
 from chase_fast.nn.tracker_net import TrackerNet, TrackerSpec  # noqa: E402
 from chase_fast.track import Tracker  # noqa: E402
@@ -135,7 +135,7 @@ def measure(trackers: dict, frames: Frames, boxes: list) -> list[dict]:
                 times[key].append(result.seconds * 1e3)
             found[key] = result.box
         for key in trackers:
-            overlaps[key].append(iou(found[key], found["torch", "fp32"]))
+            overlaps[key].append(iou(*(np.array(found[k]) for k in (key, ("torch", "fp32")))))
         if box is not None:
             first._target.place = type(state).of(box, first.settings)
     size = first.settings.image_size

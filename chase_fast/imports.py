@@ -44,6 +44,10 @@ def take(words: Sequence[str]) -> list[str]:
             raise ChaseError(f"{FLAG} needs a file: {FLAG} FILE.py")
     known = _files()
     for file in map(user_path, files):
+        if os.pathsep in str(file.absolute()):
+            raise ChaseError(
+                f"{FLAG} {file}: its path holds {os.pathsep!r}, which separates files: rename it"
+            )
         if not file.is_file():
             raise MissingFile(f"{FLAG} {file}: no such file")
         known.append(str(file.absolute()))
@@ -104,6 +108,10 @@ def _execute(path: Path) -> None:
         spec.loader.exec_module(module)
     except ChaseError:
         raise
+    except SystemExit as e:  # else the command would end with its code, nothing done
+        raise ChaseError(
+            f"{FLAG} {path}: it ends the program (exit code {e.code}) when it is imported"
+        ) from None
     except SyntaxError as e:
         raise ChaseError(f"{FLAG} {path}, line {e.lineno}: {e.msg}") from None
     except Exception as e:

@@ -3,6 +3,7 @@
 Needs `pip install ".[docs]"`. A name that does not resolve ends it with an error.
 """
 
+import contextlib
 import importlib
 import re
 import sys
@@ -20,14 +21,17 @@ PAGES = [
 ]
 
 if __name__ == "__main__":
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else "build/api")
+    out = Path(sys.argv[1] if len(sys.argv) > 1 else "build/api").resolve()
+    out.mkdir(parents=True, exist_ok=True)
     for page in PAGES:
         module = importlib.import_module(page)
         for name in getattr(module, "__all__", ()):
             getattr(module, name)  # imported when first used: pdoc looks only at what is there
     warnings.simplefilter("error")
     pdoc.render.configure(docformat="google", show_source=False)
-    pdoc.pdoc("chase_fast", f"!^(?!({'|'.join(map(re.escape, PAGES))})$)", output_directory=out)
+    only = f"!^(?!({'|'.join(map(re.escape, PAGES))})$)"
+    with contextlib.chdir(out):  # beside a folder chase_fast pdoc warns that it documents the installed package
+        pdoc.pdoc("chase_fast", only, output_directory=out)
     missing = [page for page in PAGES if not (out / f"{page.replace('.', '/')}.html").is_file()]
     if missing:
         sys.exit(f"no page was made for {', '.join(missing)}")

@@ -5,6 +5,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +67,9 @@ LONG = tuple(
 )
 
 
+ENGINES = Path(__file__).parent / "engines"
+
+
 def pytest_configure(config):
     """Files go to the workers in the order below, not by their numbers of tests."""
     if hasattr(config.option, "loadscopereorder"):
@@ -90,7 +94,7 @@ def pytest_ignore_collect(collection_path, config):
     ONNX Runtime beside everything else died when it started another process, twice in whole runs.
     """
     asked = any("engines" in str(argument) for argument in config.invocation_params.args)
-    if "engines" in collection_path.parts and not asked:
+    if not asked and (collection_path == ENGINES or ENGINES in collection_path.parents):
         return True
     if config.option.markexpr == "gpu" and collection_path.match("tests/test_*.py"):
         return True if "mark.gpu" not in collection_path.read_text() else None

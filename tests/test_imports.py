@@ -96,6 +96,7 @@ def test_an_own_operation_goes_through_every_command(tmp_path, capsys):
     [
         ("x = 1\nimport nothing_there\n", "line 2: ModuleNotFoundError: No module named 'nothing_there'"),
         ("x = 1\n\ny = = 2\n", "line 3: invalid syntax"),
+        ("import sys\nsys.exit(0)\n", "it ends the program (exit code 0) when it is imported"),
         ("def f():\n    raise ValueError('a\\nb')\nf()\n", "line 2: ValueError: a b"),
         ("from chase_fast import register_operation as r\nr('none', None)\n", "cannot register operation"),
     ],
@@ -122,6 +123,9 @@ def test_the_words_of_the_flag(tmp_path, monkeypatch, capsys):
         imports.take(["--import", "c.py"])
     with pytest.raises(ChaseError, match="--import needs a file"):
         imports.take(["x", "--import"])
+    (tmp_path / "a:b.py").write_text("")
+    with pytest.raises(ChaseError, match="which separates files"):
+        imports.take(["--import", "a:b.py"])
     (tmp_path / "data.txt").write_text("")
     imports.take(["--import", "data.txt"])
     with pytest.raises(ChaseError, match="must be a Python file"):

@@ -147,12 +147,14 @@ def test_a_folded_backbone_is_unfolded_only_if_its_statistics_are_trained(start,
     assert not is_folded(net.feature_extractor)
 
 
-def test_calibrated_statistics_are_those_of_the_batches(start, batch):
+@pytest.mark.parametrize("momentum", [0.1, 0.5, None])  # the last two: operations of users have their own
+def test_calibrated_statistics_are_those_of_the_batches(start, batch, momentum):
     """After calibration on one batch, eval mode normalises that batch as train mode does."""
     net, losses = copy.deepcopy(start), Losses(config_of(freeze_backbone=True), CPU)
     losses.prepare(net)
-    losses.calibrate(net, [batch] * 3, Ranks())
     norm = net.bb_regressor.conv4_1t[1]
+    norm.momentum = momentum
+    losses.calibrate(net, [batch] * 3, Ranks())
     seen = []
     norm.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     with torch.no_grad():

@@ -19,10 +19,8 @@ from chase_fast.runs.folder import EXPORTED, MANIFEST
 
 FORMAT = 1
 MODEL = {"onnx": "frames.onnx", "openvino": "frames.xml"}
-RUNS = {
-    "onnx": ("openvino", "onnxruntime"),
-    "openvino": ("openvino",),
-}  # format -> engines, the fastest first
+# format -> engines, the preferred one first
+RUNS = {"onnx": ("openvino", "onnxruntime"), "openvino": ("openvino",)}
 
 
 @dataclass(frozen=True)
@@ -70,8 +68,27 @@ class ExportedFolder:
         """The checkpoint in it."""
         return self.path / EXPORTED
 
+    def engine_name(self, name: str | None) -> str:
+        """Which engine that is; None, auto: the first installed that reads the format.
+
+        Raises:
+            ChaseError: no such engine for this format.
+        """
+        engines = RUNS[self.about["format"]]
+        if name in (None, "auto"):
+            return next((e for e in engines if importlib.util.find_spec(e)), engines[0])
+        if name not in (*engines, "torch"):
+            raise ChaseError(f"--engine {name}: {self.path} is for {' or '.join(engines)}, or torch")
+        return name
+
+    @property
+    def model_digest(self) -> str:
+        """Checksum of the model, of its .bin if the weights are there."""
+        files = self.about.inner("files")
+        return files.text("frames.bin", None) or files.text(MODEL[self.about["format"]])
+
     def engine(self, name: str | None, size: int, precision: str) -> Engine:
-        """The engine of this name (None, auto: the first installed that reads the format), its model loaded.
+        """The engine of this name (see `engine_name`), its model loaded.
 
         Args:
             size: of the tracker's patches, which must be that of the export.
@@ -79,14 +96,12 @@ class ExportedFolder:
         Raises:
             ChaseError: no such engine for this format, a missing package, another size.
         """
-        engines = RUNS[self.about["format"]]
-        if name in (None, "auto"):
-            name = next((e for e in engines if importlib.util.find_spec(e)), engines[0])
-        if name not in engines:
-            raise ChaseError(f"--engine {name}: {self.path} is for {' or '.join(engines)}, or torch")
+        name = self.engine_name(name)
         if self.about.integer("size") != size:
+            made = f"{self.about['size']} px (preset {self.about.text('preset')})"
             raise ChaseError(
-                f"{self.path} is for patches of {self.about['size']} px, these settings want {size}"
+                f"{self.path} is for patches of {made}, these settings want {size}: give that --preset, or "
+                "export again"
             )
         kind = OpenVINO if name == "openvino" else OnnxRuntime
         return kind(self.path / MODEL[self.about["format"]], precision)

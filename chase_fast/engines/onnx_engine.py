@@ -33,14 +33,15 @@ class OnnxRuntime:
         options.log_severity_level = 3
         # its threads wait actively after each call, on the cores that the rest of a frame needs
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        name = model if isinstance(model, Path) else "the model"
         try:
             source = str(model) if isinstance(model, Path) else model
             self._session = self._runtime.InferenceSession(source, options, providers=[PROVIDER])
         except Exception as e:  # its own types, without a common base
-            name, reason = model if isinstance(model, Path) else "the model", " ".join(str(e).split())[:120]
+            reason = " ".join(str(e).split())[:120]
             raise ChaseError(f"{name}: ONNX Runtime cannot read it ({reason})") from None
         if [o.name for o in self._session.get_outputs()] != list(OUTPUTS):
-            raise ChaseError(f"{model}: its outputs are not {', '.join(OUTPUTS)}: no file of this package")
+            raise ChaseError(f"{name}: its outputs are not {', '.join(OUTPUTS)}: no file of this package")
 
     @property
     def about(self) -> str:

@@ -38,10 +38,9 @@ class Evaluate:
     """What the checkpoints run on."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: for the convolutions of the checkpoints."""
-    engine: Literal["auto", "torch", "openvino", "onnxruntime"] | None = None
-    """What computes the convolutions, on a CPU: torch with our kernels; openvino or onnxruntime, which are
-    extras; auto: the fastest of those installed, measured at the start. Default: torch, or the engine of an
-    exported folder."""
+    engine: Literal["torch", "openvino", "onnxruntime"] | None = None
+    """What computes the checkpoints' convolutions, on a CPU: torch with our kernels; openvino or onnxruntime,
+    which are extras. Default: torch, or the engine of an exported folder."""
     no_graphs: bool = False
     """On a GPU launch every kernel by itself instead of a CUDA graph per frame."""
     workers: int | None = None

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from chase_fast.data.evaluation import EvaluationSet
 from chase_fast.data.trained_on import Known, seen
 from chase_fast.device import resolve_device
 from chase_fast.errors import ChaseError
+
+if TYPE_CHECKING:
+    from chase_fast.engines.folder import ExportedFolder
 
 
 class Session(Protocol):
@@ -79,15 +82,15 @@ class Checkpoint:
 
     def _engine(self) -> str:
         """Name of the engine, empty for torch."""
-        from chase_fast.engines.folder import RUNS, ExportedFolder
-
-        exported = ExportedFolder.find(self.path)
-        name = self.engine or (RUNS[exported.about["format"]][0] if exported else "torch")
-        return "" if name == "torch" else name
+        name = exported.engine_name(self.engine) if (exported := _exported(self.path)) else self.engine
+        return "" if name in (None, "torch") else name
 
     def identity(self) -> dict[str, Any]:
         about = {"checkpoint": digest(self.path), "preset": self.preset, "precision": self.precision}
-        engine = {"engine": name} if (name := self._engine()) else {}
+        engine = {}
+        if name := self._engine():
+            exported = _exported(self.path)
+            engine = {"engine": name} | ({"model": exported.model_digest} if exported else {})
         return about | engine | {"settings": _settings(self)[1].to_data()}
 
     def trained_on(self, data: EvaluationSet) -> dict[str, list[str]] | None:
@@ -104,14 +107,22 @@ class Checkpoint:
 @functools.lru_cache(maxsize=1)
 def _tracker(checkpoint: Checkpoint):
     """One tracker for one sequence after the other: on a GPU its graphs are captured once."""
-    from chase_fast.engines.folder import ExportedFolder, open_engine
+    from chase_fast.engines.folder import open_engine
     from chase_fast.track import Tracker
 
     loaded, settings = _settings(checkpoint)
-    exported = ExportedFolder.find(checkpoint.path)
+    exported = _exported(checkpoint.path)
     size, precision = settings.image_size, checkpoint.precision
     engine, device = open_engine(exported, checkpoint.engine, size, precision, checkpoint.device)
     return Tracker(loaded.net, loaded.spec, settings, device, 0, checkpoint.graphs, precision, engine)
+
+
+@functools.lru_cache(maxsize=1)
+def _exported(path: str) -> "ExportedFolder | None":
+    """The exported folder around a checkpoint; its checksums are compared once in a process."""
+    from chase_fast.engines.folder import ExportedFolder
+
+    return ExportedFolder.find(path)
 
 
 @functools.lru_cache(maxsize=1)

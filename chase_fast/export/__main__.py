@@ -10,7 +10,7 @@ import tyro
 
 from chase_fast.command import run_command
 from chase_fast.commandline import parse
-from chase_fast.track.settings import PRESETS, TrackSettings, presets
+from chase_fast.track.settings import PRESETS, presets
 
 PROG = "python -m chase_fast.export"
 DESCRIPTION = f"""Export a tracker for OpenVINO or ONNX Runtime, whose convolutions are faster on many CPUs.
@@ -48,9 +48,7 @@ class Export:
     """How weights are stored; fp16, half the size, with openvino. What is computed with is chosen when it is
     run: track --precision bf16."""
     preset: Literal[tuple(PRESETS)] = "accurate"
-    """Online procedure that the export is for."""
-    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
-    """A setting of the online procedure that differs from the preset's; see the track command."""
+    """Decides the size of the patches; track with the same one."""
     quiet: bool = False
     """Print nothing but errors."""
 
@@ -58,9 +56,8 @@ class Export:
 def run(options: Export) -> None:
     from chase_fast.export.export import export
 
-    changes = TrackSettings.parse_changes(options.set)
     say = (lambda text: None) if options.quiet else print
-    export(options.checkpoint, options.out, options.format, options.precision, options.preset, changes, say)
+    export(options.checkpoint, options.out, options.format, options.precision, options.preset, say)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

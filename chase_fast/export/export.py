@@ -1,9 +1,7 @@
 """Checkpoint -> exported folder, checked against torch before it is written."""
 
-import dataclasses
-import hashlib
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +9,10 @@ import numpy as np
 import torch
 
 from chase_fast.checkpoint import Checkpoint, load_tracker, pack_tracker
+from chase_fast.data.boxes import iou
 from chase_fast.data.synthetic import SyntheticSequences
 from chase_fast.engines.engine import Engine
-from chase_fast.engines.folder import EXPORTED, MODEL, ExportedFolder, check_new, write_folder
+from chase_fast.engines.folder import EXPORTED, MODEL, ExportedFolder, check_new, digest, write_folder
 from chase_fast.engines.onnx_engine import OnnxRuntime
 from chase_fast.engines.openvino_engine import OpenVINO
 from chase_fast.engines.program import OUTPUTS, to_onnx, to_openvino, to_program
@@ -37,13 +36,12 @@ def export(
     format: str = "openvino",
     precision: str = "fp32",
     preset: str = "accurate",
-    changes: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = print,
 ) -> ExportedFolder:
     """Writes the folder that `python -m chase_fast.export` describes.
 
     Args:
-        changes: fields of `TrackSettings` that differ from the preset's.
+        preset: decides the size of the patches.
         say: takes lines for the user.
 
     Raises:
@@ -56,7 +54,7 @@ def export(
     check_new(out)
     file = checkpoint_file(checkpoint, "FILE")
     loaded = load_tracker(file)
-    settings = settings_for(loaded.spec, preset, not loaded.public, **(changes or {}))
+    settings = settings_for(loaded.spec, preset, not loaded.public)
     say(f"{file}: {loaded.spec.classifier} on {loaded.spec.backbone}, patches of {settings.image_size} px")
     files = _model(loaded, settings.image_size, format, precision)
     with tempfile.TemporaryDirectory() as scratch:
@@ -80,8 +78,7 @@ def export(
         "precision": precision,
         "size": settings.image_size,
         "preset": preset,
-        "settings": dataclasses.asdict(settings),
-        "origin": {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
+        "origin": {"file": file.name, "sha256": digest(file.read_bytes())},
         "check": {"engine": engine.about, **check},
         "versions": versions(),
         "commit": git_commit(),
@@ -136,12 +133,5 @@ def compare(loaded: Checkpoint, settings: TrackSettings, engine: Engine) -> dict
         for tracker in both:
             tracker.init(sequence.frame(start), tuple(sequence.boxes[start]))
             found.append(tracker.update(sequence.frame(start + 1)).box)
-        overlaps.append(iou(*found))
+        overlaps.append(float(iou(*map(np.array, found))))
     return {"outputs": worst, "mean_iou": float(np.mean(overlaps)), "median_iou": float(np.median(overlaps))}
-
-
-def iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """Of two boxes x, y, w, h."""
-    sides = [max(0.0, min(a[k] + a[k + 2], b[k] + b[k + 2]) - max(a[k], b[k])) for k in (0, 1)]
-    both = sides[0] * sides[1]
-    return both / (a[2] * a[3] + b[2] * b[3] - both)

@@ -7,6 +7,18 @@ from torch import Tensor, nn
 EPS, MOMENTUM = 1e-5, 0.1
 
 
+@torch.no_grad()
+def forget_start_(module: nn.Module, updates: int) -> None:
+    """Takes the share of the initial statistics (mean 0, variance 1) out of the running averages of all batch
+    norms in a module, after this many updates of each. A cumulative average (momentum None) holds none."""
+    for norm in module.modules():
+        momentum = getattr(norm, "momentum", MOMENTUM)
+        if getattr(norm, "running_mean", None) is not None and momentum is not None:
+            left = (1 - momentum) ** updates
+            norm.running_mean.div_(1 - left)
+            norm.running_var.sub_(left).div_(1 - left)
+
+
 class GroupBatchNorm(nn.BatchNorm2d):
     """nn.BatchNorm2d (same state_dict) with batch statistics per group.
 

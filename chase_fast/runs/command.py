@@ -3,8 +3,10 @@ stopped."""
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from chase_fast import imports
 from chase_fast.command import exit_code, run_command
@@ -12,7 +14,7 @@ from chase_fast.device import computing
 from chase_fast.distributed import Ranks, join, shutdown
 from chase_fast.runs.folder import BEST, CHECKPOINT, REPORT, RunFolder
 from chase_fast.runs.interrupt import Interrupt
-from chase_fast.runs.job import Command, Job, resolve, understand
+from chase_fast.runs.job import Command, Job, Options, described, resolve, understand
 from chase_fast.runs.progress import RunProgress
 from chase_fast.runs.versions import versions
 
@@ -51,6 +53,20 @@ class Stopped(KeyboardInterrupt):
         self.state = "its last checkpoint" if any(self.folder.rglob(CHECKPOINT)) else "the beginning"
         self.again = f"{job.command.prog} --out {self.folder} --resume"
         super().__init__(f"stopped; {self.folder} holds {self.state}")
+
+
+def make(
+    command: Command,
+    config: Any,
+    out: str | PathLike[str] | None,
+    resume: bool,
+    seeds: Sequence[int],
+    quiet: bool,
+    values: Mapping[str, Any],
+) -> Path:
+    """A run from Python: `search.api` and `train.api` say what the arguments are. Returns its folder."""
+    options = Options(None if out is None else Path(out), resume, tuple(seeds), quiet=quiet)
+    return perform(command, lambda world: described(command, config, values, options, world)).folder.path
 
 
 def perform(command: Command, plan: Callable[[int], Job]) -> Job:

@@ -9,7 +9,7 @@ from typing import Any
 from chase_fast.cells import load_cell
 from chase_fast.nn.genotype import Genotype
 from chase_fast.recipes import SearchConfig
-from chase_fast.runs import command, job
+from chase_fast.runs.command import make
 from chase_fast.runs.folder import REPORT
 from chase_fast.search import CELL
 from chase_fast.search.options import SearchCommand
@@ -75,7 +75,5 @@ def search(
             way out.
         KeyboardInterrupt: Ctrl-C; `resume` continues from the checkpoint that was written.
     """
-    options = job.Options(Path(out) if out is not None else None, resume, tuple(seeds), quiet=quiet)
-    kind = SearchCommand()
-    done = command.perform(kind, lambda world: job.described(kind, config, values, options, world))
-    return SearchResult.read(done.folder.path)
+    folder = make(SearchCommand(), config, out, resume, seeds, quiet, values)
+    return SearchResult.read(folder)

@@ -17,7 +17,7 @@ from chase_fast.nn.backbone import build_backbone, calibrate, freeze
 from chase_fast.nn.inference import FastBackbone
 from chase_fast.nn.losses import dimp_loss, prdimp_loss
 from chase_fast.nn.neck import SearchNeck
-from chase_fast.nn.norm import MOMENTUM
+from chase_fast.nn.norm import forget_start_
 from chase_fast.nn.search_cell import SkipMasks
 from chase_fast.nn.seeded import seeded
 from chase_fast.nn.space import OPS
@@ -142,12 +142,7 @@ class SearchNetwork(nn.Module):
             self.loss(data, None, seed=0, scheduled=self.method.schedule(0), update_statistics=True)
             ranks.merge_statistics_(before, self.neck)
             count += 2 * self._groups * ranks.world  # train and test frames
-        for module in self.neck.modules():
-            momentum = getattr(module, "momentum", MOMENTUM)
-            if getattr(module, "running_mean", None) is not None and momentum is not None:
-                left = (1 - momentum) ** count
-                module.running_mean.div_(1 - left)
-                module.running_var.sub_(left).div_(1 - left)
+        forget_start_(self.neck, count)
 
     def frozen(self) -> nn.Module:
         """The backbone for inference, made once: BatchNorm folded, and in bfloat16 with `precision=bf16`."""

@@ -8,7 +8,8 @@ from typing import Any
 
 from chase_fast.errors import MissingFile
 from chase_fast.recipes import TrainConfig
-from chase_fast.runs import RunFolder, command, job
+from chase_fast.runs import RunFolder
+from chase_fast.runs.command import make
 from chase_fast.runs.folder import BEST, REPORT
 from chase_fast.train import RESULT
 from chase_fast.train.options import TrainCommand
@@ -75,7 +76,5 @@ def train(
             way out.
         KeyboardInterrupt: Ctrl-C; `resume` continues from the checkpoint that was written.
     """
-    options = job.Options(Path(out) if out is not None else None, resume, tuple(seeds), quiet=quiet)
-    kind = TrainCommand()
-    done = command.perform(kind, lambda world: job.described(kind, config, values, options, world))
-    return TrainResult.read(done.folder.path)
+    folder = make(TrainCommand(), config, out, resume, seeds, quiet, values)
+    return TrainResult.read(folder)

@@ -11,7 +11,7 @@ from chase_fast.distributed import Ranks, statistics
 from chase_fast.nn.backbone import calibrate, freeze, is_folded, unfold
 from chase_fast.nn.inference import FastBackbone
 from chase_fast.nn.losses import dimp_loss, prdimp_loss
-from chase_fast.nn.norm import MOMENTUM
+from chase_fast.nn.norm import forget_start_
 from chase_fast.nn.tracker_net import TrackerNet
 from chase_fast.recipes import TrainConfig
 
@@ -142,12 +142,8 @@ class Losses:
             ranks.merge_statistics_(before, net)
             count += self.config.accumulate * ranks.world
         # of a batch the neck takes in train and test frames, every layer of the box regressor one of them
-        for part, updates in ((net.neck, 2 * count), (net.bb_regressor, count)):
-            left = (1 - MOMENTUM) ** updates
-            for module in part.modules():
-                if getattr(module, "running_mean", None) is not None:
-                    module.running_mean.div_(1 - left)
-                    module.running_var.sub_(left).div_(1 - left)
+        forget_start_(net.neck, 2 * count)
+        forget_start_(net.bb_regressor, count)
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:

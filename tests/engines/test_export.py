@@ -1,5 +1,6 @@
 """Other engines compute what torch computes, and exported folders are checked before they are used."""
 
+import importlib.util
 import json
 import shutil
 import sys
@@ -14,9 +15,11 @@ from chase_fast.engines.engine import make_engine
 from chase_fast.engines.folder import digest
 from chase_fast.engines.frames import Frames
 from chase_fast.errors import ChaseError
+from chase_fast.evaluate.trackers import Checkpoint
 from chase_fast.export.__main__ import main as command
 from chase_fast.nn.genotype import CHASE
 from chase_fast.nn.tracker_net import TrackerSpec
+from chase_fast.track import layers
 from chase_fast.track.network import Network
 from chase_fast.track.settings import settings_for
 from tests.tiny import tiny_tracker
@@ -38,9 +41,9 @@ def calibrated(spec: TrackerSpec):
     """A random network in eval mode whose maps are of order 1."""
     net = spec.build().train()
     with torch.no_grad():
-        layers = net.feature_extractor(torch.randn(8, 3, 64, 64))
-        net.neck(*layers)
-        net.bb_regressor.features(*layers)
+        maps = net.feature_extractor(torch.randn(8, 3, 64, 64))
+        net.neck(*maps)
+        net.bb_regressor.features(*maps)
     return net.eval()
 
 
@@ -61,9 +64,9 @@ def test_engines_compute_what_our_kernels_compute():
     for count in (1, 3, 1):
         patches = torch.randint(0, 256, (count, 64, 64, 3)).float()
         with torch.no_grad():
-            features, layers = network.layers.first(patches)
+            features, both = network.layers.first(patches)
             _, maps = network.layers.frame(patches)
-        expected = [features, *(m.permute(0, 2, 3, 1) for m in (*maps, *layers))]
+        expected = [features, *(m.permute(0, 2, 3, 1) for m in (*maps, *both))]
         for engine in engines:
             for found, wanted in zip(engine.run(patches), expected, strict=True):
                 assert found.shape == wanted.shape
@@ -110,6 +113,35 @@ def test_a_folder_tracks_as_its_checkpoint_does(exported, monkeypatch):
     many = chase_fast.MultiTracker.load(exported / "ov")
     many.init(FRAME, [(40, 30, 30, 24), (60, 50, 20, 20)])
     assert len(many.update(FRAME)) == 2
+
+
+def test_an_evaluation_names_the_engine_and_the_model_that_track(exported, tmp_path, monkeypatch):
+    """Results of other identities are never mixed: fp16 weights are another tracker than fp32 ones."""
+    half = tmp_path / "half"
+    assert (
+        command([str(exported / "tiny.safetensors"), "--out", str(half), "--precision", "fp16", "--quiet"])
+        == 0
+    )
+    paths = {name: str(folder / "tracker.safetensors") for name, folder in
+             {"fp32": exported / "ov", "fp16": half, "onnx": exported / "onnx"}.items()}  # fmt: skip
+    found = {name: Checkpoint(path, "fast").identity() for name, path in paths.items()}
+    plain = Checkpoint(str(exported / "tiny.safetensors"), "fast").identity()
+    assert "engine" not in plain and Checkpoint(paths["fp32"], "fast", engine="torch").identity() == plain
+    assert {about["engine"] for about in found.values()} == {"openvino"}
+    assert len({about["model"] for about in found.values()}) == 3
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "openvino" else find(name))
+    assert Checkpoint(paths["onnx"], "fast").identity()["engine"] == "onnxruntime"
+    assert chase_fast.Tracker.load(paths["onnx"]).engine.startswith("ONNX Runtime")
+
+
+def test_an_engine_that_computes_something_else_is_left_aside(exported, monkeypatch, caplog):
+    loaded = load_tracker(exported / "tiny.safetensors")
+    other = calibrated(SPECS["cell"])
+    monkeypatch.setattr(layers, "installed", lambda: ["openvino"])
+    monkeypatch.setattr(layers, "make_engine", lambda name, net, *how: make_engine(name, other, *how))
+    tracker = chase_fast.Tracker(loaded.net, loaded.spec, engine="auto", device="cpu")
+    assert tracker.engine == "" and "engine openvino computes other features" in caplog.text
 
 
 def test_auto_is_one_of_them(exported):
@@ -184,7 +216,6 @@ def test_a_model_that_is_not_ours_is_refused(exported, tmp_path):
     [
         (["--out", "{}/ov"], "exists and is not empty"),
         (["--out", "{}/new", "--format", "onnx", "--precision", "fp16"], "--format onnx stores fp32"),
-        (["--out", "{}/new", "--set", "image_size=33"], "image_size"),
         (["--out", "{}/new", "--preset", "fats"], "fats"),
     ],
 )
