@@ -27,7 +27,8 @@ from chase_fast.checkpoint import load_tracker  # noqa: E402
 from chase_fast.data.boxes import iou  # noqa: E402
 from chase_fast.data.synthetic import SyntheticSequence  # noqa: E402
 from chase_fast.nn.backbone import calibrate  # noqa: E402
-from chase_fast.nn.tracker_net import TrackerNet, TrackerSpec  # noqa: E402
+from chase_fast.nn.spec import TrackerSpec  # noqa: E402
+from chase_fast.nn.tracker_net import TrackerNet  # noqa: E402
 from chase_fast.track import Tracker  # noqa: E402
 from chase_fast.track.settings import PRESETS, settings_for  # noqa: E402
 from chase_fast.track.sources import open_source  # noqa: E402

@@ -39,8 +39,9 @@ from chase_fast.distributed import Ranks
 from chase_fast.recipes import SearchConfig, search_recipe
 from chase_fast.runs.data import RunData
 from chase_fast.runs.progress import RunProgress
-from chase_fast.search.data import ROLES, ahead, samples
+from chase_fast.search.data import ahead, samples
 from chase_fast.search.network import SearchNetwork
+from chase_fast.search.options import SearchCommand
 from chase_fast.search.step import SearchStep
 
 ITERATIONS, WARMUP_EPOCHS, EPOCHS, HOLDOUT_SAMPLES = 1500, 10, (41, 70), 5000  # the paper's
@@ -88,7 +89,7 @@ def consecutive(items: Iterator, run: Callable, count: int, skip: int, device: t
 
 def measure(config: SearchConfig, device: torch.device, args: argparse.Namespace) -> dict[str, Measured]:
     """Everything of one source of data: warm-up, alpha, hold-out, and the loader alone."""
-    data = RunData(config, ROLES, samples(config), RunProgress(quiet=True), device=device)
+    data = RunData(config, SearchCommand.roles, samples(config), RunProgress(quiet=True), device=device)
     network = SearchNetwork(config, device)
     if config.backbone_weights == "random":
         network.calibrate_backbone(data.calibration())
@@ -133,9 +134,9 @@ def hours(found: dict[str, Measured], batch: int, epochs: int) -> float:
 @contextlib.contextmanager
 def sources(args: argparse.Namespace) -> Iterator[dict[str, dict[str, tuple[str, ...]]]]:
     """{name: {role: specs}} of what is measured."""
-    given = {role: tuple(getattr(args, role)) for role in ROLES}
+    given = {role: tuple(getattr(args, role)) for role in SearchCommand.roles}
     if args.packed:
-        packed = {role: (spec,) for role, spec in zip(ROLES, args.packed)}
+        packed = {role: (spec,) for role, spec in zip(SearchCommand.roles, args.packed)}
         yield {"frames": given, "crop cache": packed}
     elif args.frames:
         with tempfile.TemporaryDirectory() as root:
@@ -150,7 +151,7 @@ def make_sources(root: Path, sequences: int, size: int) -> dict[str, dict[str, t
     from chase_fast.data.pack.__main__ import main as pack
 
     frames, packed = {}, {}
-    for role in ROLES:
+    for role in SearchCommand.roles:
         make_frames(root / role, sequences)
         frames[role], packed[role] = (f"folder:{root / role}",), (f"packed:{root / role}_packed",)
         code = pack([frames[role][0], "--out", f"{root / role}_packed", "--size", str(size)])
@@ -188,7 +189,7 @@ def main(argv: list[str] | None = None) -> dict:
     )
     parser.add_argument("--recipe", default="paper", help="of the search")
     parser.add_argument("--device", default="cpu")
-    for role in ROLES:
+    for role in SearchCommand.roles:
         parser.add_argument(f"--{role}", nargs="+", default=["synthetic"], metavar="SPEC")
     parser.add_argument("--packed", nargs=3, metavar="SPEC", help="packed train, val and hold-out data")
     parser.add_argument("--frames", type=int, default=0, metavar="N", help="make N sequences for each role")

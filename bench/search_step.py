@@ -54,8 +54,9 @@ from chase_fast.runs.data import RunData
 from chase_fast.runs.progress import RunProgress
 from chase_fast.search import schedule
 from chase_fast.search.bilevel import FlatParameters, second_order, weight_gradient
-from chase_fast.search.data import ROLES, samples
+from chase_fast.search.data import samples
 from chase_fast.search.network import SearchNetwork
+from chase_fast.search.options import SearchCommand
 from chase_fast.search.step import SearchStep
 from tests.nas_names import Slot, neck_slots, norm_slots, search_slots
 from tests.tolerances import GOLDEN, TRAIN_STEP, error
@@ -253,9 +254,8 @@ def iteration_step(shape: Shape, candidate: str, dtype: torch.dtype) -> Step:
 @functools.cache
 def demo_batches(config: SearchConfig) -> tuple[list[Batch], Batch, Batch]:
     """Batches for the calibration of the backbone, a training and a validation batch."""
-    data = RunData(
-        dataclasses.replace(config, calibration_batches=2), ROLES, samples(config), RunProgress(quiet=True)
-    )
+    few = dataclasses.replace(config, calibration_batches=2)
+    data = RunData(few, SearchCommand.roles, samples(config), RunProgress(quiet=True))
     epoch = config.warmup_epochs + 1
     return [*data.calibration()], *(next(data.batches(name, epoch)) for name in ("train", "val"))
 

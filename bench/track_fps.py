@@ -46,7 +46,8 @@ from chase_fast.data.synthetic import SyntheticSequence  # noqa: E402
 from chase_fast.kernels.localize import Geometry  # noqa: E402
 from chase_fast.nn.backbone import MEAN, STD  # noqa: E402
 from chase_fast.nn.genotype import CHASE  # noqa: E402
-from chase_fast.nn.tracker_net import TrackerNet, TrackerSpec  # noqa: E402
+from chase_fast.nn.spec import TrackerSpec  # noqa: E402
+from chase_fast.nn.tracker_net import TrackerNet  # noqa: E402
 from chase_fast.track import Tracker  # noqa: E402
 from chase_fast.track import captured as capturing  # noqa: E402
 from chase_fast.track import step as stepping  # noqa: E402

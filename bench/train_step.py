@@ -43,9 +43,10 @@ from chase_fast.recipes import TrainConfig, train_recipe
 from chase_fast.runs.data import RunData
 from chase_fast.runs.progress import RunProgress
 from chase_fast.train.cells import resolve_spec
-from chase_fast.train.data import ROLES, samples
+from chase_fast.train.data import samples
 from chase_fast.train.network import Losses
 from chase_fast.train.optimizer import learning_rates
+from chase_fast.train.options import TrainCommand
 from chase_fast.train.step import TrainStep
 from tests.nas_names import Slot, derived_slots, neck_slots
 from tests.tolerances import TRAIN_BF16, TRAIN_STEP, error
@@ -213,7 +214,7 @@ def mismatch(found: Found, exact: Found, bf16: bool) -> dict[str, float]:
 def compare(args: argparse.Namespace, config: TrainConfig) -> list[dict]:
     device = torch.device(args.device)
     torch.manual_seed(0)
-    data = RunData(config, ROLES, samples(config), RunProgress(quiet=True))
+    data = RunData(config, TrainCommand.roles, samples(config), RunProgress(quiet=True))
     batch = next(data.batches("train", 1)).to(device)
     net = resolve_spec(config).build("random", 0)
     exact = Published(config, net, batch, precision="fp64").first()

@@ -7,7 +7,7 @@ from chase_fast.errors import ChaseError, MissingFile
 from chase_fast.fields import load_json, short
 from chase_fast.files import read_bytes, user_path
 from chase_fast.nn.genotype import MOST_CHANNELS, PUBLISHED, Genotype
-from chase_fast.nn.preprocess import check_flavour
+from chase_fast.nn.spec import check_flavour
 
 
 def load_cell(

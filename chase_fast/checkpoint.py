@@ -11,14 +11,15 @@ import torch
 
 from chase_fast.errors import ChaseError, NeedsImport
 from chase_fast.fields import load_object, short
-from chase_fast.files import user_path
+from chase_fast.files import check_file, user_path
 from chase_fast.nn.genotype import Genotype
 from chase_fast.nn.shapes import shapes_only
-from chase_fast.nn.tracker_net import TrackerNet, TrackerSpec
+from chase_fast.nn.spec import TrackerSpec
+from chase_fast.nn.tracker_net import TrackerNet
 from chase_fast.published import read_pytracking
 from chase_fast.published.names import MARKS
 from chase_fast.runs import checkpoint_file
-from chase_fast.weights import check_file, check_types, is_safetensors, read_safetensors
+from chase_fast.weights import check_types, is_safetensors, read_safetensors
 
 FORMAT = 1
 _KEY = "tracker"  # one metadata entry: the order of several is not fixed

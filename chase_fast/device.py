@@ -1,5 +1,6 @@
 """Names of devices on the command line, and how a run computes."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,12 @@ from chase_fast.errors import ChaseError
 
 if TYPE_CHECKING:
     import torch
+
+
+def check_device(name: str) -> None:
+    """Raises ChaseError unless this is how a device is named; whether there is one, `resolve_device` says."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ChaseError(f"--device {name} is unknown: choose auto, cpu, cuda or cuda:N")
 
 
 def resolve_device(name: "str | torch.device") -> "torch.device":

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from chase_fast.errors import ChaseError
+from chase_fast.errors import ChaseError, MissingFile
 
 TEMPORARY = ".tmp-"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -63,6 +63,24 @@ def lend_caches() -> None:
         return
     for variable in ("MPLCONFIGDIR", "TORCH_HOME", "TRITON_HOME", "TORCHINDUCTOR_CACHE_DIR"):
         os.environ.setdefault(variable, str(folder / variable.partition("_")[0].lower()))
+
+
+def check_file(path: Path, what: str) -> None:
+    """Raises ChaseError unless this is a file that can be opened; what: its name in messages."""
+    if path.is_dir():
+        raise ChaseError(f"{what} {path}: is a folder; give a file in it")
+    if not path.exists():
+        raise MissingFile(f"{what} {path}: no such file")
+    if not path.is_file():
+        raise ChaseError(f"{what} {path}: is no regular file")
+    if not os.access(path, os.R_OK):
+        raise ChaseError(f"{what} {path}: cannot be read: permission denied")
+
+
+def check_new(path: Path) -> None:
+    """Raises ChaseError if there is something at this path, an empty folder aside."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ChaseError(f"--out {path} exists and is not empty: choose another folder, or delete it")
 
 
 def read_bytes(path: str | Path) -> bytes:

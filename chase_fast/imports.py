@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def take(words: Sequence[str]) -> list[str]:
     """The words of a command without `--import FILE.py`; the files are added to the variable.
 
     Raises:
-        ChaseError: there is no such file.
+        ChaseError: there is no such file, or its path cannot stand in a list of paths.
     """
     rest, files, left = [], [], list(words)
     while left:
@@ -44,12 +45,10 @@ def take(words: Sequence[str]) -> list[str]:
             raise ChaseError(f"{FLAG} needs a file: {FLAG} FILE.py")
     known = _files()
     for file in map(user_path, files):
-        if os.pathsep in str(file.absolute()):
-            raise ChaseError(
-                f"{FLAG} {file}: its path holds {os.pathsep!r}, which separates files: rename it"
-            )
         if not file.is_file():
             raise MissingFile(f"{FLAG} {file}: no such file")
+        if os.pathsep in str(file.absolute()):
+            raise ChaseError(f"{FLAG} {file}: its path must be without {os.pathsep!r}, link to it")
         known.append(str(file.absolute()))
     if files:
         os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys(known))
@@ -106,19 +105,12 @@ def _execute(path: Path) -> None:
         sys.path.append(str(path.parent))  # for what stands beside it
     try:
         spec.loader.exec_module(module)
-    except ChaseError:
-        raise
-    except SystemExit as e:  # else the command would end with its code, nothing done
-        raise ChaseError(
-            f"{FLAG} {path}: it ends the program (exit code {e.code}) when it is imported"
-        ) from None
-    except SyntaxError as e:
-        raise ChaseError(f"{FLAG} {path}, line {e.lineno}: {e.msg}") from None
-    except Exception as e:
-        line, trace = 0, e.__traceback__
-        while trace is not None:
-            if trace.tb_frame.f_code.co_filename == str(path):
-                line = trace.tb_lineno
-            trace = trace.tb_next
+    except SyntaxError as e:  # of this file, or of one that it imports
+        line = f", line {e.lineno}" if e.lineno else ""
+        raise ChaseError(f"{FLAG} {e.filename or path}{line}: {e.msg}") from None
+    except (Exception, SystemExit) as e:
+        lines = [f.lineno for f in traceback.extract_tb(e.__traceback__) if f.filename == str(path)]
+        line = f", line {lines[-1]}" if lines else ""
         text = " ".join(str(e).split())
-        raise ChaseError(f"{FLAG} {path}, line {line}: {type(e).__name__}: {text}") from None
+        kind = "" if isinstance(e, ChaseError) else type(e).__name__ + (": " if text else "")
+        raise ChaseError(f"{FLAG} {path}{line}: {kind}{text}") from None

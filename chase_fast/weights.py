@@ -7,7 +7,6 @@ was done is said in one line; two places that both have the marks are refused.
 """
 
 import logging
-import os
 import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,8 @@ from typing import Any
 
 from torch import Tensor
 
-from chase_fast.errors import ChaseError, MissingFile
+from chase_fast.errors import ChaseError
+from chase_fast.files import check_file
 from chase_fast.unpickle import TensorRecord, open_checkpoint
 
 WRAPPERS = ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
@@ -40,18 +40,6 @@ class Found:
     @property
     def place(self) -> str:
         return f"{'/'.join(self.path) or 'the file'}{f', names behind {self.prefix}' if self.prefix else ''}"
-
-
-def check_file(path: Path, what: str) -> None:
-    """Raises ChaseError unless this is a file that can be opened; what: its name in messages."""
-    if path.is_dir():
-        raise ChaseError(f"{what} {path}: is a folder; give a file in it")
-    if not path.exists():
-        raise MissingFile(f"{what} {path}: no such file")
-    if not path.is_file():
-        raise ChaseError(f"{what} {path}: is no regular file")
-    if not os.access(path, os.R_OK):
-        raise ChaseError(f"{what} {path}: cannot be read: permission denied")
 
 
 def is_safetensors(path: Path) -> bool:

@@ -30,7 +30,7 @@ if __name__ == "__main__":
     warnings.simplefilter("error")
     pdoc.render.configure(docformat="google", show_source=False)
     only = f"!^(?!({'|'.join(map(re.escape, PAGES))})$)"
-    with contextlib.chdir(out):  # beside a folder chase_fast pdoc warns that it documents the installed package
+    with contextlib.chdir(out):  # pdoc warns beside a folder of the name of the package
         pdoc.pdoc("chase_fast", only, output_directory=out)
     missing = [page for page in PAGES if not (out / f"{page.replace('.', '/')}.html").is_file()]
     if missing:

@@ -28,7 +28,7 @@ import numpy as np
 
 from chase_fast.checkpoint import pack_tracker
 from chase_fast.nn.genotype import CHASE
-from chase_fast.nn.tracker_net import TrackerSpec
+from chase_fast.nn.spec import TrackerSpec
 
 ROOT = Path(__file__).parents[1]
 TARGETS = ((40, 50, 40, 50), (150, 120, 36, 30), (230, 40, 30, 44))  # x, y, w, h in the first frame

@@ -12,7 +12,7 @@ import pytest
 from chase_fast.checkpoint import pack_tracker
 from chase_fast.errors import ChaseError
 from chase_fast.nn.genotype import CHASE
-from chase_fast.nn.tracker_net import TrackerSpec
+from chase_fast.nn.spec import TrackerSpec
 from chase_fast.track import MultiTracker, Tracker
 from chase_fast.track.adapters import trax as server
 from chase_fast.track.adapters.got10k import GOT10kTracker

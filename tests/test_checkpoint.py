@@ -11,7 +11,7 @@ from chase_fast.checkpoint import load_tracker, pack_tracker
 from chase_fast.errors import ChaseError
 from chase_fast.nn.backbone import build_backbone
 from chase_fast.nn.genotype import CHASE, CHASE_WO
-from chase_fast.nn.tracker_net import TrackerSpec
+from chase_fast.nn.spec import TrackerSpec
 
 SPEC = TrackerSpec("dimp", "resnet18", CHASE_WO, "darts", channels=4, feature_size=8, filter_iterations=2)
 ABOUT = {"seed": 3, "config": {"lr": 1e-3}, "epoch": 2}

@@ -8,7 +8,8 @@ from chase_fast.nn.cost import BOXES, cost
 from chase_fast.nn.genotype import CHASE, Genotype
 from chase_fast.nn.neck import DerivedNeck
 from chase_fast.nn.operations import register_operation
-from chase_fast.nn.tracker_net import TrackerNet, TrackerSpec, dimp18, prdimp18, prdimp50
+from chase_fast.nn.spec import TrackerSpec
+from chase_fast.nn.tracker_net import TrackerNet, dimp18, prdimp18, prdimp50
 
 PARTS = ["backbone", "neck", "classifier", "box", "total"]
 

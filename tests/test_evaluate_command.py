@@ -12,7 +12,7 @@ from chase_fast.data.evaluation import open_evaluation
 from chase_fast.evaluate.__main__ import main
 from chase_fast.evaluate.results import read_results, write_sequence
 from chase_fast.evaluate.trackers import Checkpoint
-from chase_fast.nn.tracker_net import TrackerSpec
+from chase_fast.nn.spec import TrackerSpec
 from chase_fast.track import Tracker
 from tests import moving
 from tests.benchmarks import boxes, got10k_tree, lines, write, write_frames

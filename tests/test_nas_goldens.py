@@ -6,10 +6,11 @@ from torch import Tensor, nn
 
 from chase_fast.kernels.sep_conv import sep_conv
 from chase_fast.nn.derived_cell import DerivedCell
-from chase_fast.nn.genotype import CHASE, OPS, Genotype
+from chase_fast.nn.genotype import CHASE, Genotype
 from chase_fast.nn.neck import DerivedNeck, SearchNeck
 from chase_fast.nn.preprocess import FactorizedReduce, ReluConvNorm
 from chase_fast.nn.search_cell import SearchCell, SkipMasks
+from chase_fast.nn.space import OPS
 from tests.golden import load, prefixes, sub
 from tests.nas_names import Slot, derived_slots, load_weights, neck_slots, norm_slots, search_slots
 from tests.tolerances import GOLDEN, assert_close

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from chase_fast.errors import ChaseError
 from chase_fast.nn import operations
 from chase_fast.nn.derived_cell import DerivedCell
-from chase_fast.nn.genotype import CHASE, CHASE_FD, CHASE_WO, OPS, PUBLISHED, Genotype
+from chase_fast.nn.genotype import CHASE, CHASE_FD, CHASE_WO, PUBLISHED, Genotype
 from chase_fast.nn.neck import DerivedNeck, PlainNeck, SearchNeck
 from chase_fast.nn.operations import register_operation
 from chase_fast.nn.search_cell import SearchCell, SkipMasks
+from chase_fast.nn.space import OPS
 from tests.nas_names import search_slots
 from tests.tolerances import KERNEL, assert_close
 

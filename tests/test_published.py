@@ -11,7 +11,7 @@ from chase_fast.checkpoint import load_tracker, pack_tracker
 from chase_fast.convert.__main__ import main as convert
 from chase_fast.errors import ChaseError
 from chase_fast.nn.genotype import CHASE, CHASE_FD, CHASE_WO, Genotype
-from chase_fast.nn.tracker_net import TrackerSpec
+from chase_fast.nn.spec import TrackerSpec
 from chase_fast.published import pack_pytracking, to_pytracking_state
 from tests import golden, nas_names, public_files
 

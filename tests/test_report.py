@@ -15,7 +15,8 @@ from chase_fast.draw import draw_cell, palette
 from chase_fast.draw.arcs import BOX_H, BOX_W, PILL_H, arrange
 from chase_fast.draw.charts import Marks, Series, chart, spark, ticks, value_range
 from chase_fast.errors import ChaseError
-from chase_fast.nn.genotype import CHASE, CHASE_FD, CHASE_WO, OPS, Genotype
+from chase_fast.nn.genotype import CHASE, CHASE_FD, CHASE_WO, Genotype
+from chase_fast.nn.space import OPS
 from chase_fast.report import __main__ as command
 from chase_fast.report import write_report
 from chase_fast.report.search.read import read_search

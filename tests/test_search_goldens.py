@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chase_fast.nn.genotype import OPS
 from chase_fast.nn.losses import kl_grid_loss
 from chase_fast.nn.mixing import mixing_weights
 from chase_fast.nn.neck import SearchNeck
 from chase_fast.nn.preprocess import ReluConvNorm
 from chase_fast.nn.search_cell import SearchCell
+from chase_fast.nn.space import OPS
 from chase_fast.nn.target_classifier import InstanceL2Norm
 from chase_fast.search.bilevel import FlatParameters, first_order, second_order, weight_gradient
 from chase_fast.search.derive import derive

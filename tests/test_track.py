@@ -15,7 +15,8 @@ from chase_fast.kernels import box_ascent
 from chase_fast.kernels.localize.reference import best_box
 from chase_fast.nn.genotype import Genotype
 from chase_fast.nn.inference import fold
-from chase_fast.nn.tracker_net import TrackerNet, TrackerSpec
+from chase_fast.nn.spec import TrackerSpec
+from chase_fast.nn.tracker_net import TrackerNet
 from chase_fast.published import pack_pytracking, to_pytracking_state
 from chase_fast.track import PRESETS, MultiTracker, Tracker
 from chase_fast.track.frames import to_rgb8

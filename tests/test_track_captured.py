@@ -13,7 +13,7 @@ from chase_fast.errors import ChaseError
 from chase_fast.graphs import Graph
 from chase_fast.kernels import box_ascent, localize
 from chase_fast.nn.genotype import CHASE
-from chase_fast.nn.tracker_net import TrackerSpec
+from chase_fast.nn.spec import TrackerSpec
 from chase_fast.track import MultiTracker
 from chase_fast.track import captured as capturing
 from chase_fast.track.captured import Captured

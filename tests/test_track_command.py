@@ -342,10 +342,8 @@ def test_without_box_the_user_draws_it_or_is_told_to_give_one(track, folder, tmp
         assert "leave out --show" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
-    from chase_fast.track import session
-
     drawn = iter([(0, 0, 0, 0), (120, 90, 40, 50)])
-    monkeypatch.setattr(session, "display_problem", lambda: None)
+    monkeypatch.setattr(draw, "display_problem", lambda: None)
     monkeypatch.setattr(draw.cv2, "selectROI", lambda *a, **k: next(drawn))
     for name in ("namedWindow", "resizeWindow", "destroyWindow"):
         monkeypatch.setattr(draw.cv2, name, lambda *a: None)

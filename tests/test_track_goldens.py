@@ -11,7 +11,8 @@ import torch
 from chase_fast.kernels.localize.reference import STATES, Geometry, clipped, compare_peaks
 from chase_fast.nn.box_regressor import AtomIoUNet
 from chase_fast.nn.inference import fold
-from chase_fast.nn.tracker_net import TrackerSpec, to_published
+from chase_fast.nn.spec import TrackerSpec
+from chase_fast.nn.tracker_net import to_published
 from chase_fast.track import Tracker
 from chase_fast.track.augment import blur, middle, rotate
 from chase_fast.track.memory import Weights

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
-from chase_fast.track import MultiTracker, annotated, encoders, session, writer
+from chase_fast.track import MultiTracker, annotated, draw, encoders, session, writer
 from chase_fast.track.__main__ import main
 from chase_fast.track.annotated import AnnotatedVideo
 from chase_fast.track.encoders import H264
@@ -116,7 +116,7 @@ def test_the_reason_of_the_end_is_the_true_one(track, tmp_path, monkeypatch):
         assert track(video, "--overwrite", "--no-video", "--quiet", *flags) == 0
         assert result(tmp_path)["end"] == end
     assert result(tmp_path)["video"] is None and "video_scale" not in result(tmp_path)
-    monkeypatch.setattr(session, "display_problem", lambda: None)
+    monkeypatch.setattr(draw, "display_problem", lambda: None)
     monkeypatch.setattr(
         session, "Window", lambda *a: type("W", (), {"show": lambda *a: False, "close": lambda *a: 0})()
     )
@@ -327,8 +327,8 @@ def test_a_writer_that_fails_in_the_middle_is_noticed(track, tmp_path, monkeypat
 
 def test_the_speed_on_the_pictures_is_no_nonsense(track, tmp_path, monkeypatch):
     shown = []
-    draw = session.annotate
-    monkeypatch.setattr(session, "annotate", lambda *a: (shown.append(a[4:]), draw(*a))[1])
+    drawn = session.annotate
+    monkeypatch.setattr(session, "annotate", lambda *a: (shown.append(a[4:]), drawn(*a))[1])
     assert track(encode(tmp_path / "v.mp4", pictures(4, 160, 120)), "--quiet") == 0
     assert [number for number, _ in shown] == [0, 1, 2, 3]
     assert shown[0][1] is None and all(fps and fps < 500 for _, fps in shown[1:])
@@ -386,7 +386,7 @@ def test_live_the_network_is_ready_before_the_frame_of_the_box(track, tmp_path, 
 
 
 def test_a_gap_behind_the_frame_of_a_drawn_box_is_told(track, tmp_path, monkeypatch, capsys, checkpoint):
-    monkeypatch.setattr(session, "display_problem", lambda: None)
+    monkeypatch.setattr(draw, "display_problem", lambda: None)
     monkeypatch.setattr(session, "draw_box", lambda image: (time.sleep(1.3), (60.0, 40.0, 30.0, 30.0))[1])
     with served(Camera(rate=50).answer) as host:
         argv = [

@@ -13,15 +13,17 @@ from chase_fast.data import Batch
 from chase_fast.distributed import Ranks
 from chase_fast.errors import ChaseError
 from chase_fast.nn.backbone import is_folded
-from chase_fast.nn.genotype import CHASE, OPS, Genotype
+from chase_fast.nn.genotype import CHASE, Genotype
 from chase_fast.nn.losses import dimp_loss, prdimp_loss
+from chase_fast.nn.space import OPS
 from chase_fast.recipes import TRAIN, TrainConfig, train_recipe
 from chase_fast.runs.data import RunData
 from chase_fast.runs.progress import RunProgress
 from chase_fast.train.cells import random_cell, resolve_spec, spec_of_seed
-from chase_fast.train.data import ROLES, samples
+from chase_fast.train.data import samples
 from chase_fast.train.network import TERMS, Losses, split
 from chase_fast.train.optimizer import Average, clip, decay, learning_rates, make_optimizer, set_epoch
+from chase_fast.train.options import TrainCommand
 from chase_fast.train.result import best_row
 from chase_fast.train.step import TrainStep
 from tests.tolerances import KERNEL, TRAIN_BF16, TRAIN_STEP, assert_close
@@ -37,7 +39,8 @@ def config_of(recipe: str = "demo", **values) -> TrainConfig:
 
 
 def batch_of(config: TrainConfig) -> Batch:
-    return next(RunData(config, ROLES, samples(config), RunProgress(quiet=True)).batches("train", 1))
+    data = RunData(config, TrainCommand.roles, samples(config), RunProgress(quiet=True))
+    return next(data.batches("train", 1))
 
 
 @pytest.fixture(scope="module")

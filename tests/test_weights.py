@@ -17,7 +17,7 @@ from chase_fast.convert.__main__ import main as convert
 from chase_fast.errors import ChaseError, MissingFile
 from chase_fast.nn.backbone import build_backbone
 from chase_fast.nn.genotype import CHASE_FD
-from chase_fast.nn.tracker_net import TrackerSpec
+from chase_fast.nn.spec import TrackerSpec
 from chase_fast.published import to_pytracking_state
 from tests.test_published_unpickle import archive
 

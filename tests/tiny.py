@@ -4,7 +4,7 @@ from pathlib import Path
 
 from chase_fast.checkpoint import pack_tracker
 from chase_fast.nn.genotype import CHASE
-from chase_fast.nn.tracker_net import TrackerSpec
+from chase_fast.nn.spec import TrackerSpec
 
 
 def tiny_tracker(path: Path) -> Path:

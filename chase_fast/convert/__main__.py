@@ -8,9 +8,11 @@ from typing import Annotated
 
 import tyro
 
+from chase_fast.cells import load_cell
 from chase_fast.command import run_command
 from chase_fast.commandline import parse
 from chase_fast.errors import ChaseError
+from chase_fast.files import check_file, user_path, write_atomic
 
 PROG = "python -m chase_fast.convert"
 SAFETENSORS, PUBLIC = ".safetensors", (".pth", ".pth.tar")
@@ -47,11 +49,6 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> None:
-    from chase_fast.cells import load_cell
-    from chase_fast.checkpoint import load_tracker, pack_tracker
-    from chase_fast.files import user_path, write_atomic
-    from chase_fast.published import pack_pytracking
-
     source, target = user_path(arguments.source), user_path(arguments.target)
     if not target.name.endswith((SAFETENSORS, *PUBLIC)):
         raise ChaseError(f"{target}: its ending must be one of {', '.join((SAFETENSORS, *PUBLIC))}")
@@ -59,7 +56,13 @@ def run(arguments: Arguments) -> None:
         raise ChaseError(f"{target} exists: choose another name for the new file, or delete it")
     if not target.parent.is_dir():
         raise ChaseError(f"{target}: there is no folder {target.parent}")
+    if not source.is_dir():
+        check_file(source, "checkpoint")
     cell = None if arguments.cell is None else load_cell(arguments.cell)[0]
+    print(f"loading {source} ...", flush=True)
+    from chase_fast.checkpoint import load_tracker, pack_tracker
+    from chase_fast.published import pack_pytracking
+
     checkpoint = load_tracker(source, cell)
     pack = pack_tracker if target.suffix == SAFETENSORS else pack_pytracking
     write_atomic(target, pack(checkpoint.net, checkpoint.spec, checkpoint.about))

@@ -17,6 +17,7 @@ import struct
 import threading
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -28,7 +29,9 @@ from chase_fast.data.jpeg_file import mend
 from chase_fast.data.pixels import Levels, Scale, to_rgb8
 from chase_fast.data.tiff import BadTiff, tiff_samples
 from chase_fast.kernels._jpeg import jpeg_part, jpeg_size
-from chase_fast.kernels.crop import Window
+
+if TYPE_CHECKING:
+    from chase_fast.kernels.crop import Window
 
 try:
     import simplejpeg
@@ -326,7 +329,7 @@ class Picture:
             self._whole = decode(self._data, levels)
         self.shape = self._whole.shape if size is None else (*size, 3)
 
-    def part(self, window: Window) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+    def part(self, window: "Window") -> tuple[np.ndarray, tuple[int, int, int, int]]:
         """RGB uint8 pixels that hold all that a crop of the window shows, and the window (xywh) in them."""
         height, width = self.shape[0] - window.trim_y, self.shape[1] - window.trim_x
         x0, y0 = min(max(window.x0, 0), width - 1), min(max(window.y0, 0), height - 1)

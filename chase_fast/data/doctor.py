@@ -18,7 +18,6 @@ from chase_fast.data.fit import mismatch
 from chase_fast.data.layouts import layout
 from chase_fast.data.notes import summed
 from chase_fast.data.packed import ABOUT, INDEX, PackedSequences
-from chase_fast.data.sampler import MIN_LENGTH, SampleRecipe
 from chase_fast.data.sequences import BrokenFrame, FileSequence, Problem, Sequence
 from chase_fast.data.sources import MISFIT, OUTSIDE, Source, read_source, visible_count
 from chase_fast.data.spec import parse_spec
@@ -144,6 +143,8 @@ def _box_problems(sequences: Many[FileSequence], sizes: Sizes) -> tuple[list[Pro
 
 def _video_notes(source: Source, sequences: Many[Sequence], sizes: Sizes) -> list[str]:
     """What a user should know of videos that are not broken."""
+    from chase_fast.data.sampler import MIN_LENGTH, SampleRecipe  # and torch
+
     notes, short, few = [], [], SampleRecipe().min_visible
     known = layout(source.kind).known_bad if isinstance(source.sequences, VideoTable) else {}
     for sequence, seen in zip(sequences, sizes):

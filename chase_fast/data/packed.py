@@ -14,6 +14,7 @@ import os
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,7 +28,9 @@ from chase_fast.errors import ChaseError
 from chase_fast.fields import Fields, load_arrays, load_object, read_object
 from chase_fast.files import read_text, user_path
 from chase_fast.kernels._jpeg import jpeg_part, jpeg_size
-from chase_fast.kernels.crop import Window
+
+if TYPE_CHECKING:
+    from chase_fast.kernels.crop import Window
 
 FORMAT = 1
 ABOUT, INDEX, SUMS = "pack.json", "index.npz", "SHA256SUMS"
@@ -120,7 +123,7 @@ class PackedFrame:
         self._kept[name] = pixels
         return pixels[y0:y1, x0:x1]
 
-    def part(self, window: Window) -> tuple[np.ndarray, tuple[float, ...]]:
+    def part(self, window: "Window") -> tuple[np.ndarray, tuple[float, ...]]:
         """Pixels [h, w, 3] for `crop`, and the window in them (of floats if they are reduced ones)."""
         rows, columns, _ = self.shape
         x0, x1 = max(window.x0, 0), min(window.x0 + window.side, columns)

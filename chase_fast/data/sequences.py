@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -15,7 +15,9 @@ from chase_fast.data.notes import Note
 from chase_fast.data.pixels import Levels
 from chase_fast.errors import ChaseError
 from chase_fast.fields import Fields
-from chase_fast.kernels.crop import Window
+
+if TYPE_CHECKING:
+    from chase_fast.kernels.crop import Window
 
 
 class Sequence(Protocol):
@@ -131,7 +133,7 @@ class FilePicture(Picture):
         self._sequence, self._index = sequence, index
         super().__init__(read_bytes(sequence.path(index)), sequence.levels)
 
-    def part(self, window: Window) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+    def part(self, window: "Window") -> tuple[np.ndarray, tuple[int, int, int, int]]:
         try:
             return super().part(window)
         except BrokenImage as e:

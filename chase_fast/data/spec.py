@@ -1,13 +1,16 @@
 """Names of datasets on the command line: `kind:path[:split][:A-B%][*weight]`."""
 
 import math
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from chase_fast.data.share import Share
 from chase_fast.datasets import KINDS, Kind
-from chase_fast.errors import ChaseError
+from chase_fast.errors import ChaseError, MissingFile
+from chase_fast.files import user_path
 
 
 @dataclass(frozen=True)
@@ -61,3 +64,18 @@ def parse_spec(text: str, kinds: Mapping[str, Kind] = KINDS, weighted: bool = Tr
             f"{text}: more than kind:path:split; a path with ':' in it cannot be named, link to it"
         )
     return Spec(text, kind, parts[0], (parts[1] if len(parts) > 1 else "") or None, weight, share)
+
+
+def root_of(path: str, spec: str) -> Path:
+    """The dataset's folder; raises ChaseError where there is none."""
+    root = user_path(path)
+    if not os.path.isdir(root):
+        raise MissingFile(f"{spec}: there is no folder {root}")
+    return root
+
+
+def check_sources(texts: Iterable[str]) -> None:
+    """Raises ChaseError for the first dataset whose name is none, or whose folder is missing."""
+    for text in texts:
+        if path := parse_spec(text).path:
+            root_of(path, text)

@@ -123,6 +123,8 @@ def run(argv: Sequence[str] | None) -> int:
     arguments = parse(Doctor, argv, PROG, DESCRIPTION)
     if arguments.data:
         return check_data(arguments.data, arguments.json)
+    if not arguments.json:
+        print("looking at packages, devices and ops ...", flush=True)
     facts = collect()
     if arguments.json:
         print(json.dumps(facts, indent=2))

@@ -14,7 +14,7 @@ from chase_fast.engines.onnx_engine import OnnxRuntime
 from chase_fast.engines.openvino_engine import OpenVINO
 from chase_fast.errors import ChaseError
 from chase_fast.fields import Fields, read_object
-from chase_fast.files import user_path, write_atomic
+from chase_fast.files import check_new, user_path, write_atomic
 from chase_fast.runs.folder import EXPORTED, MANIFEST
 
 FORMAT = 1
@@ -120,12 +120,6 @@ def open_engine(
         engine = engine or "torch"
         return engine, "cpu" if device == "auto" and engine not in ("torch", "auto") else device
     return folder.engine(engine, size, precision), "cpu" if device == "auto" else device
-
-
-def check_new(path: Path) -> None:
-    """Raises ChaseError if there is something at this path, an empty folder aside."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ChaseError(f"--out {path} exists and is not empty: choose another folder, or delete it")
 
 
 def write_folder(path: Path, files: dict[str, bytes], about: dict[str, Any]) -> None:

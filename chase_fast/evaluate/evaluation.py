@@ -11,7 +11,8 @@ from rich.console import Console
 
 from chase_fast.data.evaluation import EvaluationSet, open_evaluation
 from chase_fast.data.pixels import Levels
-from chase_fast.device import resolve_device
+from chase_fast.device import check_device, resolve_device
+from chase_fast.distributed import launched
 from chase_fast.errors import ChaseError, MissingFile
 from chase_fast.evaluate.about import ABOUT, described, read_about, trained_on
 from chase_fast.evaluate.about import UNKNOWN as UNKNOWN_TRACKER
@@ -31,6 +32,7 @@ from chase_fast.evaluate.trackers import Checkpoint, Entrant
 from chase_fast.files import user_path
 from chase_fast.remarks import Remark, by_kind, sentence
 from chase_fast.runs import checkpoint_file
+from chase_fast.track.settings import TrackSettings
 
 GENERIC = {"best", "last", "checkpoint", "tracker", "model"}  # file names that say nothing
 
@@ -75,9 +77,7 @@ def _field(options: Evaluate, scratch: Path) -> tuple[dict[str, Entrant], dict[s
         name, path = split_name(text)
         path = str(checkpoint_file(Path(path)))
         how = options.preset, _device(options.device), not options.no_graphs, options.precision, options.set
-        entrant = Checkpoint(path, *how, options.engine)
-        entrant.check()
-        entrants[new(name)] = entrant
+        entrants[new(name)] = Checkpoint(path, *how, options.engine)
     for text in options.opencv:
         name, peer = parse_peer(text)
         entrants[new(name)] = peer
@@ -91,6 +91,9 @@ def _field(options: Evaluate, scratch: Path) -> tuple[dict[str, Entrant], dict[s
         folders[new(name)] = place
     if not entrants and not folders:
         raise ChaseError("no tracker: give --checkpoint FILE, --opencv NAME or --results DIR")
+    for entrant in entrants.values():
+        if isinstance(entrant, Checkpoint):
+            entrant.check()
     return entrants, folders
 
 
@@ -99,6 +102,8 @@ def _check(options: Evaluate) -> None:
         value = getattr(options, name)
         if value is not None and value < least:
             raise ChaseError(f"--{name} {value}: must be {least} or more")
+    check_device(options.device)
+    TrackSettings.parse_changes(options.set)
 
 
 class NotTracked(ChaseError):
@@ -129,24 +134,24 @@ def run(options: Evaluate, console: Console) -> Board | None:
 
 def _run(options: Evaluate, console: Console, scratch: Path) -> Board | None:
     _check(options)
+    quiet = options.quiet or not launched().main
+    say = (lambda text: None) if quiet else (lambda text: console.print(text, markup=False))
+    say(f"reading {options.data} ...")
     kind = options.data.split(":")[0]
     data = open_evaluation(options.data)
     if options.levels is not None:
         data = data.scaled(Levels.parse(options.levels))
     protocols = known_protocols(options.protocol, kind)
+    say(data.summary())
+    for what, remarks in by_kind(data.remarks).items():
+        say(f"  {sentence(what, remarks)}")
     entrants, folders = _field(options, scratch)
-    say = (lambda text: None) if options.quiet else (lambda text: console.print(text, markup=False))
     gpu = bool(options.checkpoint) and resolve_device(_device(options.device)).type == "cuda"
     effort = spread(options.workers, options.threads, gpu, len(data.sequences))
     if effort.workers == 0 and options.threads:
         limit_threads(effort.threads)
-    if effort.rank == 0:
-        say(data.summary())
-        for what, remarks in by_kind(data.remarks).items():
-            say(f"  {sentence(what, remarks)}")
-        ran = next((e for e in entrants.values() if isinstance(e, Checkpoint)), None)
-        if ran:
-            say(f"checkpoints run on {ran.about(effort.threads if effort.workers else options.threads)}")
+    if ran := next((e for e in entrants.values() if isinstance(e, Checkpoint)), None):
+        say(f"checkpoints run on {ran.about(effort.threads if effort.workers else options.threads)}")
     # before hours of tracking: unusable results of others
     others = [_outcome(name, folder, data) for name, folder in folders.items()]
     with together(effort) as meet:

@@ -1,5 +1,6 @@
 """Command line: python -m chase_fast.export FILE --out DIR."""
 
+import functools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ import tyro
 
 from chase_fast.command import run_command
 from chase_fast.commandline import parse
+from chase_fast.files import check_new, user_path
+from chase_fast.runs.folder import checkpoint_file
 from chase_fast.track.settings import PRESETS, presets
 
 PROG = "python -m chase_fast.export"
@@ -54,9 +57,12 @@ class Export:
 
 
 def run(options: Export) -> None:
+    check_new(user_path(options.out))
+    checkpoint_file(options.checkpoint, "FILE")
+    say = (lambda text: None) if options.quiet else functools.partial(print, flush=True)
+    say(f"loading {options.checkpoint} ...")
     from chase_fast.export.export import export
 
-    say = (lambda text: None) if options.quiet else print
     export(options.checkpoint, options.out, options.format, options.precision, options.preset, say)
 
 

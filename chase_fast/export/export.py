@@ -12,12 +12,12 @@ from chase_fast.checkpoint import Checkpoint, load_tracker, pack_tracker
 from chase_fast.data.boxes import iou
 from chase_fast.data.synthetic import SyntheticSequences
 from chase_fast.engines.engine import Engine
-from chase_fast.engines.folder import EXPORTED, MODEL, ExportedFolder, check_new, digest, write_folder
+from chase_fast.engines.folder import EXPORTED, MODEL, ExportedFolder, digest, write_folder
 from chase_fast.engines.onnx_engine import OnnxRuntime
 from chase_fast.engines.openvino_engine import OpenVINO
 from chase_fast.engines.program import OUTPUTS, to_onnx, to_openvino, to_program
 from chase_fast.errors import ChaseError
-from chase_fast.files import user_path
+from chase_fast.files import check_new, user_path
 from chase_fast.runs import checkpoint_file, git_commit, versions
 from chase_fast.track.layers import LIMIT
 from chase_fast.track.network import Network

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from chase_fast.nn.operations import register_operation
     from chase_fast.nn.roi_pool import PrRoIPool
     from chase_fast.nn.search_cell import SearchCell
+    from chase_fast.nn.spec import TrackerSpec
     from chase_fast.nn.target_classifier import FilterInitializer, PrDiMPOptimizer
-    from chase_fast.nn.tracker_net import TrackerNet, TrackerSpec
+    from chase_fast.nn.tracker_net import TrackerNet
 
 __all__ = [
     "CHASE",
@@ -45,6 +46,7 @@ _FILES = {
     "roi_pool": ("PrRoIPool",),
     "search_cell": ("SearchCell",),
     "target_classifier": ("FilterInitializer", "PrDiMPOptimizer"),
-    "tracker_net": ("TrackerNet", "TrackerSpec"),
+    "spec": ("TrackerSpec",),
+    "tracker_net": ("TrackerNet",),
 }
 front_door(__name__, {name: f"{__name__}.{file}" for file, names in _FILES.items() for name in names})

@@ -17,11 +17,11 @@ from chase_fast.errors import ChaseError
 from chase_fast.files import user_path
 from chase_fast.nn.resnet import ResNet
 from chase_fast.nn.seeded import seeded
+from chase_fast.nn.spec import CHANNELS
 from chase_fast.weights import check_types, find, open_weights, tensors_of
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-CHANNELS = {"resnet18": (128, 256), "resnet50": (512, 1024)}  # of layer2, layer3
 UNFOLDED = (
     "backbone: its BatchNorm was folded into the convolutions; un-folded with the statistics of {images} "
     "training images, so that it can be trained (--freeze-backbone-bn keeps it folded)"

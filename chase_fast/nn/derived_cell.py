@@ -8,10 +8,12 @@ from chase_fast.kernels.mixed_op.reference import pool
 from chase_fast.kernels.sep_conv import sep_conv
 
 from .genotype import Genotype
-from .norm import EPS, NormState
-from .operations import CONVOLUTIONS, make_registered, run_registered
-from .preprocess import check_flavour, init_convolution
+from .norm import EPS, NormState, run_registered
+from .operations import make_registered
+from .preprocess import init_convolution
 from .search_cell import SLOPE
+from .space import CONVOLUTIONS
+from .spec import check_flavour
 
 
 class SepBlock(nn.Module):

@@ -9,9 +9,7 @@ from typing import Any
 from chase_fast.errors import ChaseError
 from chase_fast.fields import load_json, short
 
-from .operations import OPS, check_operation, registered_by
-
-__all__ = ["CHASE", "CHASE_FD", "CHASE_WO", "OPS", "PUBLISHED", "Genotype", "Sketch"]
+from .operations import check_operation, registered_by
 
 # of cells in files: what anybody builds is far below, a damaged number far above
 MOST_NODES, MOST_CHANNELS = 64, 8192

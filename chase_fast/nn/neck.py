@@ -12,9 +12,10 @@ from chase_fast.errors import ChaseError
 from .derived_cell import DerivedCell
 from .genotype import Genotype
 from .norm import GroupBatchNorm
-from .operations import OPS
-from .preprocess import check_flavour, make_preprocess
+from .preprocess import make_preprocess
 from .search_cell import SearchCell, SkipMasks
+from .space import OPS
+from .spec import check_flavour
 
 
 def _inputs(

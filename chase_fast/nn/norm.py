@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from chase_fast.errors import ChaseError
+
 EPS, MOMENTUM = 1e-5, 0.1
 
 
@@ -42,6 +44,29 @@ class GroupBatchNorm(nn.BatchNorm2d):
             for part in x.chunk(groups)
         ]
         return parts[0] if groups == 1 else torch.cat(parts)
+
+
+def run_registered(module: nn.Module, x: Tensor, groups: int, update_stats: bool) -> Tensor:
+    """Runs a user's module on each group of the batch by itself: its batch norms see one group at a time.
+
+    Raises:
+        ChaseError: the module changes the shape.
+    """
+    batch_norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = [m for m in batch_norms if m.track_running_stats]
+    for norm in norms:  # in training, batch norm without tracking leaves its buffers alone
+        norm.track_running_stats = update_stats or not module.training
+    try:
+        parts = [module(part) for part in x.chunk(groups if module.training else 1)]
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+    y = parts[0] if len(parts) == 1 else torch.cat(parts)
+    if y.shape != x.shape:
+        raise ChaseError(
+            f"{type(module).__name__} maps {list(x.shape)} to {list(y.shape)}: it must keep the shape"
+        )
+    return y
 
 
 class NormState(nn.Module):

@@ -1,26 +1,23 @@
-"""The operations of the search space: the eight of DARTS by name, and those a user registers."""
+"""The operations of a search space by name: the eight of DARTS, and those of users. Free of torch."""
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from chase_fast import imports
 from chase_fast.errors import ChaseError, NeedsImport
 from chase_fast.fields import short
-from chase_fast.kernels.mixed_op import KERNEL, POOLS
 
 from .space import OPS
 
-CONVOLUTIONS = tuple(KERNEL)
-WEIGHT_FREE = ("none", *POOLS, "skip_connect")
+if TYPE_CHECKING:
+    from torch import nn
 
-_registered: dict[str, Callable[[int], nn.Module]] = {}
+_registered: dict[str, "Callable[[int], nn.Module]"] = {}
 _files: dict[str, str] = {}  # name -> the file that registered it, where that came by --import
 
 
-def register_operation(name: str, factory: Callable[[int], nn.Module]) -> None:
+def register_operation(name: str, factory: "Callable[[int], nn.Module]") -> None:
     """Adds an operation that cells may then use by name.
 
     Args:
@@ -32,6 +29,8 @@ def register_operation(name: str, factory: Callable[[int], nn.Module]) -> None:
     Raises:
         ChaseError: the name is taken or not an identifier.
     """
+    from torch import nn
+
     if name in OPS or not name.isidentifier() or hasattr(nn.Module(), name):
         raise ChaseError(
             f"cannot register operation {name!r}: choose an identifier that is neither a built-in operation "
@@ -68,29 +67,6 @@ def check_operation(name: object, files: Mapping[str, str] = MappingProxyType({}
     )
 
 
-def make_registered(name: str, channels: int) -> nn.Module:
+def make_registered(name: str, channels: int) -> "nn.Module":
     """A new module of a registered operation."""
     return _registered[name](channels)
-
-
-def run_registered(module: nn.Module, x: Tensor, groups: int, update_stats: bool) -> Tensor:
-    """Runs a user's module on each group of the batch by itself: its batch norms see one group at a time.
-
-    Raises:
-        ChaseError: the module changes the shape.
-    """
-    batch_norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    norms = [m for m in batch_norms if m.track_running_stats]
-    for norm in norms:  # in training, batch norm without tracking leaves its buffers alone
-        norm.track_running_stats = update_stats or not module.training
-    try:
-        parts = [module(part) for part in x.chunk(groups if module.training else 1)]
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
-    y = parts[0] if len(parts) == 1 else torch.cat(parts)
-    if y.shape != x.shape:
-        raise ChaseError(
-            f"{type(module).__name__} maps {list(x.shape)} to {list(y.shape)}: it must keep the shape"
-        )
-    return y

@@ -6,17 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chase_fast.errors import ChaseError
-from chase_fast.fields import short
-
 from .norm import GroupBatchNorm
-
-FLAVOURS = ("chase", "darts")
-
-
-def check_flavour(flavour: object) -> None:
-    if not isinstance(flavour, str) or flavour not in FLAVOURS:
-        raise ChaseError(f"unknown cell flavour {short(flavour)}: choose {' or '.join(FLAVOURS)}")
 
 
 @torch.no_grad()

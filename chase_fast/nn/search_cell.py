@@ -13,9 +13,11 @@ from chase_fast.kernels.mixed_op import KERNEL, POOLS, STAGES, mixed_op
 from chase_fast.kernels.node_sum import IDENTITY, NORM, NORM_LRELU, node_sum
 from chase_fast.kernels.skip_drop import skip_drop
 
-from .norm import EPS, NormState
-from .operations import CONVOLUTIONS, OPS, check_operation, make_registered, run_registered
-from .preprocess import check_flavour, init_convolution
+from .norm import EPS, NormState, run_registered
+from .operations import check_operation, make_registered
+from .preprocess import init_convolution
+from .space import CONVOLUTIONS, OPS
+from .spec import check_flavour
 
 SLOPE = 0.01  # leaky ReLU of the chase flavour
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from chase_fast.errors import ChaseError
 from chase_fast.fields import load_object, short
 from chase_fast.nn.genotype import Genotype
-from chase_fast.nn.tracker_net import TrackerNet, TrackerSpec
+from chase_fast.nn.spec import TrackerSpec
+from chase_fast.nn.tracker_net import TrackerNet
 from chase_fast.published.names import ASSUMED, MARKS, from_pytracking, spec_of, to_pytracking_state
 from chase_fast.unpickle import TensorRecord
 from chase_fast.weights import find, open_weights, tensors_of

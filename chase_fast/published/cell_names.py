@@ -16,7 +16,7 @@ from torch import Tensor
 
 from chase_fast.errors import ChaseError
 from chase_fast.nn.genotype import PUBLISHED, Genotype
-from chase_fast.nn.operations import CONVOLUTIONS, WEIGHT_FREE
+from chase_fast.nn.space import CONVOLUTIONS, WEIGHT_FREE
 
 MARK = "conv_match3.weight"
 _KERNEL_OF = {  # (convolutions with a kernel, its size) -> operation

@@ -12,7 +12,8 @@ from torch import Tensor
 from chase_fast.errors import ChaseError
 from chase_fast.nn.genotype import MOST_CHANNELS, Genotype
 from chase_fast.nn.resnet import unused_shapes
-from chase_fast.nn.tracker_net import TrackerNet, TrackerSpec, from_published, to_published
+from chase_fast.nn.spec import TrackerSpec
+from chase_fast.nn.tracker_net import TrackerNet, from_published, to_published
 from chase_fast.published.cell_names import COUNTER, neck_names, prefix_of, recognise
 
 ASSUMED = {"feature_size": 18, "filter_iterations": 5, "filter_size": 4}

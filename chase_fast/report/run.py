@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from chase_fast.draw.palette import series_look
 from chase_fast.nn.genotype import Genotype
-from chase_fast.nn.operations import WEIGHT_FREE
+from chase_fast.nn.space import WEIGHT_FREE
 from chase_fast.report.files import is_number, read_json
 
 

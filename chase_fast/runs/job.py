@@ -7,14 +7,17 @@ import functools
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from chase_fast.commandline import parse as parse_words
 from chase_fast.commandline import take_word
+from chase_fast.data.spec import check_sources
+from chase_fast.device import check_device
 from chase_fast.distributed import Ranks
 from chase_fast.errors import ChaseError, NeedsImport
 from chase_fast.fields import Fields, changed, short
-from chase_fast.files import user_path
+from chase_fast.files import check_file, user_path
 from chase_fast.runs.folder import CONFIG, RunFolder
 from chase_fast.runs.stored import check_seeds, check_unchanged, make_config, stored_config
 from chase_fast.runs.versions import git_commit, versions
@@ -25,6 +28,7 @@ SIGTERM (once: the run ends after this iteration with a checkpoint; twice: at on
 Environment: CHASE_FAST_CACHE, the folder for indexes of datasets; CHASE_FAST_BACKEND=NAME or OP=NAME,OP=NAME
 (python -m chase_fast.doctor lists both); OMP_NUM_THREADS; GOMP_SPINCOUNT, 2000 unless set: how long
 threads wait actively."""
+NO_FILES = ("imagenet", "random")  # as weights of a backbone
 # a resumed run may change these: they do not change the samples or the mathematics
 FREE_ON_RESUME = frozenset(
     {"workers", "device", "threads", "graphs", "checkpoint_minutes", "checkpoint_iterations"}
@@ -60,6 +64,8 @@ class Command:
         recipes: functions by name; recipe: name -> configuration; examples: command lines.
         free_on_resume: fields of the configuration that a resumed run may change.
         result: file with the result, a JSON object; made: what the user gets, in a word, and its file.
+        roles: fields of the configuration that name datasets.
+        weights: those that may name a file with weights, and what it is called.
         loss: the number in `result` that seeds are compared by, and its name.
     """
 
@@ -70,6 +76,8 @@ class Command:
     recipes: Mapping[str, Callable[[], Any]]
     recipe: Callable[[str], Any]
     free_on_resume: Collection[str] = FREE_ON_RESUME
+    roles: tuple[str, ...]
+    weights: Mapping[str, str] = MappingProxyType({"backbone_weights": "backbone weights"})
     result: str
     loss: tuple[str, str]
     made: tuple[str, str]
@@ -222,8 +230,12 @@ def _plan(command: Command, recipe: str | None, over: Callable[[Any], Any], worl
 
 
 def _new(command: Command, config: Any, options: Options, world: int) -> Job:
-    config = _on(config.check(), options, world)
+    config = _on(command, config.check(), options, world)
     check_seeds(options.seeds)
+    for name, what in command.weights.items():
+        given = getattr(config, name)
+        if given not in (*NO_FILES, "") and not user_path(given).is_dir():
+            check_file(user_path(given), what)
     now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     out = options.out or Path("runs") / f"{config.recipe}_{now}"
     about = describe(command, config, options.seeds)
@@ -246,7 +258,7 @@ def _resumed(
             f"--resume cannot change --seeds of the run in {out}; leave it out, or start a new run"
         )
     options = dataclasses.replace(options, seeds=seeds)
-    return Job(command, _on(arguments.config.check(), options, world), options, dict(about))
+    return Job(command, _on(command, arguments.config.check(), options, world), options, dict(about))
 
 
 def _read(command: Command, out: Path) -> tuple[Any, tuple[int, ...], Fields]:
@@ -264,12 +276,15 @@ def _read(command: Command, out: Path) -> tuple[Any, tuple[int, ...], Fields]:
     return config, seeds, about
 
 
-def _on(config: Any, options: Options, world: int) -> Any:
+def _on(command: Command, config: Any, options: Options, world: int) -> Any:
     """The configuration for this number of ranks.
 
     Raises:
-        ChaseError: they cannot share the batches, or --seed-per-rank has no seed for one of them.
+        ChaseError: they cannot share the batches, --seed-per-rank has no seed for one of them, no such device
+            or dataset can be.
     """
+    check_device(config.device)
+    check_sources(text for role in command.roles for text in getattr(config, role))
     if not options.seed_per_rank:
         return config.on(world)
     if len(options.seeds) < world:

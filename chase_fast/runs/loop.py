@@ -46,7 +46,7 @@ class Loop(ABC):
         interrupted: set from outside: the run ends after the present iteration.
         history, perf: rows of history.jsonl and perf.jsonl, one per epoch.
         data: samples by their roles.
-        format: of the checkpoint. roles: see `RunData`. losses: names of what `step` returns.
+        format: of the checkpoint. losses: names of what `step` returns.
         speed: columns of perf.jsonl. iteration: one of those whose time `timed` holds, in words.
         samples: configuration -> how samples are made.
         best_row: rows -> that of the best epoch so far, or None.
@@ -58,7 +58,6 @@ class Loop(ABC):
     """
 
     format: int
-    roles: tuple[str, ...]
     losses: tuple[str, ...]
     speed: tuple[str, ...]
     iteration = "iteration"
@@ -73,7 +72,8 @@ class Loop(ABC):
         self.interrupted = False
         self.history: Rows = []
         self.perf: Rows = []
-        self.data = RunData(self.config, self.roles, self.samples(self.config), progress, ranks.part, device)
+        recipe = self.samples(self.config)
+        self.data = RunData(self.config, job.command.roles, recipe, progress, ranks.part, device)
         state = self.folder.load_checkpoint()
         how = self.prepare(fresh=state is None)
         progress.say(f"{device_name(device)}, {self.config.precision}, {how}")
@@ -123,7 +123,7 @@ class Loop(ABC):
 
     def _check_video(self) -> None:
         """Whether synthetic video is still what the run began with."""
-        specs = [spec for name in self.roles for spec in getattr(self.config, name)]
+        specs = [spec for name in self.job.command.roles for spec in getattr(self.config, name)]
         if self._drawn != synthetic.VERSION and any(spec.startswith("synthetic") for spec in specs):
             raise ChaseError(
                 f"{self.folder / CHECKPOINT} was written by a version that draws other synthetic video: "

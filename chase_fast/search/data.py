@@ -7,8 +7,6 @@ import torch
 from chase_fast.data import Batch, SampleRecipe
 from chase_fast.recipes import SearchConfig
 
-ROLES = ("train", "val", "holdout")
-
 
 def samples(config: SearchConfig) -> SampleRecipe:
     """Crops as PrDiMP makes them."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from chase_fast.nn.genotype import Genotype
-from chase_fast.nn.operations import WEIGHT_FREE
+from chase_fast.nn.space import WEIGHT_FREE
 from chase_fast.search.bilevel import Loss, Reduce, alone, differentiating
 
 

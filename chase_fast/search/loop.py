@@ -21,7 +21,7 @@ from chase_fast.runs.folder import ALPHAS, BEST
 from chase_fast.runs.loop import Loop, Row
 from chase_fast.runs.rows import Rows, alpha_rows, search_rows
 from chase_fast.search import CELL
-from chase_fast.search.data import ROLES, ahead, samples
+from chase_fast.search.data import ahead, samples
 from chase_fast.search.diagnostics import cell_counts, dominant_eigenvalue
 from chase_fast.search.methods.base import Method
 from chase_fast.search.network import Prepared, SearchNetwork
@@ -39,7 +39,7 @@ from chase_fast.search.step import SearchStep
 class Search(Loop):
     """One search in one run folder. Its state is the weights, alpha and the two optimizers."""
 
-    format, roles, losses = 2, ROLES, ("train", "val")
+    format, losses = 2, ("train", "val")
     speed = ("seconds", "iteration_ms", "data_wait_share", "peak_memory_mb")
     iteration = "iteration with alpha"
     samples, best_row = staticmethod(samples), staticmethod(best_row)

@@ -17,6 +17,10 @@ def run(options: Track) -> int:
     from chase_fast.track.sources import check_source, open_source
 
     boxes = check(options)
+    if options.show or not boxes:
+        from chase_fast.track.draw import check_display
+
+        check_display(bool(boxes))
     options = replace(options, checkpoint=checkpoint_file(options.checkpoint))
     check_source(options.source, options.start, options.frames)
     now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")

@@ -8,7 +8,8 @@ import torch
 from chase_fast.checkpoint import load_tracker
 from chase_fast.engines.engine import Engine
 from chase_fast.engines.folder import ExportedFolder, open_engine
-from chase_fast.nn.tracker_net import TrackerNet, TrackerSpec
+from chase_fast.nn.spec import TrackerSpec
+from chase_fast.nn.tracker_net import TrackerNet
 from chase_fast.track.captured import Captured
 from chase_fast.track.network import Network
 from chase_fast.track.settings import TrackSettings, settings_for

@@ -79,6 +79,13 @@ def _text(
     cv2.putText(picture, text, (x + 3, y - below), _FONT, size, colour, thick, cv2.LINE_AA)
 
 
+def check_display(boxes: bool) -> None:
+    """Raises ChaseError if no window can be opened here; boxes: whether the targets are given."""
+    if problem := display_problem():
+        cure = "leave out --show" if boxes else "give the target with --box x,y,w,h"
+        raise ChaseError(f"{problem}: {cure}")
+
+
 def display_problem() -> str | None:
     """Why no window can be opened here, or None. Tried in a process of its own: without a display OpenCV's
     toolkit ends the process instead of raising."""

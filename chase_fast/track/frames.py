@@ -29,7 +29,7 @@ def check_frame(frame: np.ndarray) -> np.ndarray:
     return frame
 
 
-def check_box(box: Sequence[float], frame: np.ndarray) -> Box:
+def check_box(box: Sequence[float], frame: np.ndarray | None = None) -> Box:
     """The box as four floats.
 
     Raises:
@@ -45,6 +45,8 @@ def check_box(box: Sequence[float], frame: np.ndarray) -> Box:
         raise ChaseError(
             f"box {x:g},{y:g},{w:g},{h:g} has no size: width and height must be at least 1 pixel"
         )
+    if frame is None:
+        return x, y, w, h
     rows, columns = frame.shape[:2]
     if x >= columns or y >= rows or x + w <= 0 or y + h <= 0:
         raise ChaseError(f"box {x:g},{y:g},{w:g},{h:g} lies outside the frame of {columns}x{rows} pixels")

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from chase_fast.commandline import parse as parse_words
+from chase_fast.device import check_device
 from chase_fast.errors import ChaseError
 from chase_fast.track.settings import PRESETS, TrackSettings, presets
 from chase_fast.track.sources.masking import masked
@@ -174,7 +175,9 @@ def given_box(text: str) -> tuple[float, ...]:
         raise ChaseError(
             f"--box {text}: give four numbers x,y,w,h in pixels, as --box 310,142,64,120"
         ) from None
-    return x, y, w, h
+    from chase_fast.track.frames import check_box
+
+    return check_box((x, y, w, h))
 
 
 def check(options: Track) -> list[tuple[float, ...]]:
@@ -187,8 +190,7 @@ def check(options: Track) -> list[tuple[float, ...]]:
     TrackSettings.parse_changes(options.set)
     if options.fps is not None and not 0 < options.fps <= 1000:
         raise ChaseError(f"--fps {options.fps:g} must lie between 0 and 1000")
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device):
-        raise ChaseError(f"--device {options.device} is unknown: choose auto, cpu, cuda or cuda:N")
+    check_device(options.device)
     if not 0 < options.timeout <= 3600:
         raise ChaseError(f"--timeout {options.timeout:g} must lie between 0 and 3600 seconds")
     if options.reconnects < 0:

@@ -15,7 +15,7 @@ from chase_fast.errors import ChaseError
 from chase_fast.runs import git_commit, versions
 from chase_fast.runs.interrupt import Interrupt
 from chase_fast.track.annotated import AnnotatedVideo
-from chase_fast.track.draw import Window, annotate, display_problem, draw_box, enlargement
+from chase_fast.track.draw import Window, annotate, draw_box, enlargement
 from chase_fast.track.frames import Box, check_box
 from chase_fast.track.multi import MultiTracker
 from chase_fast.track.options import Track
@@ -47,7 +47,6 @@ class Session:
                 written; or a source that breaks off, or a full disk: what was tracked until then is kept.
         """
         frames = self._source.frames()
-        self._check_display(boxes)
         if self._source.live:  # its frames do not wait for the network
             tracker = self._load()
             tracker.warm_up(max(1, len(boxes)))
@@ -89,11 +88,6 @@ class Session:
             self._progress.note(f"stopped; results of {self._kept()} are in {self._out}")
             return interrupt.code
         return 0
-
-    def _check_display(self, boxes: Many[Box]) -> None:
-        if (self._options.show or not boxes) and (problem := display_problem()):
-            cure = "leave out --show" if boxes else "give the target with --box x,y,w,h"
-            raise ChaseError(f"{problem}: {cure}")
 
     def _load(self) -> MultiTracker:
         options = self._options

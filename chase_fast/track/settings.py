@@ -15,7 +15,7 @@ from chase_fast.fields import short
 from chase_fast.track import limits, values
 
 if TYPE_CHECKING:  # help pages name presets and settings without loading torch
-    from chase_fast.nn.tracker_net import TrackerSpec
+    from chase_fast.nn.spec import TrackerSpec
 
 STRIDE = 16  # image pixels per feature cell
 SMALLEST = 4  # cells of a search patch, whatever network and preset ask for

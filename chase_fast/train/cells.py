@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from chase_fast.cells import load_cell
-from chase_fast.nn.genotype import OPS, Genotype
-from chase_fast.nn.tracker_net import TrackerSpec
+from chase_fast.nn.genotype import Genotype
+from chase_fast.nn.space import OPS
+from chase_fast.nn.spec import TrackerSpec
 from chase_fast.recipes import TrainConfig
 from chase_fast.runs import stream
 

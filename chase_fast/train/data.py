@@ -3,7 +3,6 @@
 from chase_fast.data import SampleRecipe
 from chase_fast.recipes import TrainConfig
 
-ROLES = ("train", "val")
 PROPOSALS = {"prdimp": 128, "dimp": 8}  # boxes per test frame [PrDiMP, DiMP]
 
 

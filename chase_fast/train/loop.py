@@ -15,14 +15,15 @@ from chase_fast.errors import ChaseError, Elsewhere
 from chase_fast.fields import Fields
 from chase_fast.nn.backbone import UNFOLDED
 from chase_fast.nn.cost import cost
+from chase_fast.nn.spec import TrackerSpec
 from chase_fast.nn.state import restore
-from chase_fast.nn.tracker_net import TrackerNet, TrackerSpec
+from chase_fast.nn.tracker_net import TrackerNet
 from chase_fast.runs.folder import BEST
 from chase_fast.runs.loop import Loop, Row
 from chase_fast.runs.rows import train_rows
 from chase_fast.runs.seeds import stream
 from chase_fast.train import RESULT
-from chase_fast.train.data import ROLES, samples
+from chase_fast.train.data import samples
 from chase_fast.train.network import TERMS, Losses
 from chase_fast.train.optimizer import check_optimizer, decay, learning_rates
 from chase_fast.train.result import batch_file, best_row, describe, epoch_line
@@ -32,7 +33,7 @@ from chase_fast.train.step import TrainStep
 class Training(Loop):
     """One training in one run folder. Its state is the weights, the optimiser and the average."""
 
-    format, roles, losses = 1, ROLES, (*TERMS, "grad_norm")
+    format, losses = 1, (*TERMS, "grad_norm")
     speed = ("seconds", "step_ms", "data_wait_share", "samples_per_second", "peak_memory_mb")
     samples, best_row = staticmethod(samples), staticmethod(best_row)
     line, describe = staticmethod(epoch_line), staticmethod(describe)

@@ -2,17 +2,16 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from chase_fast.errors import ChaseError
 from chase_fast.fields import Fields
+from chase_fast.nn.spec import TrackerSpec
 from chase_fast.recipes import TRAIN, TrainConfig, train_recipe
 from chase_fast.runs.folder import BEST
 from chase_fast.runs.job import Command, Options
 from chase_fast.train import RESULT
-
-if TYPE_CHECKING:  # torch is loaded when the flags are understood
-    from chase_fast.nn.tracker_net import TrackerSpec
+from chase_fast.train.cells import resolve_spec, spec_of_seed
 
 _TWO = "--train got10k:/data/GOT-10k:train --val got10k:/data/GOT-10k:val"
 
@@ -36,20 +35,16 @@ class TrainCommand(Command):
         "python -m chase_fast.train --out runs/mine --resume",
         f"torchrun --nproc_per_node 2 -m chase_fast.train prdimp50 {_TWO}",
     )
+    roles, weights = ("train", "val"), {**Command.weights, "init": "checkpoint"}
     result, loss, made = RESULT, ("val_loss", "validation loss"), ("network", BEST)
 
     def extra(self, config: TrainConfig, parent: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The architecture: a resumed run does not read its cell file again."""
-        from chase_fast.nn.tracker_net import TrackerSpec
-        from chase_fast.train.cells import resolve_spec, spec_of_seed
-
         if parent is None:
             return {"spec": resolve_spec(config).to_data()}
         return {"spec": spec_of_seed(config, TrackerSpec.from_data(parent["spec"])).to_data()}
 
     def check_extra(self, about: Fields, config: TrainConfig) -> None:
-        from chase_fast.nn.tracker_net import TrackerSpec
-
         check_spec(TrackerSpec.from_data(about.get("spec")), config)
 
     def loop(self, *arguments: Any) -> Any:
@@ -58,7 +53,7 @@ class TrainCommand(Command):
         return Training(*arguments)
 
 
-def check_spec(spec: "TrackerSpec", config: TrainConfig) -> None:
+def check_spec(spec: TrackerSpec, config: TrainConfig) -> None:
     """Raises ChaseError if an architecture is not that of the flags it was made from."""
     pairs = {
         "classifier": config.classifier,

@@ -18,7 +18,7 @@ from chase_fast.errors import ChaseError
 from chase_fast.evaluate.trackers import Checkpoint
 from chase_fast.export.__main__ import main as command
 from chase_fast.nn.genotype import CHASE
-from chase_fast.nn.tracker_net import TrackerSpec
+from chase_fast.nn.spec import TrackerSpec
 from chase_fast.track import layers
 from chase_fast.track.network import Network
 from chase_fast.track.settings import settings_for

@@ -14,6 +14,7 @@ from chase_fast.data.annotations import read_boxes, read_flags
 from chase_fast.data.frame_files import Ambiguous, FrameFiles, find_frames
 from chase_fast.data.frames import frame_numbers
 from chase_fast.data.seen import looked_at
+from chase_fast.data.spec import root_of
 from chase_fast.errors import ChaseError, MissingFile
 from chase_fast.fields import short
 from chase_fast.files import read_text, user_path
@@ -35,9 +36,7 @@ class Unusable(ValueError):
 
 def open_root(path: str, spec: str) -> Path:
     """The dataset's folder; raises ChaseError where there is none."""
-    root = user_path(path)
-    if not is_folder(root):
-        raise MissingFile(f"{spec}: there is no folder {root}")
+    root = root_of(path, spec)
     looked_at(root)
     return root
 

@@ -4,11 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from chase_fast.errors import ChaseError
 from chase_fast.nn.genotype import Sketch
-from chase_fast.nn.mixing import Mixing, mixing_weights
+from chase_fast.nn.mixing import Mixing, mixing_table
 from chase_fast.nn.space import OPS
 from chase_fast.report.files import LAST_EPOCH, is_number, read_json, read_rows, require_run
 from chase_fast.report.run import Run
@@ -90,10 +88,7 @@ class SearchRun(Run):
         has written."""
         if self.mixed:
             return dict(sorted(self.alphas.items()))
-        return {
-            epoch: mixing_weights(torch.tensor(rows, dtype=torch.float64), self.mixing).tolist()
-            for epoch, rows in sorted(self.alphas.items())
-        }
+        return {epoch: mixing_table(rows, self.mixing) for epoch, rows in sorted(self.alphas.items())}
 
 
 def _alphas(path: Path, problems: list[str]) -> tuple[dict[int, list[list[float]]], bool]:
