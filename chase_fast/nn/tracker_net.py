@@ -72,6 +72,7 @@ class TrackerNet(nn.Module):
         scores = self.classifier(train_features, test_features, train_boxes)
         if test_proposals is None:
             return scores, None
+        assert self.bb_regressor is not None, "proposals need a box regressor"
         reference = tuple(x[:sequences] for x in train)
         return scores, self.bb_regressor(reference, test, train_boxes[0], test_proposals)
 
@@ -111,6 +112,7 @@ class TrackerSpec:
     def build(self, backbone_weights: str | Path = "random", seed: int = 0) -> TrackerNet:
         """A new network, in train mode; `backbone_weights` as in `build_backbone`, `seed` of the rest."""
         backbone = build_backbone(self.backbone, backbone_weights, seed)
+        neck: PlainNeck | DerivedNeck
         with seeded(seed):
             if self.cell is None:
                 neck = PlainNeck(self.depth)
