@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import SupportsInt
 
 NAMES = 5  # of sequences in one line
 
@@ -31,7 +32,7 @@ class Notes:
     sequence: str
     into: list[Remark]
 
-    def __call__(self, what: str, count: int, unit: str = "frame", rule: bool = False) -> None:
+    def __call__(self, what: str, count: SupportsInt, unit: str = "frame", rule: bool = False) -> None:
         if count:
             self.into.append(Remark(what, self.sequence, int(count), unit, rule))
 

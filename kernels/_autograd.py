@@ -49,12 +49,11 @@ def recompute(
         outputs = reference(*arguments)
         outputs = outputs if isinstance(outputs, (list, tuple)) else (outputs,)
         pairs = [(o, g) for o, g in zip(outputs, grads) if g is not None and o.requires_grad]
+        got: Sequence[Tensor | None] = [None] * len(leaves)
         if leaves and pairs:
             got = torch.autograd.grad(
                 [o for o, _ in pairs], leaves, [g for _, g in pairs], create_graph=again, allow_unused=True
             )
-        else:
-            got = [None] * len(leaves)
     found = iter(got)
 
     def collect(value: Nested, need: Any) -> Nested:

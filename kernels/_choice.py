@@ -13,7 +13,7 @@ import functools
 import logging
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -53,16 +53,18 @@ class Choice:
     every: str | None = None
     single: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, op: str, has: Iterable[str]) -> str | None:
+    def of(self, op: str, has: Collection[str]) -> str | None:
         """The backend asked for an op with these backends; None: its default."""
         name = self.single.get(op)
-        return name if name is not None else self.every if self.every in has else None
+        if name is None and self.every is not None and self.every in has:
+            return self.every
+        return name
 
 
 _within: ContextVar[Choice | None] = ContextVar("chase_fast_backend", default=None)
 
 
-def choice_of(op: str, has: Iterable[str]) -> str | None:
+def choice_of(op: str, has: Collection[str]) -> str | None:
     """The backend that `using` or VARIABLE asks for, of an op with these backends; None: its default.
 
     Raises:
@@ -103,7 +105,9 @@ def parse(text: str) -> Choice:
     Raises:
         BackendError: an unknown name, an op that lacks its backend, or two names for the same.
     """
-    where, every, single = f"{VARIABLE}={text}", None, {}
+    where = f"{VARIABLE}={text}"
+    every: str | None = None
+    single: dict[str, str] = {}
     for part in text.lower().split(","):
         op, sign, name = (word.strip() for word in part.partition("="))
         if not sign and not op:
@@ -125,7 +129,7 @@ def parse(text: str) -> Choice:
     return Choice(every, single)
 
 
-def _known(name: str, names: Iterable[str], where: str, what: str) -> str:
+def _known(name: str, names: Collection[str], where: str, what: str) -> str:
     if name in names:
         return name
     near = difflib.get_close_matches(name, names, 1)

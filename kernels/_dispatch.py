@@ -168,7 +168,7 @@ def resolve(
         return wanted
     if x.device.type == "cpu" and x.numel() < least:
         return "reference"
-    skipped = []
+    skipped: list[str] = []
     for name in ORDER.get(x.device.type, ("reference",)):
         if name not in can_run:
             continue

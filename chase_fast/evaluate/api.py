@@ -50,4 +50,4 @@ def evaluate(
 
 
 def _names(given: Names) -> tuple[str, ...]:
-    return (fspath(given),) if isinstance(given, str | PathLike) else tuple(map(fspath, given))
+    return (fspath(given),) if isinstance(given, str | PathLike) else tuple(fspath(name) for name in given)

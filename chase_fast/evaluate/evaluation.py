@@ -172,7 +172,8 @@ def _run(options: Evaluate, console: Console, scratch: Path) -> Board | None:
     folders |= {run.name: run.folder for run in runs}
     if options.pack:
         for outcome in board.outcomes:
-            say(f"submission: {_pack(options, outcome.name, folders[outcome.name], data)}")
+            archive = options.out / f"{outcome.name}_{options.pack}.zip"
+            say(f"submission: {_pack(options.pack, folders[outcome.name], archive, data)}")
     return board
 
 
@@ -212,10 +213,9 @@ def _write(options: Evaluate, board: Board, console: Console, say: Callable[[str
     say(f"scores: {options.out / 'scores.json'}, page: {page}")
 
 
-def _pack(options: Evaluate, name: str, folder: Path, data: EvaluationSet) -> Path:
+def _pack(kind: str, folder: Path, archive: Path, data: EvaluationSet) -> Path:
     names, lengths = [s.name for s in data.sequences], {s.name: len(s.frames) for s in data.sequences}
-    archive = options.out / f"{name}_{options.pack}.zip"
-    pack(options.pack, folder, archive, names, lengths)
-    if problems := validate(options.pack, archive, names, lengths):
+    pack(kind, folder, archive, names, lengths)
+    if problems := validate(kind, archive, names, lengths):
         raise ChaseError(f"{archive}: {problems[0]} ({len(problems)} problems)")
     return archive

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from chase_fast.track.settings import PRESETS
+from chase_fast.track.options import Preset
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Evaluate:
     """OpenCV's trackers to run in the same way."""
     protocol: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
     """Whose rules to score by, one or several of those listed above. Default: those of the benchmark."""
-    preset: Literal[tuple(PRESETS)] = "accurate"
+    preset: Preset = "accurate"
     """Online procedure of the checkpoints, one of those listed above."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
     """Settings of the checkpoints' online procedure that differ from the preset's, e.g. lost_below=0.1. An

@@ -73,13 +73,12 @@ def _members(
     if len(runs) > 1 and kind != "got10k":
         raise ChaseError(f"sequence {name} has {len(runs)} repetitions: {kind} takes one run of a tracker")
     problems = [p for run in runs for p in check_boxes(kind, name, run)]
-    if kind == "got10k" and times is None:
-        problems.append(f"{name}: no time file, which the server needs")
-    elif kind == "got10k":
-        problems += check_times(name, times)
+    if kind == "got10k":
+        missing = [f"{name}: no time file, which the server needs"]
+        problems += missing if times is None else check_times(name, times)
     if problems:
         raise ChaseError(f"cannot pack {problems[0]}: run the tracker on this sequence again")
-    if kind == "got10k":
+    if kind == "got10k" and times is not None:
         files = {f"{name}/{name}_{r:03d}.txt": format_table(run, "%.3f") for r, run in enumerate(runs, 1)}
         return files | {f"{name}/{name}_time.txt": format_table(np.atleast_2d(times).T, "%.8f")}
     folder = f"{tracker}_tracking_result/" if kind == "lasot" else ""

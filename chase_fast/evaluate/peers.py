@@ -48,7 +48,8 @@ class PeerSession:
         found, box = self._tracker.update(_bgr(frame))
         if found:
             self._box = tuple(box)
-        return PeerResult(tuple(float(v) for v in self._box))
+        x, y, w, h = map(float, self._box)
+        return PeerResult((x, y, w, h))
 
 
 def seed_generators(seed: int) -> None:

@@ -31,7 +31,8 @@ class Picture:
 
 def worst_frames(values: np.ndarray, count: int = PER_SEQUENCE) -> list[int]:
     """Frames with the lowest overlap [T] (NaN: hidden) below BAD, a tenth of the sequence or more apart."""
-    values, found = np.where(values < BAD, values, np.inf), []
+    found: list[int] = []
+    values = np.where(values < BAD, values, np.inf)
     values[:1] = np.inf
     while len(found) < count and len(values) and np.isfinite(values).any():
         # of a run of equal values (a lost target) the middle says more than its first frame
@@ -55,7 +56,7 @@ def worst_pictures(board: Board, limit: int) -> list[Picture]:
         for rank, frame in enumerate(worst_frames(values)):
             chosen.append((rank, float(np.nanmean(values)), sequence, frame, float(values[frame])))
     chosen.sort(key=lambda c: c[:2])
-    pictures = []
+    pictures: list[Picture] = []
     for _, _, sequence, frame, value in chosen:
         if len(pictures) == limit:
             break

@@ -87,7 +87,7 @@ class Run:
         clock = f"{stem}_time.txt"
         places = [self.folder / stem] if repeated else [self.folder / "times", self.folder]
         times = next((p / clock for p in places if os.path.isfile(p / clock)), None)
-        return Files(repeated or {1: flat}, times)
+        return Files(repeated or ({1: flat} if flat else {}), times)
 
     def unused(self, used: set[str]) -> list[str]:
         """Results of other sequences."""

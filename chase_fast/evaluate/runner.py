@@ -191,15 +191,15 @@ def track_beside(
             with suppress(BrokenPipeError):  # it died: noticed when its answer is read
                 worker.pipe.send(worker.sequence)
 
-    def lost(worker: _Worker) -> None:
-        name = worker.sequence.name
+    def lost(worker: _Worker, sequence: EvaluationSequence) -> None:
+        name = sequence.name
         worker.process.join()
         deaths[name] = deaths.get(name, 0) + 1
         frames(-worker.frames)
         why = f"the tracker's process died on sequence {name} ({_death(worker.process.exitcode)})"
         if deaths[name] < ATTEMPTS:
             say(f"{why}; trying it once more")
-            queue.append(worker.sequence)
+            queue.append(sequence)
         else:
             failed[name] = f"{why}, {ATTEMPTS} times"
 
@@ -207,13 +207,15 @@ def track_beside(
         for _ in range(min(workers, len(queue))):
             pool.append(hire())
             give(pool[-1])
-        while busy := [w for w in pool if w.sequence is not None]:
-            for pipe in wait([w.pipe for w in busy]):
-                worker = next(w for w in busy if w.pipe is pipe)
+        while busy := [(w, w.sequence) for w in pool if w.sequence is not None]:
+            answered = wait([worker.pipe for worker, _ in busy])
+            for worker, sequence in busy:
+                if worker.pipe not in answered:
+                    continue
                 try:
-                    word, *values = pipe.recv()
+                    word, *values = worker.pipe.recv()
                 except (EOFError, ConnectionResetError):
-                    lost(worker)
+                    lost(worker, sequence)
                     worker.stop()
                     pool.remove(worker)
                     if queue:
@@ -225,9 +227,9 @@ def track_beside(
                     frames(values[0])
                     continue
                 if word == "done":
-                    save(worker.sequence, *values)
+                    save(sequence, *values)
                 else:
-                    failed[worker.sequence.name] = values[0]
+                    failed[sequence.name] = values[0]
                 give(worker)
     finally:
         for worker in pool:

@@ -52,15 +52,15 @@ def print_board(board: Board, console: Console) -> None:
 
 
 def _print_speed(board: Board, console: Console) -> None:
-    timed = [o for o in board.outcomes if o.speed]
+    timed = [(o, o.speed) for o in board.outcomes if o.speed]
     if not timed:
         return
     console.print("\nspeed: frames per second of init and update, without reading frames")
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in ("tracker", "frames / total time", "mean of 1 / time (got10k)", "measured with"):
         table.add_column(column, justify="left" if column in ("tracker", "measured with") else "right")
-    for o in timed:
-        total, mean = f"{o.speed.fps_total:.1f}", f"{o.speed.fps_mean_of_frames:.1f}"
+    for o, speed in timed:
+        total, mean = f"{speed.fps_total:.1f}", f"{speed.fps_mean_of_frames:.1f}"
         table.add_row(o.name, total, mean, o.note)
     console.print(table)
 

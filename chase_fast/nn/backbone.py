@@ -38,6 +38,14 @@ class Backbone(nn.Module):
         channels: channels of (layer2, layer3).
     """
 
+    conv1: nn.Conv2d
+    bn1: nn.Module
+    relu: nn.Module
+    maxpool: nn.Module
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+
     def __init__(self, resnet: nn.Module, channels: tuple[int, int]):
         super().__init__()
         self.channels = channels
@@ -163,8 +171,9 @@ def unfold(backbone: Backbone, batches: Iterable[torch.Tensor]) -> int:
     for norm, (total, squares) in sums.items():
         mean = total / counts[norm]
         variance = (squares / counts[norm] - mean.square()).clamp(min=2 * norm.eps)
+        assert norm.running_mean is not None and norm.running_var is not None
         scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-        norm.bias += scale * (mean - norm.running_mean)
+        norm.bias.add_(scale * (mean - norm.running_mean))
         norm.weight.copy_(scale * variance.sqrt())
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(variance - norm.eps)

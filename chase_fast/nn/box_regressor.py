@@ -17,13 +17,13 @@ def _conv(inputs: int, outputs: int, kernel: int, padding: int) -> nn.Sequential
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
-class _LinearNorm(nn.Module):
+class LinearNorm(nn.Module):
     """Linear - BatchNorm - ReLU on a flattened map [B, C, h, w] (channel, row, column) -> [B, outputs]."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
         self.linear = nn.Linear(inputs, outputs)
-        self.bn = nn.BatchNorm2d(outputs)
+        self.bn: nn.Module = nn.BatchNorm2d(outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.bn(self.linear(x.flatten(1))[..., None, None]).relu().flatten(1)
@@ -64,13 +64,14 @@ class AtomIoUNet(nn.Module):
         self.conv4_2t = _conv(256, pool_channels, 3, 1)
         self.fc34_3r = _conv(512, pool_channels, 1, 0)
         self.fc34_4r = _conv(512, pool_channels, 1, 0)
-        self.fc3_rt = _LinearNorm(pool_channels * 5 * 5, hidden)
-        self.fc4_rt = _LinearNorm(pool_channels * 3 * 3, hidden)
+        self.fc3_rt = LinearNorm(pool_channels * 5 * 5, hidden)
+        self.fc4_rt = LinearNorm(pool_channels * 3 * 3, hidden)
         self.iou_predictor = nn.Linear(2 * hidden, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, mode="fan_in")
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
             elif isinstance(module, nn.BatchNorm2d):
                 nn.init.uniform_(module.weight)
 

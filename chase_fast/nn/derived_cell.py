@@ -7,6 +7,7 @@ from chase_fast.kernels.mixed_op import KERNEL, POOLS, STAGES
 from chase_fast.kernels.mixed_op.reference import pool
 from chase_fast.kernels.sep_conv import sep_conv
 
+from .containers import ModuleList
 from .genotype import Genotype
 from .norm import EPS, NormState, run_registered
 from .operations import make_registered
@@ -83,8 +84,8 @@ class DerivedCell(nn.Module):
         check_flavour(flavour)
         self.genotype = genotype
         self.genes = [[(op, source) for op, source in genes if op != "none"] for genes in genotype.nodes]
-        self.nodes = nn.ModuleList(
-            [nn.ModuleList([Operation(op, channels, flavour) for op, _ in genes]) for genes in self.genes]
+        self.nodes = ModuleList(
+            [ModuleList([Operation(op, channels, flavour) for op, _ in genes]) for genes in self.genes]
         )
 
     def forward(self, input0: Tensor, input1: Tensor, groups: int = 1, update_stats: bool = True) -> Tensor:

@@ -63,8 +63,12 @@ class Genotype:
             ChaseError: `data` does not have that form.
         """
         files = data.get("registered_by", {}) if isinstance(data, dict) else None
-        good = isinstance(files, dict) and all(isinstance(file, str) for file in files.values())
-        if not good or set(data) - {"registered_by"} != {"nodes"} or not _is_gene_lists(data["nodes"]):
+        if (
+            not isinstance(files, dict)
+            or not all(isinstance(file, str) for file in files.values())
+            or set(data) - {"registered_by"} != {"nodes"}
+            or not _is_gene_lists(data["nodes"])
+        ):
             raise ChaseError(
                 'genotype must be {"nodes": [[[operation, source], ...], ...]}, and nothing else'
             )

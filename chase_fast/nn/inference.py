@@ -14,7 +14,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_weights
 from chase_fast.kernels.conv3x3 import CAN_RUN, conv3x3, pack
 from chase_fast.kernels.conv_epilogue import conv_epilogue
 
-from .box_regressor import AtomIoUNet
+from .backbone import Backbone
+from .box_regressor import AtomIoUNet, LinearNorm
+from .containers import ModuleList
 from .neck import PlainNeck
 
 
@@ -24,6 +26,10 @@ class Convolution(nn.Module):
     3x3 ones of stride 1 and padding 1 go through `conv3x3`; all others are torch's with the rest in place, or
     on a GPU in one pass (`conv_epilogue`).
     """
+
+    weight: Tensor
+    bias: Tensor
+    packed: Tensor | None
 
     def __init__(self, conv: nn.Conv2d, relu: bool = False):
         super().__init__()
@@ -43,15 +49,14 @@ class Convolution(nn.Module):
         self._blocked: dict[tuple, Tensor] = {}  # the weight in oneDNN's layout
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        geometry = self.stride, self.padding, self.dilation, self.groups
         if type(x) is Tensor and x.is_cuda:
-            y = F.conv2d(x, self.weight, None, *geometry)
+            y = F.conv2d(x, self.weight, None, self.stride, self.padding, self.dilation, self.groups)
             return conv_epilogue(y, self.bias, residual, self.relu)
         if self.packed is not None:
             return conv3x3(x, self.weight, self.bias, residual, self.relu, self.packed)
         if type(x) is Tensor and x.dtype == torch.float32 and x.device.type == "cpu" and _ONEDNN:
             return self._fused(x, residual)
-        y = F.conv2d(x, self.weight, self.bias, *geometry)
+        y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
         if residual is not None:
             y += residual
         return y.relu_() if self.relu else y
@@ -91,7 +96,7 @@ class Residual(nn.Module):
 
     def __init__(self, convolutions: list[nn.Conv2d], shortcut: nn.Conv2d | None):
         super().__init__()
-        self.convolutions = nn.ModuleList([Convolution(c, relu=True) for c in convolutions])
+        self.convolutions = ModuleList([Convolution(c, relu=True) for c in convolutions])
         self.shortcut = None if shortcut is None else Convolution(shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -105,7 +110,11 @@ class Residual(nn.Module):
 class FastBackbone(nn.Module):
     """conv1 to layer3 of a folded ResNet, see `backbone.freeze`: normalised images -> layer2, layer3."""
 
-    def __init__(self, frozen: nn.Module):
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+
+    def __init__(self, frozen: Backbone):
         super().__init__()
         self.conv1, self.maxpool = Convolution(frozen.conv1, relu=True), frozen.maxpool
         for name in ("layer1", "layer2", "layer3"):
@@ -121,8 +130,8 @@ class FastBackbone(nn.Module):
 
 
 def _convolutions(block: nn.Module) -> list[nn.Conv2d]:
-    """conv1, conv2 and, in a bottleneck, conv3 of a torchvision block."""
-    return [conv for name, conv in block.named_children() if name.startswith("conv")]
+    """Those of the block itself, in order: conv1, conv2 and, in a bottleneck, conv3."""
+    return [conv for conv in block.children() if isinstance(conv, nn.Conv2d)]
 
 
 class FastPlainNeck(nn.Module):
@@ -134,6 +143,7 @@ class FastPlainNeck(nn.Module):
         for block in blocks:
             for conv, norm in (("conv1", "bn1"), ("conv2", "bn2")):
                 setattr(block, conv, fuse_conv_bn_eval(getattr(block, conv), getattr(block, norm)))
+        assert isinstance(last, nn.Conv2d)
         self.blocks = nn.Sequential(
             *(Residual(_convolutions(block), None) for block in blocks), Convolution(last)
         )
@@ -147,12 +157,22 @@ def fold(regressor: AtomIoUNet) -> AtomIoUNet:
     """A copy with the evaluation statistics of every batch norm folded into the layer before it."""
     folded = copy.deepcopy(regressor).eval()
     for module in folded.modules():
-        if isinstance(module, nn.Sequential) and isinstance(module[1], nn.BatchNorm2d):
-            module[0], module[1] = fuse_conv_bn_eval(module[0], module[1]), nn.Identity()
-        elif isinstance(getattr(module, "linear", None), nn.Linear):
-            norm, linear = module.bn, module.linear
-            statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-            linear.weight, linear.bias = fuse_linear_bn_weights(linear.weight, linear.bias, *statistics)
+        if isinstance(module, nn.Sequential):
+            conv, norm = module[0], module[1]
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                module[0], module[1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
+        elif isinstance(module, LinearNorm) and isinstance(module.bn, nn.BatchNorm2d):
+            linear, norm = module.linear, module.bn
+            assert norm.running_mean is not None and norm.running_var is not None
+            linear.weight, linear.bias = fuse_linear_bn_weights(
+                linear.weight,
+                linear.bias,
+                norm.running_mean,
+                norm.running_var,
+                norm.eps,
+                norm.weight,
+                norm.bias,
+            )
             module.bn = nn.Identity()
     return folded.requires_grad_(False).to(memory_format=torch.channels_last)
 
@@ -164,7 +184,8 @@ class FastBoxMaps(nn.Module):
         super().__init__()
         pairs = (folded.conv3_1t, folded.conv3_2t), (folded.conv4_1t, folded.conv4_2t)
         self.low, self.high = (
-            nn.Sequential(*(Convolution(block[0], relu=True) for block in pair)) for pair in pairs
+            nn.Sequential(*(Convolution(c, relu=True) for block in pair for c in _convolutions(block)))
+            for pair in pairs
         )
         self.requires_grad_(False)
 

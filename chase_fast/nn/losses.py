@@ -74,7 +74,10 @@ def prdimp_loss(
     Returns: `total` and its unweighted terms `final`, `initial`, `middle` and, with box scores, `box`.
     """
     iterates = kl_loss(torch.stack(tuple(scores)), density).flatten(1).mean(1)  # [iterates]
-    box = None if box_scores is None else kl_box_loss(box_scores, proposal_density, gt_density)
+    box = None
+    if box_scores is not None:
+        assert proposal_density is not None and gt_density is not None
+        box = kl_box_loss(box_scores, proposal_density, gt_density)
     return _total(iterates, box, weights)
 
 
@@ -95,7 +98,10 @@ def dimp_loss(
     Returns: as `prdimp_loss`.
     """
     iterates = torch.stack([lb_hinge_loss(s, label) for s in scores])
-    box = None if box_scores is None else (box_scores - box_target).square().mean()
+    box = None
+    if box_scores is not None:
+        assert box_target is not None
+        box = (box_scores - box_target).square().mean()
     return _total(iterates, box, weights)
 
 

@@ -130,7 +130,7 @@ class BasicBlock(nn.Module):
         return F.relu(x + self.bn2(self.conv2(y), groups, update_stats))
 
 
-class PlainNeck(nn.Sequential):
+class PlainNeck(nn.ModuleList):
     """The block of PrDiMP and DiMP in place of a cell: layer3 only.
 
     Depth 50: 3x3 convolution 1024 -> 512. Depth 18: BasicBlock(256), then 3x3 convolution 256 -> 256. No
@@ -141,14 +141,12 @@ class PlainNeck(nn.Sequential):
     """
 
     def __init__(self, depth: int):
-        if depth == 50:
-            layers = [nn.Conv2d(1024, 512, 3, padding=1, bias=False)]
-        elif depth == 18:
-            layers = [BasicBlock(256), nn.Conv2d(256, 256, 3, padding=1, bias=False)]
-        else:
+        if depth not in (18, 50):
             raise ChaseError(f"no plain neck for depth {depth}: choose 18 or 50")
-        super().__init__(*layers)
-        self.out_channels = layers[-1].out_channels
+        blocks = [BasicBlock(256)] if depth == 18 else []
+        inputs, outputs = (256, 256) if depth == 18 else (1024, 512)
+        super().__init__([*blocks, nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)])
+        self.out_channels = outputs
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / (9 * module.out_channels)))

@@ -31,6 +31,9 @@ class GroupBatchNorm(nn.BatchNorm2d):
         ValueError: `groups` does not divide the batch.
     """
 
+    num_batches_tracked: Tensor
+    momentum: float
+
     def forward(self, x: Tensor, groups: int = 1, update_stats: bool = True) -> Tensor:
         if not self.training:
             return super().forward(x)
@@ -75,6 +78,12 @@ class NormState(nn.Module):
     All are [*rows, C]: weight, bias (parameters, or the constants 1 and 0 with affine=False), running_mean,
     running_var. `updates` counts the groups taken in; it is no part of the state_dict.
     """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    updates: Tensor
 
     def __init__(self, *shape: int, affine: bool):
         super().__init__()

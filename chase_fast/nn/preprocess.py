@@ -39,6 +39,7 @@ class ConvInput(nn.Conv2d):
 
     def reset_parameters(self) -> None:
         init_convolution(self.weight, self.weight[0].numel(), "chase")
+        assert self.bias is not None
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor, groups: int = 1, update_stats: bool = True) -> Tensor:

@@ -13,6 +13,7 @@ from chase_fast.kernels.mixed_op import KERNEL, POOLS, STAGES, mixed_op
 from chase_fast.kernels.node_sum import IDENTITY, NORM, NORM_LRELU, node_sum
 from chase_fast.kernels.skip_drop import skip_drop
 
+from .containers import ModuleDict, ModuleList
 from .norm import EPS, NormState, run_registered
 from .operations import check_operation, make_registered
 from .preprocess import init_convolution
@@ -45,6 +46,8 @@ class StackedConv(nn.Module):
     depthwise: per stage [E, C, k, k]; pointwise: per stage [E, C, C]; norm: [E, C] between two stages.
     """
 
+    norm: NormState | None
+
     def __init__(self, op: str, edges: int, channels: int, flavour: str):
         super().__init__()
         k, stages = KERNEL[op], STAGES[op]
@@ -64,13 +67,13 @@ class Source(nn.Module):
         super().__init__()
         self.edges, self.flavour = edges, flavour
         self.mapped = [op for op in ops if op in POOLS or op in CONVOLUTIONS]
-        self.convolutions = nn.ModuleDict(
+        self.convolutions = ModuleDict(
             {op: StackedConv(op, edges, channels, flavour) for op in ops if op in CONVOLUTIONS}
         )
-        self.pools = nn.ModuleDict({op: NormState(1, channels, affine=False) for op in ops if op in POOLS})
-        self.registered = nn.ModuleDict(
+        self.pools = ModuleDict({op: NormState(1, channels, affine=False) for op in ops if op in POOLS})
+        self.registered = ModuleDict(
             {
-                op: nn.ModuleList([make_registered(op, channels) for _ in range(edges)])
+                op: ModuleList([make_registered(op, channels) for _ in range(edges)])
                 for op in ops
                 if op not in OPS
             }
@@ -88,8 +91,8 @@ class Source(nn.Module):
     def _mixed_op(self, x: Tensor, groups: int, update_stats: bool) -> dict[str, list[Tensor]]:
         convolutions = self.convolutions.values()
         inner = [c.norm for c in convolutions if c.norm is not None]
-        norms = [self.pools[op] if op in POOLS else self.convolutions[op].norm for op in self.mapped]
-        norms = [norm for norm in norms if norm is not None]
+        every = (self.pools[op] if op in POOLS else self.convolutions[op].norm for op in self.mapped)
+        norms = [norm for norm in every if norm is not None]
         branches = mixed_op(
             x,
             self.mapped,
@@ -122,6 +125,9 @@ class Node(nn.Module):
     Rows of the sum: first the convolutions of source 0, 1, ..., whose batch norms are rows of `norm`; then,
     again by source, pools, skip and registered operations, which are added as they are. `none` has no row.
     """
+
+    ones: Tensor
+    columns: Tensor
 
     def __init__(self, index: int, channels: int, ops: Sequence[str], flavour: str):
         super().__init__()
@@ -208,9 +214,9 @@ class SearchCell(nn.Module):
         if nodes < 1:
             raise ChaseError(f"a cell needs at least 1 intermediate node, not {nodes}")
         self.channels, self.ops, self.edges = channels, tuple(ops), first_edge(nodes)
-        self.nodes = nn.ModuleList([Node(i, channels, ops, flavour) for i in range(nodes)])
+        self.nodes = ModuleList([Node(i, channels, ops, flavour) for i in range(nodes)])
         # source 2 + i feeds the nodes after node i, so the last node is no source
-        self.sources = nn.ModuleList(
+        self.sources = ModuleList(
             [Source(channels, nodes - self._first_node(s), ops, flavour) for s in range(nodes + 1)]
         )
 
@@ -243,7 +249,9 @@ class SearchCell(nn.Module):
         if mixing.shape != (self.edges, k + self.bypassed):
             wanted = [self.edges, k + self.bypassed]
             raise ValueError(f"mixing weights {list(mixing.shape)} must be {wanted}")
-        states, leaving, passing = [input0, input1], [], []
+        states = [input0, input1]
+        leaving: list[dict[str, list[Tensor]]] = []
+        passing: list[Tensor] = []
         for node in self.nodes:
             while len(leaving) < len(states):
                 s = len(leaving)

@@ -51,6 +51,7 @@ class FilterInitializer(nn.Module):
         self.filter_size, self.stride = filter_size, stride
         self.filter_conv = nn.Conv2d(dim, dim, 3, padding=1)
         nn.init.normal_(self.filter_conv.weight, std=0.0 if zero else math.sqrt(2 / (9 * dim)))
+        assert self.filter_conv.bias is not None
         nn.init.zeros_(self.filter_conv.bias)
 
     def forward(self, features: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
@@ -66,7 +67,9 @@ class FilterInitializer(nn.Module):
         patches = mean.permute(0, 2, 4, 5, 1, 3).flatten(3)  # [s, k, k, 9 C] in the order of the kernel
         filters = nn.functional.linear(patches, self.filter_conv.weight.flatten(1)).permute(0, 3, 1, 2)
         covered = weights_y.sum(-1)[..., None] * weights_x.sum(-1)[:, None]  # share of a bin, [n s, k, k]
-        return filters + covered.view(n, s, 1, k, k).mean(0) * self.filter_conv.bias.view(-1, 1, 1)
+        bias = self.filter_conv.bias
+        assert bias is not None
+        return filters + covered.view(n, s, 1, k, k).mean(0) * bias.view(-1, 1, 1)
 
 
 def _bin_means(start: torch.Tensor, size: torch.Tensor, bins: int, cells: int) -> torch.Tensor:
@@ -241,10 +244,13 @@ class DiMPOptimizer(nn.Module):
         """Same as `PrDiMPOptimizer.forward`."""
         k = filter.shape[-1]
         maps = self.maps(boxes, target_filter.score_size(features, k), k)
+        label, target_mask, spatial_weight = (m.to(features.dtype) for m in maps)
         return target_filter.solve_dimp(
             features,
             filter,
-            *(m.to(features.dtype) for m in maps),
+            label,
+            target_mask,
+            spatial_weight,
             self.log_step_length,
             self.filter_reg,
             sample_weight,

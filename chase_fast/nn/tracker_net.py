@@ -67,6 +67,7 @@ class TrackerNet(nn.Module):
         scores = self.classifier(train_features, test_features, train_boxes)
         if test_proposals is None:
             return scores, None
+        assert self.bb_regressor is not None, "proposals need a box regressor"
         reference = tuple(x[:sequences] for x in train)
         return scores, self.bb_regressor(reference, test, train_boxes[0], test_proposals)
 
@@ -74,6 +75,7 @@ class TrackerNet(nn.Module):
 def build(spec: TrackerSpec, backbone_weights: str | Path, seed: int) -> TrackerNet:
     """See `TrackerSpec.build`."""
     backbone = build_backbone(spec.backbone, backbone_weights, seed)
+    neck: PlainNeck | DerivedNeck
     with seeded(seed):
         if spec.cell is None:
             neck = PlainNeck(spec.depth)

@@ -10,6 +10,8 @@ from torch import Tensor
 from chase_fast.fields import Fields
 from chase_fast.nn.state import check_like
 
+Tensors = list[Tensor] | tuple[Tensor, ...]
+
 BETAS = (0.9, 0.999)
 
 
@@ -21,10 +23,10 @@ def numbers(lr: float, step: int, betas: tuple[float, float] = BETAS) -> tuple[f
 
 @torch.no_grad()
 def adam_(
-    tensors: Sequence[Tensor],
-    gradients: Sequence[Tensor],
-    means: Sequence[Tensor],
-    squares: Sequence[Tensor],
+    tensors: Tensors,
+    gradients: Tensors,
+    means: Tensors,
+    squares: Tensors,
     size: float | Tensor,
     root: float | Tensor,
     betas: tuple[float, float] = BETAS,
@@ -42,7 +44,7 @@ def adam_(
         weight_decay: L2, added to the gradient.
     """
     beta1, beta2 = betas
-    if isinstance(size, Tensor):
+    if isinstance(size, Tensor) and isinstance(root, Tensor):
         size, root = (x.to(tensors[0].dtype) for x in (size, root))
     if weight_decay:
         gradients = torch._foreach_add(gradients, tensors, alpha=weight_decay)
@@ -85,14 +87,11 @@ class Adam:
         """Those of the next step."""
         return numbers(lr, self.steps + 1, self._betas)
 
-    def apply(self, gradients: Sequence[Tensor], size: float | Tensor, root: float | Tensor) -> None:
+    def apply(self, gradients: Tensors, size: float | Tensor, root: float | Tensor) -> None:
         """One step in place. size, root: from `numbers`, or 0-d tensors of them."""
         means, squares = zip(*self._moments)
-        adam_(
-            *(self._tensors, gradients, means, squares, size, root),
-            betas=self._betas,
-            weight_decay=self._weight_decay,
-        )
+        decay = self._weight_decay
+        adam_(self._tensors, gradients, means, squares, size, root, betas=self._betas, weight_decay=decay)
 
     def state_dict(self) -> dict[str, Any]:
         return {"steps": self.steps, "moments": self.state}

@@ -129,9 +129,15 @@ class Job:
     options: Options
     about: dict[str, Any]
 
+    @property
+    def out(self) -> Path:
+        """Its run folder: `_plan` names one where the options do not."""
+        assert self.options.out is not None
+        return self.options.out
+
     @functools.cached_property
     def folder(self) -> RunFolder:
-        return RunFolder(self.options.out, begun=self.options.resume)
+        return RunFolder(self.out, begun=self.options.resume)
 
     def to_text(self) -> str:
         options = dataclasses.asdict(self.options) | {"out": str(self.options.out)}
@@ -153,12 +159,12 @@ class Job:
         return self.from_text(self.command, ranks.share(lambda: self._opened().to_text()))
 
     def _opened(self) -> "Job":
-        out, about = self.options.out, self.about
-        resume = self.options.resume and (out / CONFIG).is_file()
+        about: Mapping[str, Any] = self.about
+        resume = self.options.resume and (self.out / CONFIG).is_file()
         if resume:  # with the versions and the commit that it began with
-            about = _read(self.command, out)[2]
+            about = _read(self.command, self.out)[2]
         else:
-            RunFolder.create(out, about)
+            RunFolder.create(self.out, self.about)
         options = dataclasses.replace(self.options, resume=resume)
         return dataclasses.replace(self, options=options, about=dict(about))
 
@@ -166,7 +172,7 @@ class Job:
         """The part of a job with several seeds that one of them is."""
         config = dataclasses.replace(self.config, seed=seed)
         about = describe(self.command, config, parent=self.about)
-        options = dataclasses.replace(self.options, out=self.options.out / f"seed_{seed}", seeds=())
+        options = dataclasses.replace(self.options, out=self.out / f"seed_{seed}", seeds=())
         return Job(self.command, config, options, about)
 
 
@@ -226,7 +232,7 @@ def _plan(command: Command, recipe: str | None, over: Callable[[Any], Any], worl
         return _new(command, arguments.config, options, world)
     if options.out is None:
         raise ChaseError("--resume needs --out DIR, the run folder to continue")
-    return _resumed(command, over, recipe, options, world)
+    return _resumed(command, over, recipe, options, options.out, world)
 
 
 def _new(command: Command, config: Any, options: Options, world: int) -> Job:
@@ -243,9 +249,8 @@ def _new(command: Command, config: Any, options: Options, world: int) -> Job:
 
 
 def _resumed(
-    command: Command, over: Callable[[Any], Any], recipe: str | None, options: Options, world: int
+    command: Command, over: Callable[[Any], Any], recipe: str | None, options: Options, out: Path, world: int
 ) -> Job:
-    out = options.out
     stored, seeds, about = _read(command, out)
     arguments = over(stored)
     if recipe not in (None, stored.recipe):
@@ -264,6 +269,7 @@ def _resumed(
 def _read(command: Command, out: Path) -> tuple[Any, tuple[int, ...], Fields]:
     """Configuration, seeds and the whole config.json of a run folder."""
     folder, about = RunFolder.open(out)
+    config: Any
     config, seeds = stored_config(command.kind, command.name, folder, about)
     try:
         command.check_extra(about, config)

@@ -54,7 +54,8 @@ class RunProgress:
             console=self.console,
             transient=True,
         )
-        self._task = self._bar.add_task("", total=work, completed=done, rate="", losses="", left=None)
+        self._task = self._bar.add_task("", total=work, rate="", losses="", left=None)
+        self._bar.update(self._task, completed=done)
         self._bar.start()
 
     @property

@@ -3,13 +3,16 @@
 import dataclasses
 import typing
 from collections.abc import Collection, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from chase_fast.errors import ChaseError
 from chase_fast.fields import Fields
 from chase_fast.runs.folder import CONFIG, RunFolder
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 _MOST_SEED = 2**63 - 1
 
 

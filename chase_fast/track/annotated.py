@@ -25,7 +25,8 @@ class AnnotatedVideo:
 
     def __init__(self, folder: Path, width: int, height: int, fps: float):
         self._folder, self._size, self._interval = folder, (width, height), 1 / fps
-        self._time, self._duration = -1.0, None
+        self._time = -1.0
+        self._duration: float | None = None
         self.notes: list[str] = []
         self._encoder = self._first_that_works(fps)
         self.name = self._encoder.name if self._encoder else None
@@ -51,19 +52,20 @@ class AnnotatedVideo:
     def add(self, picture: np.ndarray, time: float, duration: float | None = None) -> None:
         """A picture, BGR uint8 [H, W, 3], shown from this second on (0 for the first) until the next one's
         time; the last one for its duration, if that is known."""
-        if self._encoder is None:
+        encoder = self._encoder
+        if encoder is None:
             return
         time = max(time, self._time + 1e-3)
         if self._time >= 0:
             self._interval = time - self._time
         self._time, self._duration = time, duration
         try:
-            self._encoder.add(fitted(picture, *self._size), time)
+            encoder.add(fitted(picture, *self._size), time)
         except CannotEncode as e:
-            self._stop(e)
+            self._stop(encoder, e)
 
-    def _stop(self, error: CannotEncode) -> None:
-        encoder, self._encoder = self._encoder, None
+    def _stop(self, encoder: Encoder, error: CannotEncode) -> None:
+        self._encoder = None
         why = "the disk is full" if error.full else str(error)
         end = f"{encoder.name} ends at {max(self._time, 0):.2f} s"
         self.notes.append(f"{end} ({why}): tracking goes on without it")

@@ -30,14 +30,15 @@ def augmented(
     size = settings.image_size
     same = np.eye(2)
     moves: list[tuple[np.ndarray, np.ndarray, Shift]] = [(expanded, same, (0, 0))]
-    for shift in settings.shifts:
-        moves.append((expanded, same, tuple(math.trunc(s * size / 2) for s in shift)))
+    for down, right in settings.shifts:
+        moves.append((expanded, same, (math.trunc(down * size / 2), math.trunc(right * size / 2))))
     changed = [(expanded[:, ::-1], np.diag((-1, 1)))] if settings.flip else []
     changed += [(blur(expanded, sigmas), same) for sigmas in settings.blurs]
     changed += [(rotate(expanded, degrees), turn(degrees)) for degrees in settings.rotations]
     reach = settings.random_shift * size
     for image, turned in changed:
-        moves.append((image, turned, tuple(math.trunc((u - 0.5) * reach) for u in rng.random(2))))
+        down, right = (math.trunc((u - 0.5) * reach) for u in rng.random(2))
+        moves.append((image, turned, (down, right)))
     patches = np.stack([middle(image, size, shift) for image, _, shift in moves])
     turns, shifts = np.stack([t for _, t, _ in moves]), np.array([shift[::-1] for *_, shift in moves])
     return patches, turns, shifts

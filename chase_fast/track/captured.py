@@ -43,8 +43,8 @@ class Captured:
         if not targets:
             return
         settings, target = self._settings, targets[0]
-        windows, *arrays = where_to_look(targets, frame, settings)
-        self.locate(frame, windows, *arrays, targets)
+        windows, geometry, noise = where_to_look(targets, frame, settings)
+        self.locate(frame, windows, geometry, noise, targets)
         for iterations in {settings.update_iterations, settings.hard_negative_iterations} - {0}:
             self.update(target.filter, target.memory, iterations)
 

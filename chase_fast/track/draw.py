@@ -114,13 +114,15 @@ def draw_box(image: np.ndarray) -> Box:
     title = f"{_WINDOW}: draw the target's box, then Enter (c: cancel)"
     zoom = enlargement(image.shape[1], image.shape[0])
     _open_window(title, zoom * image.shape[1], zoom * image.shape[0])
-    box = cv2.selectROI(title, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), showCrosshair=False, printNotice=False)
+    x, y, w, h = cv2.selectROI(
+        title, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), showCrosshair=False, printNotice=False
+    )
     cv2.destroyWindow(title)
-    if box[2] == 0 or box[3] == 0:
+    if w == 0 or h == 0:
         raise ChaseError(
             "no box was drawn: drag the mouse over the target and press Enter, or give --box x,y,w,h"
         )
-    return tuple(float(v) for v in box)
+    return float(x), float(y), float(w), float(h)
 
 
 class Window:

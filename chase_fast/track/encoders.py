@@ -53,7 +53,8 @@ class H264:
         with _reasons():
             import av
 
-            self._av, self._held = av, None
+            self._av = av
+            self._held: av.Packet | None = None
             self._file = _Pieces(folder / self.name)
             self._out = av.open(self._file, "w", format="mp4", options=_MUXER)
             rate = Fraction(fps).limit_denominator(1001)
@@ -75,12 +76,13 @@ class H264:
             frame = frame.reformat(format="yuv420p", dst_colorspace="itu709", dst_color_range="MPEG")
             frame.pts, frame.time_base = round(time * _TICKS), Fraction(1, _TICKS)
             for packet in self._stream.encode(frame):
+                assert packet.pts is not None
                 self._mux_held(packet.pts)
                 self._held = packet
 
     def _mux_held(self, until: int) -> None:
         if self._held is not None:
-            self._held.duration = max(1, until - self._held.pts)
+            self._held.duration = max(1, until - (self._held.pts or 0))
             self._out.mux(self._held)
             self._file.flush()
 
@@ -101,9 +103,10 @@ class OpenCVEncoder:
 
     def __init__(self, folder: Path, name: str, code: str, codec: str, width: int, height: int, fps: float):
         self.name, self.codec, self._fps, self._written = name, codec, fps, 0
-        self._path, self._held = folder / name, None
+        self._path = folder / name
+        self._held: np.ndarray | None = None
         size = width + width % 2, height + height % 2
-        self._out = cv2.VideoWriter(str(self._path), cv2.VideoWriter_fourcc(*code), fps, size)
+        self._out = cv2.VideoWriter(str(self._path), cv2.VideoWriter.fourcc(*code), fps, size)
         if not self._out.isOpened():
             self._path.unlink(missing_ok=True)
             raise CannotEncode(f"OpenCV cannot write {codec} here")

@@ -115,12 +115,13 @@ class TorchLayers:
             for block in (m for m in neck.modules() if isinstance(m, SepBlock)):
                 weight = block.depthwise.data  # taps outermost, as the kernel reads it: else a copy per frame
                 block.depthwise.data = weight.permute(1, 2, 0).contiguous().permute(2, 0, 1)
-        plain, self._bits16 = isinstance(neck, PlainNeck), precision == "bf16"
+        self._bits16 = precision == "bf16"
         storage = torch.bfloat16 if self._bits16 else None
         backbone = freeze(net.feature_extractor).to(device, storage)
         boxes = copy.deepcopy(boxes).to(storage) if self._bits16 else boxes
         self._backbone, self._box_maps = FastBackbone(backbone), FastBoxMaps(boxes)
-        if plain:
+        self._neck: nn.Module
+        if isinstance(neck, PlainNeck):
             self._neck = FastPlainNeck(neck.to(storage) if self._bits16 else neck)
         else:
             self._neck = _mixed(neck) if self._bits16 else neck
@@ -196,5 +197,6 @@ class _Float(nn.Module):
 
 
 def _mixed(neck: nn.Module) -> nn.Module:
-    chase = isinstance(neck, DerivedNeck) and all(isinstance(c, ConvInput) for c in neck.preprocess)
-    return _MixedNeck(neck) if chase else _Float(neck)
+    if isinstance(neck, DerivedNeck) and all(isinstance(c, ConvInput) for c in neck.preprocess):
+        return _MixedNeck(neck)
+    return _Float(neck)

@@ -47,8 +47,10 @@ def check(name: str, value: Any, hint: Any) -> None:
     """Raises ChaseError if a setting has a value of another type than the annotation, or out of range."""
     if not values.fits(value, hint):
         raise ChaseError(f"{name} {value!r} must be {values.describe(hint)}")
-    least, most = LIMITS.get(name, (None, None))
-    for number in _numbers(value) if least is not None else ():
+    if name not in LIMITS:
+        return
+    least, most = LIMITS[name]
+    for number in _numbers(value):
         if number < least:
             raise ChaseError(f"{name} {number} must be at least {least}")
         if number > most:

@@ -19,7 +19,8 @@ class Weights:
         self.values = np.zeros(settings.memory)
         self.values[:first] = 1 / first
         self.first, self.count = first, first
-        self._share, self._newest = settings.init_weight, None
+        self._share = settings.init_weight
+        self._newest: int | None = None
 
     def insert(self, rate: float) -> int:
         """Makes room for a sample with this learning rate; its slot."""

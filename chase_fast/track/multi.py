@@ -65,14 +65,16 @@ class MultiTracker(Base):
             ChaseError: as `Tracker.init`.
         """
         frame = check_frame(frame)
-        self._start(frame, check_box(box, frame))
-        self._device.prepare(self._targets, frame)
-        return len(self._targets) - 1
+        targets = self._start(frame, check_box(box, frame))
+        self._device.prepare(targets, frame)
+        return len(targets) - 1
 
-    def _start(self, frame: np.ndarray, box: Box) -> None:
+    def _start(self, frame: np.ndarray, box: Box) -> list[Target]:
+        """Learns one more target; all of them."""
         target = Target(self._network, self.settings, frame, box, self.seed, self._started)
         self._targets = [*(self._targets or ()), target]
         self._started += 1
+        return self._targets
 
     def remove(self, index: int) -> None:
         """Drops a target; later ones move up by one.
@@ -80,6 +82,6 @@ class MultiTracker(Base):
         Raises:
             ChaseError: there is no such target.
         """
-        if not 0 <= index < len(self):
+        if self._targets is None or not 0 <= index < len(self):
             raise ChaseError(f"there is no target {index}: {len(self)} are tracked, counted from 0")
         del self._targets[index]

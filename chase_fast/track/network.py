@@ -79,7 +79,8 @@ class Network:
 
     def modulation(self, layers: Pair, boxes: Tensor) -> Pair:
         """Target vectors of the box regressor, two [K, C, 1, 1]; layers: layer2, layer3 of K patches."""
-        return self._boxes.modulation(*(m.to(self.dtype) for m in layers), boxes)
+        layer2, layer3 = (m.to(self.dtype) for m in layers)
+        return self._boxes.modulation(layer2, layer3, boxes)
 
     def about(self, graphs: bool) -> str:
         """Engine, device, precision and whether frames are CUDA graphs, in one line."""

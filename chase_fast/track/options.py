@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -16,7 +16,10 @@ from chase_fast.track.settings import PRESETS, TrackSettings, presets
 from chase_fast.track.sources.masking import masked
 
 PROG = "python -m chase_fast.track"
-Preset = Literal[tuple(PRESETS)]
+if TYPE_CHECKING:
+    Preset = str
+else:
+    Preset = Literal[tuple(PRESETS)]
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _NUMBERS = re.compile(rf"[\[(]?\s*{_NUMBER}(?:\s*[,;\s]\s*{_NUMBER})*\s*,?\s*[\])]?|,")
 
@@ -163,7 +166,7 @@ def _split(text: str) -> list[str]:
     return [part for part in re.split(r"[,;\s\[\]()]+", text) if part]
 
 
-def given_box(text: str) -> tuple[float, ...]:
+def given_box(text: str) -> tuple[float, float, float, float]:
     """x,y,w,h -> four numbers.
 
     Raises:
@@ -180,7 +183,7 @@ def given_box(text: str) -> tuple[float, ...]:
     return check_box((x, y, w, h))
 
 
-def check(options: Track) -> list[tuple[float, ...]]:
+def check(options: Track) -> list[tuple[float, float, float, float]]:
     """The boxes, if the options can be.
 
     Raises:

@@ -50,7 +50,8 @@ class Window:
 
     @property
     def centre(self) -> Point:
-        return tuple((a + b - 1) / 2 for a, b in zip(self.top_left, self.bottom_right))
+        (top, left), (bottom, right) = self.top_left, self.bottom_right
+        return (top + bottom - 1) / 2, (left + right - 1) / 2
 
     def scale(self, size: int) -> float:
         """Frame pixels per patch pixel when the window is resized to size x size."""
@@ -98,7 +99,7 @@ def search_window(
         edges = every * low + shift, every * high + shift
         axes.append((*edges, math.trunc(low), math.trunc(high)))
     (top, bottom, y0, y1), (left, right, x0, x1) = axes
-    return Window((top, left), (bottom, right), every, first, x0, y0, x1 - x0, y1 - y0)
+    return Window((top, left), (bottom, right), every, (first[0], first[1]), x0, y0, x1 - x0, y1 - y0)
 
 
 def shrinkage(side: float, frame_hw: tuple[int, int], border: str, max_scale_change: float | None) -> float:

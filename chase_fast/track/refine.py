@@ -49,7 +49,8 @@ class BoxHead:
         if self._packed is None or not steps:
             return None
         scales = 1 / STRIDES[0], 1 / STRIDES[1]
-        return box_ascent(maps, modulation, self._packed, boxes, scales, *map(list, zip(*steps)), relative)
+        position, size = zip(*steps)
+        return box_ascent(maps, modulation, self._packed, boxes, scales, position, size, relative)
 
     def on(self, modulation: Pair, maps: Pair) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """`score_and_gradient` for these maps, as a function of the corners; made for many calls."""
@@ -62,20 +63,21 @@ class BoxHead:
         ]
 
         def score_and_gradient(corners: Tensor) -> tuple[Tensor, Tensor]:
-            rows = [self._tabulated(pair, c) for pair, c in zip(layers, corners)]
-            return tuple(torch.stack(part) for part in zip(*rows))
+            scores, gradients = zip(*(self._tabulated(pair, c) for pair, c in zip(layers, corners)))
+            return torch.stack(scores), torch.stack(gradients)
 
         return score_and_gradient
 
     def _tabulated(self, layers: list[PooledLinear], corners: Tensor) -> tuple[Tensor, Tensor]:
         """Scores [P] and gradients [P, 4] for one target's corners [P, 4]."""
         regions = torch.nn.functional.pad(corners, (1, 0))
-        score, gradient = self._bias, 0
+        score, gradients = self._bias, []
         for layer, (_, bias), out in zip(layers, self._layers, self._out):
             hidden = layer.values(regions) + bias
             score = score + hidden.relu() @ out
-            gradient = gradient + layer.rois_gradient(regions, out * (hidden > 0))
-        return score, gradient[:, 1:]
+            gradients.append(layer.rois_gradient(regions, out * (hidden > 0)))
+        low, high = gradients
+        return score, (low + high)[:, 1:]
 
     def score(self, modulation: Pair, maps: Pair, corners: Tensor) -> Tensor:
         """[K, P]."""
@@ -84,22 +86,23 @@ class BoxHead:
 
     def _floats(self, maps: Pair) -> Pair:
         """Maps of 16 bits are pooled in the type of the weights."""
-        return tuple(m.to(self._bias.dtype) for m in maps)
+        low, high = maps
+        return low.to(self._bias.dtype), high.to(self._bias.dtype)
 
     def score_and_gradient(self, modulation: Pair, maps: Pair, corners: Tensor) -> tuple[Tensor, Tensor]:
         """Scores [K, P] and their gradients [K, P, 4] to x0, y0, x1, y1."""
         regions = _indexed(corners)
         pooled = self._pool(maps, regions)
         score, active = self._forward(modulation, pooled)
-        gradient = 0
+        gradients = []
         for i, (out, a, (weight, _), m, p) in enumerate(
             zip(self._out, active, self._layers, modulation, pooled)
         ):
             to_pooled = ((out * a) @ weight).view(m.shape[0], -1, *p.shape[1:]) * m[:, None]
-            gradient = gradient + prroi_pool_rois_gradient(
-                to_pooled.view(p.shape), maps[i], regions, p, 1 / STRIDES[i]
-            )
-        return score.view(corners.shape[:2]), gradient[:, 1:].view(corners.shape)
+            to_boxes = prroi_pool_rois_gradient(to_pooled.view(p.shape), maps[i], regions, p, 1 / STRIDES[i])
+            gradients.append(to_boxes)
+        low, high = gradients
+        return score.view(corners.shape[:2]), (low + high)[:, 1:].view(corners.shape)
 
     def _pool(self, maps: Pair, regions: Tensor) -> list[Tensor]:
         """Two [K * P, C, bins, bins]."""

@@ -1,11 +1,9 @@
 """What a tracker says about one frame."""
 
 from dataclasses import dataclass
-from typing import Literal
 
+from chase_fast.kernels.localize import State
 from chase_fast.track.frames import Box
-
-State = Literal["tracked", "uncertain", "hard_negative", "lost"]
 
 
 @dataclass(frozen=True)

@@ -112,10 +112,10 @@ class Session:
             return "--frames reached"
         for frame in frames if going else ():
             results = tracker.update(frame.image)
-            columns = zip(*((r.box, r.score, r.state) for r in results))
             if len(self._writer.frames) == 1:
                 self._tell_gap(frame)
-            going = self._record(frame, *columns, results[0].seconds)
+            boxes, scores, states = zip(*((r.box, r.score, r.state) for r in results))
+            going = self._record(frame, boxes, scores, states, results[0].seconds)
             if not going:
                 break
             if len(self._writer.frames) == self._options.frames:
@@ -124,9 +124,10 @@ class Session:
 
     def _tell_gap(self, second: Frame) -> None:
         """A live source went on while the box was drawn and learned."""
-        if not self._source.live or None in (second.time, self._first_frame.time):
+        start, end = self._first_frame.time, second.time
+        if not self._source.live or start is None or end is None:
             return
-        if (gap := second.time - self._first_frame.time) > _GAP:
+        if (gap := end - start) > _GAP:
             self._warn(
                 f"{gap:.1f} s lie between the frame of the box and the next tracked one: "
                 "the target may have moved"

@@ -92,8 +92,8 @@ def step(device: Device, targets: list[Target], frame: np.ndarray, settings: Tra
     start = time.perf_counter()
     for target in targets:
         target.frame += 1
-    windows, *arrays = where_to_look(targets, frame, settings)
-    features, outcome = device.locate(frame, windows, *arrays, targets)
+    windows, geometry, noise = where_to_look(targets, frame, settings)
+    features, outcome = device.locate(frame, windows, geometry, noise, targets)
     values = outcome.tolist()  # the only wait for the device
     found = [
         _apply(device, *parts, frame.shape[:2], settings) for parts in zip(targets, values, features, windows)

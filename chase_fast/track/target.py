@@ -71,26 +71,34 @@ class Target:
         size, scale = settings.image_size, place.scale
         if settings.border == "inside" or (settings.shrink_first and settings.border == "inside_major"):
             scale /= shrinkage(scale * size, frame.shape[:2], settings.border, settings.max_scale_change)
-        centre = tuple(float(round(p)) for p in place.position)
+        row, column = place.position
+        centre: Point = (float(round(row)), float(round(column)))
         large = settings.expansion * size
         published = settings.first_box_offset
-        how = {"integer": settings.integer_window, "thinning_offset": published}
-        window = search_window(centre, scale * large, frame.shape[:2], large, **how)
+        window = search_window(
+            centre,
+            scale * large,
+            frame.shape[:2],
+            large,
+            integer=settings.integer_window,
+            thinning_offset=published,
+        )
         if not published:
             centre, scale = window.centre, window.scale(large)
         rng = self.random(1)
         patches, turns, shifts = augmented(take(frame, window, large), settings, rng)
         features, maps = network.layers.first(network.upload(patches))
         box = np.array(box_in_patch(place.position, place.size, centre, scale, size))
-        boxes = np.tile(box, (len(shifts), 1))
+        copies = np.tile(box, (len(shifts), 1))
         if not published:
             off = box[:2] + box[2:] / 2 - size / 2  # of the target from the middle of the patch
-            boxes[:, :2] += turns @ off - off
-        boxes[:, :2] += shifts
-        boxes = np.concatenate([boxes, np.tile(box, (len(settings.dropouts), 1))])
-        boxes = torch.from_numpy(boxes).to(network.dtype)
+            copies[:, :2] += turns @ off - off
+        copies[:, :2] += shifts
+        copies = np.concatenate([copies, np.tile(box, (len(settings.dropouts), 1))])
+        boxes = torch.from_numpy(copies).to(network.dtype)
         there = boxes.to(network.device)
-        self.modulation = network.modulation(tuple(m[:1] for m in maps), there[:1])
+        low, high = maps
+        self.modulation = network.modulation((low[:1], high[:1]), there[:1])
         features = torch.cat(
             [features, *(self._dropped(features[:1], rate, rng) for rate in settings.dropouts)]
         )
@@ -111,9 +119,9 @@ class Target:
         cells plus filter taps the window moves by half a cell."""
         place, settings = self.place, self._settings
         odd = (settings.image_size // STRIDE + self._network.filter_size) % 2
-        centre = tuple(p + odd * place.scale * STRIDE / 2 for p in place.position)
+        shift, (row, column) = odd * place.scale * STRIDE / 2, place.position
         return search_window(
-            centre,
+            (row + shift, column + shift),
             place.scale * settings.image_size,
             frame.shape[:2],
             settings.image_size,
@@ -154,4 +162,5 @@ def stacked(targets: list[Target]) -> tuple[Tensor, Pair]:
     if len(targets) == 1:
         return targets[0].filter[None], targets[0].modulation
     filters = torch.stack([t.filter for t in targets])
-    return filters, tuple(torch.cat(vectors) for vectors in zip(*(t.modulation for t in targets)))
+    low, high = zip(*(t.modulation for t in targets))
+    return filters, (torch.cat(low), torch.cat(high))

@@ -64,7 +64,8 @@ class Writer:
         """One frame's results; True if its size is not that of the frame before."""
         self._write([",".join(f"{v:.3f}" for v in box) + "\n" for box in boxes])
         for column, box, score, state in zip(self.columns, boxes, scores, states):
-            column.boxes.append(tuple(map(float, box)))
+            x, y, w, h = map(float, box)
+            column.boxes.append((x, y, w, h))
             column.scores.append(score)
             column.states.append(state)
         self.frames.append(frame.number)

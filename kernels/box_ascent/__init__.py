@@ -93,10 +93,11 @@ def box_ascent(
     head = Head(*head)
     _check(maps, modulation, head, boxes, to_position, to_size)
     backend = _dispatch.resolve("box_ascent", CAN_RUN, maps[0], backend)
-    steps = [[float(n) for n in numbers] for numbers in (scales, to_position, to_size)]
+    scales, to_position, to_size = ([float(n) for n in numbers] for numbers in (scales, to_position, to_size))
     if backend == "reference":
-        return reference.box_ascent(maps, modulation, head, boxes, *steps, relative)
-    return _box_ascent(list(maps), list(modulation), *head, boxes, *steps, relative, backend)
+        return reference.box_ascent(maps, modulation, head, boxes, scales, to_position, to_size, relative)
+    inputs = list(maps), list(modulation), *head, boxes
+    return _box_ascent(*inputs, scales, to_position, to_size, relative, backend)
 
 
 def _check(maps, modulation, head, boxes, to_position, to_size) -> None:

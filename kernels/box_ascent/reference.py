@@ -39,7 +39,7 @@ def box_ascent(
         return total
 
     centre, size = boxes[..., :2] + boxes[..., 2:] / 2, boxes[..., 2:]
-    unit, score = size[:, :1], None
+    unit = size[:, :1]
     for a, b in zip(to_position, to_size):
         corners = torch.cat((centre - size / 2, centre + size / 2), -1).detach().requires_grad_()
         with torch.enable_grad():

@@ -28,7 +28,7 @@ from torch import Tensor
 from .. import _dispatch
 from .._autograd import forward_only
 from . import reference
-from .reference import HARD_NEGATIVE, LOST, STATES, TRACKED, UNCERTAIN, Geometry, Rules
+from .reference import HARD_NEGATIVE, LOST, STATES, TRACKED, UNCERTAIN, Geometry, Rules, State
 
 __all__ = [
     "CAN_RUN",
@@ -40,6 +40,7 @@ __all__ = [
     "UNCERTAIN",
     "Geometry",
     "Rules",
+    "State",
     "outcome",
     "start",
 ]

@@ -4,12 +4,13 @@ Everything is a tensor operation without a data-dependent branch: nothing waits 
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
 
-STATES = ("tracked", "uncertain", "hard_negative", "lost")  # index = code
+State = Literal["tracked", "uncertain", "hard_negative", "lost"]
+STATES: tuple[State, ...] = get_args(State)  # index = code
 TRACKED, UNCERTAIN, HARD_NEGATIVE, LOST = range(4)
 
 
@@ -28,19 +29,32 @@ class Rules(Protocol):
     half_pixel_offset: a box goes back to the frame half a patch pixel right of and below where it is.
     """
 
-    image_size: int
-    softmax: bool
-    lost_below: float
-    distractor_above: float
-    hard_negative_above: float
-    neighbourhood: float
-    displacement: float
-    inside_ratio: float
-    position_jitter: float
-    size_jitter: float
-    best_boxes: int
-    max_aspect: float
-    half_pixel_offset: bool
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def softmax(self) -> bool: ...
+    @property
+    def lost_below(self) -> float: ...
+    @property
+    def distractor_above(self) -> float: ...
+    @property
+    def hard_negative_above(self) -> float: ...
+    @property
+    def neighbourhood(self) -> float: ...
+    @property
+    def displacement(self) -> float: ...
+    @property
+    def inside_ratio(self) -> float: ...
+    @property
+    def position_jitter(self) -> float: ...
+    @property
+    def size_jitter(self) -> float: ...
+    @property
+    def best_boxes(self) -> int: ...
+    @property
+    def max_aspect(self) -> float: ...
+    @property
+    def half_pixel_offset(self) -> bool: ...
 
 
 @dataclass(frozen=True)

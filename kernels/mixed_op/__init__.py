@@ -139,13 +139,13 @@ def _check(x, ops, depthwise, pointwise, gamma, beta, mean, var, flavour, groups
     edges = depthwise[0].shape[0] if depthwise else 1
     convolutions = [op for op in ops if op in KERNEL]
     kernels = [KERNEL[op] for op in convolutions for _ in range(STAGES[op])]
-    inner = [(edges, c) for op in convolutions if STAGES[op] == 2]
+    inner: list[tuple[int, ...]] = [(edges, c) for op in convolutions if STAGES[op] == 2]
     _check_shapes("depthwise", depthwise, [(edges, c, k, k) for k in kernels])
     _check_shapes("pointwise", pointwise, [(edges, c, c) for _ in kernels])
     _check_shapes("gamma", gamma, inner)
     _check_shapes("beta", beta, inner)
     if not training:
-        wanted = [(1, c) if op in POOLS else (edges, c) for op in ops if _has_norm(op)]
+        wanted: list[tuple[int, ...]] = [(1 if op in POOLS else edges, c) for op in ops if _has_norm(op)]
         _check_shapes("mean", mean, wanted)
         _check_shapes("var", var, wanted)
     dtype = _table_dtype(x)

@@ -32,7 +32,8 @@ class Scratch:
     """Maps [N, C, H, W] that the stages of one call use again: new memory costs a page fault per 4 KiB."""
 
     def __init__(self, like: Tensor):
-        self.like, self.lists = like, {}
+        self.like = like
+        self.lists: dict[str, list[Tensor]] = {}
 
     def take(self, name: str, count: int) -> list[Tensor]:
         maps = self.lists.setdefault(name, [])

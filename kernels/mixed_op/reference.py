@@ -56,9 +56,9 @@ def mixed_op(
                 batch_norm(y, g, b, m, v, groups, training, eps)
                 for y, (g, b), (m, v) in zip(ys, affine, given)
             ]
-            ys, m, v = zip(*normalised)
-            means.append(torch.stack(m))  # [E, G, C]
-            variances.append(torch.stack(v))
+            ys = [y for y, _, _ in normalised]
+            means.append(torch.stack([m for _, m, _ in normalised]))  # [E, G, C]
+            variances.append(torch.stack([v for _, _, v in normalised]))
         if is_sep:
             activate = F.relu if darts else lambda y: F.leaky_relu(y, slope)
             ys = [separable(activate(y), d, p) for y, (d, p) in zip(ys, zip(*next(stages)))]

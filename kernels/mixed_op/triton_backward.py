@@ -77,17 +77,18 @@ class ToX:
             return to_x.zero_()
         shape = sizes.height, sizes.width, sizes.channels
         flags = {op[:3].upper(): int(op in pooled) for op in POOLS} | {"BM": bm, "BC": bc}
-        taps, to_pools = x, (x,)
+        taps = x
+        to_pools: tuple[Tensor, ...] = (x,)
         if pooled:
             grads, outs, variances = zip(*(pooled[op] for op in POOLS if op in pooled))
             grid = sizes.grid(1)
-            sums = (variances[0], variances[0])
+            sums: tuple[Tensor, ...] = (variances[0], variances[0])
             if training:
                 parts = sizes.parts(len(grads), grid[0])
                 triton_pool.mixed_op_pool_sums_kernel[grid](
                     grads, outs, *parts, sizes.rows, sizes.channels, POOLS=len(grads), BM=bm, BC=bc
                 )
-                sums = join_sums(sizes, parts)
+                sums = join_sums(sizes, parts).unbind()
             taps, to_pools = sizes.empty(torch.int8), sizes.scratch(len(grads))
             triton_pool.mixed_op_pool_norm_backward_kernel[grid](
                 x, grads, outs, to_pools, taps, variances, *sums, sizes.rows, *shape,

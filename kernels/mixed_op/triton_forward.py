@@ -9,7 +9,7 @@ from . import triton_pool
 from .triton_launch import POOLS, Maps, Weights, join_moments
 
 
-def _pools(sizes: Maps, x: Tensor, kinds: tuple[int, int], given, training: bool, eps: float):
+def _pools(sizes: Maps, x: Tensor, kinds: tuple[int, ...], given, training: bool, eps: float):
     """(maps, means, variances) of the pools there are, the maximum first. kinds: flags of maximum, average;
     given: their running (mean, var)."""
     count, (bm, bc) = sum(kinds), sizes.blocks.elements
@@ -39,7 +39,9 @@ def forward(
     slope = 0.0 if flavour == "darts" else slope
     normed = [op for op in ops if not op.startswith("dil_conv")]
     running = dict(zip(normed, zip(mean, var)))
-    maps, tables, saved = {}, {}, []
+    maps: dict[str, tuple[Tensor, ...]] = {}
+    tables: dict[str, tuple[Tensor, Tensor]] = {}
+    saved: list[Tensor] = []
     pools = [op for op in POOLS if op in ops]
     if pools:
         given = [] if training else [running[op] for op in pools]
@@ -62,13 +64,14 @@ def forward(
         ys = launch.pointwise(sizes, between, matrix, parts=parts)
         del between
         m, v = (sizes.table(len(taps), groups, sizes.channels) for _ in range(2))
-        if training:
+        if parts is not None:
             join_moments(sizes, parts, sizes.blocks.product[0], (m,), (v,))
         else:
             for table, t in zip((m, v), running[op]):
                 table.copy_(t.unsqueeze(1).expand_as(table))
         tables[op] = m, v
-        norm = launch.Norm(*(t.contiguous() for t in next(affines)), m, v, eps, slope)
+        g, b = next(affines)
+        norm = launch.Norm(g.contiguous(), b.contiguous(), m, v, eps, slope)
         taps, matrix = next(stages)
         maps[op] = launch.pointwise(sizes, launch.depthwise(sizes, ys, taps, k, 1, norm), matrix)
         saved += ys if save else ()

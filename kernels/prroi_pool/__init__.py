@@ -15,6 +15,8 @@ once), vector lanes run along the channels. Gradients are gathered, each element
 fixed order.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -100,7 +102,7 @@ def prroi_pool_rois_gradient(
     return _backward_rois(grad, features, rois, pooled, float(scale), backend)
 
 
-def _check(features: Tensor, rois: Tensor, output_size: tuple[int, int], scale: float) -> None:
+def _check(features: Tensor, rois: Tensor, output_size: Sequence[int], scale: float) -> None:
     if features.dim() != 4 or not features.is_floating_point():
         raise ValueError(f"prroi_pool: features must be floating [N, C, H, W], not {_describe(features)}")
     if rois.dim() != 2 or rois.shape[1] != 5:

@@ -37,11 +37,10 @@ def backward_features(grad: Tensor, shape: torch.Size, rois: Tensor, scale: floa
     if grad.is_cuda:
         with torch.cuda.device(grad.device):
             order, first = by_image(rois, shape[0])
-            arrays = grad, rois, order, first, out, scale
-            native().cuda_prroi_pool_backward_features(*arrays, torch.cuda.current_stream().cuda_stream)
+            stream = torch.cuda.current_stream().cuda_stream
+            native().cuda_prroi_pool_backward_features(grad, rois, order, first, out, scale, stream)
     else:
-        arrays = grad, rois, out, scale
-        native().cpu_prroi_pool_backward_features(*arrays, torch.get_num_threads())
+        native().cpu_prroi_pool_backward_features(grad, rois, out, scale, torch.get_num_threads())
     return out
 
 
@@ -53,9 +52,9 @@ def backward_rois(grad: Tensor, features: Tensor, rois: Tensor, out: Tensor, sca
         with torch.cuda.device(grad.device):
             bins = out.shape[2] * out.shape[3]
             partial = torch.empty((rois.shape[0], bins, 4), dtype=rois.dtype, device=rois.device)
-            arrays = grad, features, rois, out, partial, grad_rois, scale
-            native().cuda_prroi_pool_backward_rois(*arrays, torch.cuda.current_stream().cuda_stream)
+            arrays = grad, features, rois, out, partial, grad_rois
+            native().cuda_prroi_pool_backward_rois(*arrays, scale, torch.cuda.current_stream().cuda_stream)
     else:
-        arrays = grad, features, rois, out, grad_rois, scale
-        native().cpu_prroi_pool_backward_rois(*arrays, torch.get_num_threads())
+        threads = torch.get_num_threads()
+        native().cpu_prroi_pool_backward_rois(grad, features, rois, out, grad_rois, scale, threads)
     return grad_rois

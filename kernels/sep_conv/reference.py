@@ -33,6 +33,7 @@ def batch_norm(
     # torch 2.15 on the CPU reads strided tables as if they were dense in the backward of channels_last maps
     gamma, beta, mean, var = (t if t is None else t.contiguous() for t in (gamma, beta, mean, var))
     if not training:
+        assert mean is not None and var is not None
         y = F.batch_norm(x, mean, var, gamma, beta, training=False, eps=eps)
         return y, mean.detach().repeat(groups, 1), var.detach().repeat(groups, 1)
     count = x.numel() // (groups * channels)

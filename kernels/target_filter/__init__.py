@@ -32,6 +32,9 @@ Sources: Bhat et al., Learning Discriminative Model Prediction for Tracking (201
 Danelljan et al., Probabilistic Regression for Visual Tracking (2020).
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -45,6 +48,7 @@ CAN_RUN = {
     "triton": _dispatch.triton(torch.float32),
 }
 LEAST_FEATURES = 1 << 17  # elements, for a fast backend of a single product on the CPU
+Solved = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # of a solver with all that its backward needs
 
 
 def apply(features: Tensor, filters: Tensor, backend: str | None = None) -> Tensor:
@@ -152,11 +156,11 @@ def solve_dimp(
     _check_scalars(features, log_step_length, filter_reg, sample_weight, iterations)
     backend = _dispatch.resolve("target_filter", CAN_RUN, features, backend)
     run = reference.solve_dimp if backend == "reference" else _forced(_solve_dimp, backend)
-    tensors = (features, filter, *maps.values(), log_step_length, filter_reg, sample_weight)
-    return run(*tensors, iterations, float(min_filter_reg), float(alpha_eps))[:2]
+    given = (features, filter, label, target_mask, spatial_weight, log_step_length, filter_reg, sample_weight)
+    return run(*given, iterations, float(min_filter_reg), float(alpha_eps))[:2]
 
 
-def _forced(op, backend: str):
+def _forced(op: Callable[..., Any], backend: str) -> Callable[..., Any]:
     return lambda *arguments: op(*arguments, backend)
 
 
@@ -322,11 +326,10 @@ def _solve_dimp(
     return _solve(backend, reference.solve_dimp, features, filter, maps, learned, constants)
 
 
-def _solve(backend, function, features, filter, maps, learned, constants) -> tuple[Tensor, ...]:
+def _solve(backend, function, features, filter, maps, learned, constants) -> Solved:
     if backend == "reference":
-        return *function(features, filter, *maps, *learned, *constants), *(
-            filter.new_empty(0) for _ in range(3)
-        )
+        iterates, losses = function(features, filter, *maps, *learned, *constants)
+        return iterates, losses, filter.new_empty(0), filter.new_empty(0), filter.new_empty(0)
     return _dispatch.implementation("target_filter", backend).solve(
         features, filter, maps, *learned, *constants
     )

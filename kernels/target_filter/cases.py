@@ -77,7 +77,7 @@ def inputs(op: str, case: Case, device="cpu", dtype=torch.float32, seed: int = 0
         "sample_weight": torch.rand(n, s, generator=rng, dtype=torch.float64) + 0.1,
     }
     solver = {"iterations": case.iterations, "min_filter_reg": 0.05, "alpha_eps": 0.05}
-    constants = {
+    constants: dict[str, dict[str, float]] = {
         "apply": {},
         "apply_transpose": {"filter_size": k},
         "solve_prdimp": solver | {"softmax_reg": 0.5},

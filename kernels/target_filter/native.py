@@ -99,9 +99,9 @@ def solve(
     """
     features, *inputs = _solver_inputs(features, maps, log_step_length, filter_reg, sample_weight)
     shape, size = filter.shape, maps[0].shape
-    lengths = ((iterations + 1, *shape), (iterations + 1,), (iterations, *shape))
-    lengths += ((iterations + 1, *size), (iterations, *size))
-    out = tuple(features.new_empty(length) for length in lengths)
+    lengths = (iterations + 1, *shape), (iterations + 1,), (iterations, *shape)
+    more = (iterations + 1, *size), (iterations, *size)
+    out = tuple(features.new_empty(length) for length in (*lengths, *more))
     constants = _constants(min_filter_reg, alpha_eps, softmax_reg)
     _call("solve", features, filter.contiguous(), *inputs, constants, *out)
     return out
@@ -123,7 +123,7 @@ def solve_backward(
     min_filter_reg: float,
     alpha_eps: float,
     softmax_reg: float | None = None,
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor, Tensor, list[Tensor], Tensor, Tensor, Tensor]:
     """Gradients of features (empty if not wanted), filter, maps, log_step_length, filter_reg, sample_weight
     [n, s]."""
     features, maps, scalars, weight = _solver_inputs(

@@ -86,13 +86,14 @@ class Sizes:
 
 
 def _sizes(features: Tensor, k: int) -> Sizes:
-    return Sizes(*features.shape, k)
+    n, s, c, h, w = features.shape
+    return Sizes(n, s, c, h, w, k)
 
 
 def _strides(features: Tensor) -> tuple[int, int, int, int]:
     """Of frames, sequences, channels and pixels; in an image of one column pixels are rows."""
-    pixel = features.stride(3) if features.shape[4] == 1 else features.stride(4)
-    return *features.stride()[:3], pixel
+    n, s, c, row, column = features.stride()
+    return n, s, c, row if features.shape[4] == 1 else column
 
 
 def _new(like: Tensor, *shape: int) -> Tensor:
@@ -307,7 +308,7 @@ def solve_backward(
     min_filter_reg: float,
     alpha_eps: float,
     softmax_reg: float | None = None,
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor, Tensor, list[Tensor], Tensor, Tensor, Tensor]:
     """As native.solve_backward."""
     constants = iterates.shape[-1], min_filter_reg, alpha_eps, softmax_reg
     run = _Launches(features, maps, log_step_length, filter_reg, sample_weight, *constants)

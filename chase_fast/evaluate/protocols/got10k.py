@@ -55,6 +55,7 @@ def score(truths: list[Truth], predictions: dict[str, np.ndarray]) -> Scores:
 
 def _note_rules(truth: Truth, runs: np.ndarray, note: Notes) -> None:
     """What becomes of the annotation [T, 4] and of the boxes [R, T, 4]."""
+    assert truth.size is not None, "_overlaps asks for it"
     boxes, true = np.concatenate(runs[:, 1:]), truth.boxes[1:]
     note_odd(boxes, note, "make AO no number")
     counts = np.ones(len(true), bool) if truth.cover is None else np.asarray(truth.cover)[1:] > 0

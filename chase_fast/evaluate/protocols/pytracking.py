@@ -105,7 +105,7 @@ def _curves(
         "success": share_above(overlaps, OVERLAPS, frames),
         "precision": share_within(errors, PIXELS, frames),
         "normalised_precision": share_within(relative, SIZES, frames),
-        "mean_iou_valid": overlaps[valid].mean() if valid.any() else np.float64(np.nan),
+        "mean_iou_valid": np.asarray(overlaps[valid].mean() if valid.any() else np.nan),
     }
 
 

@@ -66,10 +66,10 @@ def _curves(truth: Truth, boxes: np.ndarray, note: Notes) -> Curves:
 
 def _read(curves: Curves) -> dict[str, float]:
     return {
-        "AUC": np.trapezoid(curves["success"], OVERLAPS),
-        "P": np.trapezoid(curves["precision"], OVERLAPS),
-        "NP": np.trapezoid(curves["normalised_precision"], OVERLAPS),
-        "coverage": curves["coverage"],
+        "AUC": float(np.trapezoid(curves["success"], OVERLAPS)),
+        "P": float(np.trapezoid(curves["precision"], OVERLAPS)),
+        "NP": float(np.trapezoid(curves["normalised_precision"], OVERLAPS)),
+        "coverage": float(curves["coverage"]),
     }
 
 

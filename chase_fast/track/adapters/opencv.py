@@ -50,7 +50,8 @@ class TrackerChase:
         """
         self._levels = self._chosen or Levels.of(image)
         self._tracker.init(from_bgr(image, self._levels), boundingBox)
-        self._result, self._given = None, tuple(float(v) for v in boundingBox)
+        x, y, w, h = (float(v) for v in boundingBox)
+        self._result, self._given = None, (x, y, w, h)
 
     def update(self, image: np.ndarray) -> tuple[bool, tuple[int, int, int, int]]:
         """Finds the target: (found, (x, y, w, h)). While it is lost (False) the box is the last one found.

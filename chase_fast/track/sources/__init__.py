@@ -95,8 +95,8 @@ def open_source(
         return opening.open_file(Path(text), start, count, _levels(levels))
     if levels is not None:
         raise ChaseError("--levels: only folders and files have them, not cameras and streams")
-    if kind == "camera":
-        return opening.open_camera(text, camera_number(text), start, count, timeout, reconnects)
+    if kind == "camera" and (number := camera_number(text)) is not None:
+        return opening.open_camera(text, number, start, count, timeout, reconnects)
     return opening.open_stream(text, kind == "pipe", start, count, timeout, reconnects)
 
 

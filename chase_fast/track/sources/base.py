@@ -32,13 +32,20 @@ class Source(Protocol):
         about: what result.json says about it.
     """
 
-    kind: str
-    path: str
-    live: bool
-    total: int | None
-    fps: float | None
-    notes: list[str]
-    about: dict[str, Any]
+    @property
+    def kind(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def live(self) -> bool: ...
+    @property
+    def total(self) -> int | None: ...
+    @property
+    def fps(self) -> float | None: ...
+    @property
+    def notes(self) -> list[str]: ...
+    @property
+    def about(self) -> dict[str, Any]: ...
 
     def frames(self) -> Iterator[Frame]:
         """The frames, once.

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -88,7 +89,11 @@ class Container:
         self._size = path.stat().st_size if path else 0
         self._last: int | None = None  # time stamp (dts) of the last packet
         self._input = av.open(
-            address, options=options or {}, timeout=timeout and (timeout, timeout), metadata_errors="replace"
+            address,
+            "r",
+            options=options or {},
+            timeout=timeout and (timeout, timeout),
+            metadata_errors="replace",
         )
         try:
             self.notes: list[str] = []
@@ -138,20 +143,25 @@ class Container:
     def rate(self) -> float | None:
         """Frames per second, the mean one of a variable rate; None if unknown."""
         found, guessed = self.stream.average_rate, self.stream.guessed_rate
-        if not found or (guessed and found * self.stream.time_base == 1 and found > 4 * guessed):
+        if not found or (guessed and found * self._tick == 1 and found > 4 * guessed):
             found = guessed  # raw DV: ticks of its clock
         return float(found) if found and 0 < found < 1e5 else None
 
+    @property
+    def _tick(self) -> Fraction:
+        """Seconds of one step of the video's time stamps."""
+        return self.stream.time_base or Fraction(1, av.time_base)
+
     def _begin(self) -> float | None:
         if self.stream.start_time is not None:
-            return float(self.stream.start_time * self.stream.time_base)
+            return float(self.stream.start_time * self._tick)
         return None if self._input.start_time is None else self._input.start_time / av.time_base
 
     @property
     def length(self) -> float | None:
         """Seconds from the beginning to the end, known or estimated."""
         if self.stream.duration:
-            return float(self.stream.duration * self.stream.time_base)
+            return float(self.stream.duration * self._tick)
         return self._input.duration / av.time_base if self._input.duration else None
 
     @property
@@ -223,10 +233,13 @@ class Container:
             gap = gap and self._leaps(packet)
         gap = gap or unread
         self._note_end(packet)
-        self._last = before if packet.dts is None else packet.dts
+        if packet.dts is not None:
+            self._last = packet.dts
         if not gap:
             return None
-        return max(0, self._last - before - 1) if self.format == "avi" and before is not None else 0
+        if self.format != "avi" or before is None or self._last is None:
+            return 0
+        return max(0, self._last - before - 1)
 
     def _passed_over(self, packet: "av.Packet") -> bool:
         """More bytes lie before the packet than should."""
@@ -241,15 +254,15 @@ class Container:
 
     def _leaps(self, packet: "av.Packet") -> bool:
         """The packet is later than the next one would be."""
-        if None in (self._last, packet.dts, self.rate):
+        if self._last is None or packet.dts is None or self.rate is None:
             return False
-        return (packet.dts - self._last) * self.stream.time_base > 1.5 / self.rate
+        return (packet.dts - self._last) * self._tick > 1.5 / self.rate
 
     def _is_old(self, packet: "av.Packet") -> bool:
         """The packet was read before; MXF counts from a wrong time where its index is missing."""
         if self.format == "mxf" and packet.pos is not None and packet.pos < self._read_to:
             return True
-        return None not in (self._last, packet.dts) and packet.dts <= self._last
+        return self._last is not None and packet.dts is not None and packet.dts <= self._last
 
     def _note_end(self, packet: "av.Packet") -> None:
         """Where the duration is that of the whole file, sound may last longer than the pictures."""
@@ -273,7 +286,7 @@ class Container:
         return {entry.pos + _AVI_HEAD: entry.timestamp for entry in self.stream.index_entries}
 
     def _set_time(self, packet: "av.Packet") -> None:
-        true = self._times.get(packet.pos)
+        true = None if packet.pos is None else self._times.get(packet.pos)
         if true is None or packet.dts is None or true == packet.dts:
             return
         if packet.pts is not None:
@@ -286,11 +299,11 @@ class Container:
         if length is None or self._last is None or tries > _TRIES:
             return None
         start = self.start or 0
-        reached = float(self._last * self.stream.time_base) - start
+        reached = float(self._last * self._tick) - start
         ahead = reached + 0.05 * 2**tries
         if reached >= length - 2 / (self.rate or 25) or ahead >= length:
             return None
-        return round((ahead + start) / self.stream.time_base)
+        return round((ahead + start) / self._tick)
 
     @property
     def incomplete(self) -> bool:

@@ -31,11 +31,16 @@ class Damage:
 
     def __init__(self, rate: float | None):
         self._interval = 1 / rate if rate else None
-        self._constant = rate is not None
+        self._constant = self._interval is not None
         self._number, self._time = -1, 0.0
         self._open: Place | None = None
         self._failed, self._until = 0, -1.0
         self.places: list[Place] = []
+
+    @property
+    def _steady(self) -> float | None:
+        """Seconds between frames, None if they differ."""
+        return self._interval if self._constant else None
 
     @property
     def here(self) -> bool:
@@ -48,8 +53,8 @@ class Damage:
         self._until = max(self._until, self._time if time is None else time)
         if self._open is None:
             ahead = 1  # decoders are some frames behind the packets
-            if self._constant and time is not None and self._number >= 0:
-                ahead = max(1, round((time - self._time) / self._interval))
+            if self._steady is not None and time is not None and self._number >= 0:
+                ahead = max(1, round((time - self._time) / self._steady))
             self._open = Place(self._number + ahead, time)
 
     def number(self, time: float, changed: bool, key: bool) -> int:
@@ -69,12 +74,12 @@ class Damage:
 
     def _missing(self, time: float, damaged: bool) -> int:
         """Frames between the last one and this."""
-        step = time - self._time
-        if damaged and self._constant:
-            return max(0, round(step / self._interval) - 1)
+        step, steady = time - self._time, self._steady
+        if damaged and steady is not None:
+            return max(0, round(step / steady) - 1)
         if damaged:
             return self._failed
-        if self._constant and abs(step - self._interval) > max(_EVEN[0] * self._interval, _EVEN[1]):
+        if steady is not None and abs(step - steady) > max(_EVEN[0] * steady, _EVEN[1]):
             self._constant = False
         return 0
 
@@ -82,31 +87,31 @@ class Damage:
         if lost and not place.lost:
             place.frame, place.time = self._number + 1, self._time + (self._interval or 0)
         if self._number < 0:  # numbers begin behind what is lost at the beginning
-            by_time = round(time / self._interval) if self._constant else 0
+            by_time = 0 if self._steady is None else round(time / self._steady)
             place.lost, place.time = max(place.lost + self._failed, by_time), None
         place.lost += lost
         self._failed = 0 if lost or self._number < 0 else self._failed
         if key and not changed and time > self._until:
-            self._close()
+            self._close(place)
         elif changed or place.lost or time >= self._until:
             place.changed += 1
 
     def finish(self, reached: float) -> None:
         """No frame follows. reached: seconds to which there were packets."""
-        if self._open is None:
+        place = self._open
+        if place is None:
             return
-        if self._constant:
-            lost = max(0, round((reached - max(self._time, 0)) / self._interval) - 1)
+        if self._steady is not None:
+            lost = max(0, round((reached - max(self._time, 0)) / self._steady) - 1)
         else:
             lost = self._failed
-        if lost and not self._open.lost:
-            self._open.frame, self._open.time = self._number + 1, self._time + (self._interval or 0)
-        self._open.lost += lost
-        self._close()
+        if lost and not place.lost:
+            place.frame, place.time = self._number + 1, self._time + (self._interval or 0)
+        place.lost += lost
+        self._close(place)
 
-    def _close(self) -> None:
-        place, self._open = self._open, None
-        self._failed = 0
+    def _close(self, place: Place) -> None:
+        self._open, self._failed = None, 0
         if (place.lost or place.changed) and len(self.places) < _MOST:
             self.places.append(place)
 

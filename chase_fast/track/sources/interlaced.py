@@ -23,33 +23,33 @@ class Deinterlacer:
         if self._graph is None and not frame.interlaced_frame:
             yield frame
             return
-        if self._graph is None:
-            self._open(frame, kind)
-        self._graph.vpush(frame)
-        yield from self._pull()
+        graph = self._graph or self._open(frame, kind)
+        graph.vpush(frame)
+        yield from self._pull(graph)
 
     def flush(self) -> Iterator["av.VideoFrame"]:
         """The frames that wait, at the end."""
         if self._graph is not None:
             self._graph.vpush(None)
-            yield from self._pull()
+            yield from self._pull(self._graph)
             self._graph = None
 
-    def _open(self, frame: "av.VideoFrame", kind: tuple[int, int, str]) -> None:
-        self._kind, self._graph = kind, Graph()
-        buffer = self._graph.add_buffer(
+    def _open(self, frame: "av.VideoFrame", kind: tuple[int, int, str]) -> Graph:
+        self._kind, self._graph = kind, graph = kind, Graph()
+        buffer = graph.add_buffer(
             width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
         )
-        whole, sink = self._graph.add(*_FILTER), self._graph.add("buffersink")
-        self._graph.link_nodes(buffer, whole, sink).configure()
+        whole, sink = graph.add(*_FILTER), graph.add("buffersink")
+        graph.link_nodes(buffer, whole, sink).configure()
         if not self.notes:
             self.notes.append(
                 "the video is interlaced: its frames are deinterlaced (bwdif), one picture per frame"
             )
+        return graph
 
-    def _pull(self) -> Iterator["av.VideoFrame"]:
+    def _pull(self, graph: Graph) -> Iterator["av.VideoFrame"]:
         while True:
             try:
-                yield self._graph.vpull()
+                yield graph.vpull()
             except (av.error.BlockingIOError, av.error.EOFError):
                 return

@@ -32,9 +32,12 @@ class Connection(Protocol):
         notes: what the user should know.
     """
 
-    fps: float | None
-    about: dict[str, Any]
-    notes: list[str]
+    @property
+    def fps(self) -> float | None: ...
+    @property
+    def about(self) -> dict[str, Any]: ...
+    @property
+    def notes(self) -> list[str]: ...
 
     def pictures(self) -> Iterator[tuple[Any, float | None]]:
         """What `rgb` takes, and its time stamp in seconds, None if it has none.
@@ -127,17 +130,18 @@ class Live:
             if self._closed or connection.finished:
                 break
             failures = 0 if time.monotonic() - began >= _STEADY else failures
-            connection = None
-            while connection is None and failures < self._attempts and not self._closed:
+            opened = None
+            while opened is None and failures < self._attempts and not self._closed:
                 self._pause(_PAUSES[min(failures, len(_PAUSES) - 1)])
                 failures += 1
                 try:
-                    connection = self._connect()
+                    opened = self._connect()
                 except ChaseError as e:
                     problem = str(e)
-            if connection is None:
+            if opened is None:
                 self._problem = problem
                 break
+            connection = opened
         with self._changed:
             self._over = True
             self._changed.notify_all()

@@ -76,7 +76,9 @@ def hide_in(error: BaseException | None) -> None:
 
 
 def _address(url: str) -> str:
-    scheme, slashes, rest = re.match(r"([^:]+)(:/+)(.*)", url, re.DOTALL).groups()
+    parts = re.match(r"([^:]+)(:/+)(.*)", url, re.DOTALL)
+    assert parts is not None, "_SCHEME and _URL begin so"
+    scheme, slashes, rest = parts.groups()
     if scheme == "file":
         return url
     rest = _without_user(rest)

@@ -97,7 +97,7 @@ class CapturedVideo:
         end = time + 1 / (self.fps or 25)
         if decoded == 0:
             raise ChaseError(f"{self.path} holds no frame that can be decoded: it is empty or damaged")
-        if self._announced is not None and end < self._announced - _SLACK / self.fps:
+        if self._announced is not None and end < self._announced - _SLACK / (self.fps or 25):
             raise ChaseError(
                 f"{self.path} breaks off after frame {decoded - 1} at {max(time, 0):.2f} s "
                 f"(it announces {self._announced:.2f} s)"

@@ -142,9 +142,9 @@ def open_stream(
     def connect() -> Stream:
         return Stream(container(), ended)
 
-    first = Stream(opened, ended)
+    attempts = 0 if pipe else reconnects
     return Live(
-        first, connect, name, "stream", start, count, timeout, 0 if pipe else reconnects, drop=not pipe
+        Stream(opened, ended), connect, name, "stream", start, count, timeout, attempts, drop=not pipe
     )
 
 

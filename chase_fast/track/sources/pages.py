@@ -33,7 +33,8 @@ class Pages:
     live, kind, fps = False, "video", None
 
     def __init__(self, path: Path, start: int, count: int | None, levels: Levels | None = None):
-        self.path, self.notes, self._levels = str(path), [], levels
+        self.path, self._levels = str(path), levels
+        self.notes: list[str] = []
         pages = page_count(path)
         if start >= pages:
             raise ChaseError(f"{path} has {pages} frames: nothing is left after --start {start}")

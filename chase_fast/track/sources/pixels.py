@@ -2,6 +2,7 @@
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideData
 from av.video.reformatter import VideoReformatter
 
 from chase_fast.track.frames import Levels, to_rgb8
@@ -54,7 +55,7 @@ class Pixels:
             data = frame.side_data.get("DISPLAYMATRIX")
         except ValueError:  # PyAV stumbles over kinds of side data that it does not know
             return _TURNED.get(round(frame.rotation / 90) * 90)
-        if not data:
+        if not isinstance(data, SideData) or not data:
             return None
         a, b, _, c, d = np.frombuffer(bytes(data), "<i4").tolist()[:5]
         straight, across = (a, d), (b, c)

@@ -55,7 +55,9 @@ class Clock:
 
     def late(self, frame: "av.VideoFrame") -> bool:
         """The frame belongs before the one that was last."""
-        time = None if self._last is None else self._stamped(frame)
+        if self._last is None:
+            return False
+        time = self._stamped(frame)
         return time is not None and -_BACK < time - self._last <= 0
 
     def duration(self, frame: "av.VideoFrame") -> float | None:

@@ -72,7 +72,7 @@ class Video:
     @property
     def about(self) -> dict[str, Any]:
         stream = self._container.stream
-        about = {
+        about: dict[str, Any] = {
             "decoder": f"PyAV {av.__version__}",
             "codec": self._container.codec,
             "format": self._container.format,
@@ -136,6 +136,7 @@ class Video:
         if decoded <= self._start:
             raise ChaseError(f"{self.path} has {decoded} frames: nothing is left after --start {self._start}")
         places = self.damage.places
+        assert last is not None
         for place in places[told:_PLACES]:
             self._tell(place, place.frame > last.number or place.frame + place.changed > last.number)
         if len(places) > _PLACES:
