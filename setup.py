@@ -9,6 +9,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 VERSION = (ROOT / "chase_fast" / "_version.py").read_text().split('"')[1]
@@ -22,6 +23,12 @@ def tool(name: str) -> str:
             f"chase_fast: {name} was not found; run `pip install cmake ninja pybind11` and install again"
         )
     return path
+
+
+class Modules(build_py):
+    def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
+        """All but kernels/OP/cases.py, which tests and benchmarks read in the sources."""
+        return [m for m in super().find_package_modules(package, package_dir) if m[1] != "cases"]
 
 
 class CMakeBuild(build_ext):
@@ -61,5 +68,5 @@ if NATIVE not in ("on", "off"):
 setup(
     license="Apache-2.0",
     ext_modules=[Extension("chase_fast_C", sources=[])] if NATIVE == "on" else [],
-    cmdclass={"build_ext": CMakeBuild},
+    cmdclass={"build_py": Modules, "build_ext": CMakeBuild},
 )
