@@ -108,8 +108,10 @@ def why_not_imported(error: ImportError) -> str | None:
 def _out_of_memory(error: Exception) -> str | None:
     """torch, NumPy and OpenCV raise types of their own."""
     text = " ".join(str(error).split())
-    marks = ("CUDA out of memory", "CUDA error: out of memory", "can't allocate memory")
-    marks += ("not enough memory", "Insufficient memory")
+    marks = (
+        *("CUDA out of memory", "CUDA error: out of memory", "can't allocate memory"),
+        *("not enough memory", "Insufficient memory"),
+    )
     if not isinstance(error, MemoryError) and not any(mark in text for mark in marks):
         return None
     return (

@@ -121,6 +121,7 @@ class Ranks:
 
             with self._collective():
                 group = dist.new_group(backend="gloo", timeout=datetime.timedelta(hours=hours))
+                assert isinstance(group, dist.ProcessGroup), "every rank is in it"
                 dist.all_reduce(torch.zeros(1), group=group)
 
     def agree(self, value: float, what: str) -> float:
@@ -203,8 +204,8 @@ class Ranks:
             for _ in self._flat(shares, self._all_reduce):
                 pass
             # .data: batch norm keeps its buffers for the backward pass, but does not use them
-            for (after, old), share in zip(kept, shares):
-                after.data.copy_(old + share)
+            for (after, old), summed in zip(kept, shares):
+                after.data.copy_(old + summed)
             for name, counter, _, _ in layers:
                 counter.data.copy_(before[name] + self.world * (counter - before[name]))
 
@@ -214,7 +215,7 @@ class Ranks:
         dist.all_reduce(flat)
 
     def _flat(
-        self, tensors: tuple["Tensor", ...] | list["Tensor"], collective: Callable[["Tensor"], None]
+        self, tensors: tuple["Tensor", ...] | list["Tensor"], collective: Callable[["Tensor"], object]
     ) -> Iterator["Tensor"]:
         """Runs a collective on the tensors of each type and device as one flat tensor, and yields that before
         its parts are written back."""
@@ -246,7 +247,7 @@ class Ranks:
 
 def statistics(module: "nn.Module") -> dict[str, "Tensor"]:
     """Copies of the BatchNorm statistics and their counters, for `Ranks.merge_statistics_`."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for name, counter, _, running in _layers(module):
         found |= {name: counter.clone()} | {k: t.clone() for k, t in running.items()}
     return found

@@ -18,14 +18,18 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
 from chase_fast.errors import ChaseError
 from chase_fast.files import read_bytes
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 T = TypeVar("T")
+Flags = TypeVar("Flags", bound="DataclassInstance")
 _REQUIRED: Any = object()
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, NotImplementedError, MemoryError, OverflowError)
 _DAMAGED_ZIP = (*_DAMAGED, RecursionError, zipfile.BadZipFile, zlib.error)
@@ -140,7 +144,7 @@ class Fields(Mapping[str, Any]):
         value = self._take(name, default, f"a number{bounds}", lambda v: is_number(v) and low <= v <= high)
         return value if value is default else float(value)
 
-    def items(self, name: str, default: Any = _REQUIRED) -> list[Any]:
+    def entries(self, name: str, default: Any = _REQUIRED) -> list[Any]:
         return self._take(name, default, "a list", lambda v: isinstance(v, list))
 
     def texts(self, name: str, default: Any = _REQUIRED) -> list[str]:
@@ -180,14 +184,16 @@ class Fields(Mapping[str, Any]):
             return tuple(self.texts(name))
         if hint is Path:
             return Path(self.text(name))
-        return {str: self.text, bool: self.flag, int: self.integer, float: self.number}[hint](name)
+        take: dict[Any, Callable[[str], Any]]
+        take = {str: self.text, bool: self.flag, int: self.integer, float: self.number}
+        return take[hint](name)
 
     def many(self, name: str, default: Any = _REQUIRED) -> list["Fields"]:
         """A list of objects."""
-        return [Fields.of(v, f"{self.where}: {name}[{k}]") for k, v in enumerate(self.items(name, default))]
+        return [Fields.of(v, f"{self.where}: {name}[{k}]") for k, v in enumerate(self.entries(name, default))]
 
 
-def changed(values: T, others: Mapping[str, Any]) -> T:
+def changed(values: Flags, others: Mapping[str, Any]) -> Flags:
     """A dataclass of flags with other values, each of the type of its flag: a text stands for a tuple of
     one, a list for a tuple, a path for a text.
 

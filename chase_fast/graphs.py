@@ -105,8 +105,9 @@ class Graph:
         if captured.graph is not None:
             captured.graph.replay()
         elif self.captures:
-            captured.outputs = self._capture(captured)
-            captured.graph.replay()  # a capture only records
+            graph, captured.outputs = self._capture(captured.inputs)
+            graph.replay()  # a capture only records
+            captured.graph = graph
         else:
             captured.outputs = self._eager(captured)
         return captured.outputs
@@ -124,26 +125,26 @@ class Graph:
                 return self._function(**captured.inputs)
         return self._function(**captured.inputs)
 
-    def _capture(self, captured: _Captured) -> Any:
+    def _capture(self, inputs: dict[str, Tensor]) -> tuple[torch.cuda.CUDAGraph, Any]:
+        stream = self._stream
+        assert stream is not None
         start = time.perf_counter()
         state = list(self._state())
         before = [t.detach().clone() for t in state]
         current = torch.cuda.current_stream(self._device)
-        self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
             for _ in range(_WARMUP):
-                self._function(**captured.inputs)
+                self._function(**inputs)
             for t, value in zip(state, before):
                 t.detach().copy_(value)
-        current.wait_stream(self._stream)
+        current.wait_stream(stream)
         torch.cuda.synchronize(self._device)
-        captured.graph = torch.cuda.CUDAGraph()
+        graph = torch.cuda.CUDAGraph()
         try:
             # thread_local: threads that pin memory for the next batches must not end the capture
-            with torch.cuda.graph(
-                captured.graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
-            ):
-                outputs = self._function(**captured.inputs)
+            with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
+                outputs = self._function(**inputs)
         except RuntimeError as e:
             raise RuntimeError(
                 f"the step cannot be captured as a CUDA graph ({str(e).splitlines()[0]}); --no-graphs runs it"
@@ -151,7 +152,7 @@ class Graph:
         if any(not t.is_cuda for t in tree_leaves(outputs) if isinstance(t, Tensor)):
             raise RuntimeError("a step that is captured must return tensors on its device")
         self.seconds += time.perf_counter() - start
-        return outputs
+        return graph, outputs
 
 
 def _signature(tensors: dict[str, Tensor], numbers: dict[str, float]) -> Signature:

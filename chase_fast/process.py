@@ -42,7 +42,7 @@ def _keep_freed_memory() -> None:
     import ctypes
 
     libc = ctypes.CDLL(None) if os.name == "posix" else None
-    if not hasattr(libc, "gnu_get_libc_version"):
+    if libc is None or not hasattr(libc, "gnu_get_libc_version"):
         return
     tunables = os.environ.get("GLIBC_TUNABLES", "")
     for number, name, value in (

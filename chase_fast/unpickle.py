@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -98,7 +98,8 @@ class Storage(Inert):
     __slots__ = ("_data", "_read", "count", "dtype", "key")
 
     def __init__(self, key: str, dtype: torch.dtype, count: int, read: "Callable[[Storage], bytes]"):
-        self.key, self.dtype, self.count, self._read, self._data = key, dtype, count, read, None
+        self.key, self.dtype, self.count, self._read = key, dtype, count, read
+        self._data: torch.Tensor | None = None
 
     @property
     def nbytes(self) -> int:
@@ -164,7 +165,7 @@ _KNOWN: dict[tuple[str, str], Any] = {
 class _Bounded:
     """A file whose reads ask for no more than is left of it."""
 
-    def __init__(self, file: BinaryIO, size: int):
+    def __init__(self, file: io.BufferedIOBase, size: int):
         self._file, self._size = file, size
         self.readline = file.readline
 
@@ -178,9 +179,13 @@ class _Bounded:
 class _Unpickler(pickle._Unpickler):
     """`read(storage)` gives the bytes of a storage, later."""
 
-    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
+    # of the base, unknown to its stubs: the stack, what is on it above the last mark, and bytes of the file
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
+    read: Callable[[int], bytes]
 
-    def __init__(self, file: BinaryIO, size: int, read: Callable[[Storage], bytes] | None = None):
+    def __init__(self, file: io.BufferedIOBase, size: int, read: Callable[[Storage], bytes] | None = None):
         super().__init__(_Bounded(file, size), encoding="latin1")
         self._read, self._size = read, size
         self.storages: dict[str, Storage] = {}
@@ -227,6 +232,8 @@ class _Unpickler(pickle._Unpickler):
             raise ValueError("a storage without a key or a size")
         if view not in ([], [None]):
             raise ValueError("a storage that is part of another one")
+        if self._read is None:
+            raise ValueError("a storage where there can be none")
         made = self.storages.setdefault(key, Storage(key, kind.dtype, count, self._read))
         if (made.dtype, made.count) != (kind.dtype, count):
             raise ValueError(f"storage {key} has two kinds")
@@ -305,7 +312,7 @@ def _load_archive(archive: zipfile.ZipFile, size: int) -> Any:
     return _Unpickler(io.BytesIO(content), len(content), read).load()
 
 
-def _load_stream(file: BinaryIO, size: int) -> Any:
+def _load_stream(file: io.BufferedIOBase, size: int) -> Any:
     if _Unpickler(file, size).load() != _MAGIC or _Unpickler(file, size).load() != _PROTOCOL:
         raise ValueError("no header of torch")
     _check_byte_order(_Unpickler(file, size).load()["little_endian"])

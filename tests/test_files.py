@@ -73,7 +73,7 @@ def test_what_is_no_object_is_one_line(value):
 
 
 GOOD = {
-    "text": "a", "integer": 3, "number": 2.5, "flag": True, "items": [1, "x"], "texts": ["a", "b"],
+    "text": "a", "integer": 3, "number": 2.5, "flag": True, "entries": [1, "x"], "texts": ["a", "b"],
     "numbers": [1, 2.5], "inner": {"k": 1}, "many": [{"k": 1}, {"k": 2}],
 }  # fmt: skip
 ODD = [
@@ -111,7 +111,7 @@ def test_good_fields_come_back():
 @pytest.mark.parametrize("method", GOOD)
 def test_odd_fields_are_refused_in_one_line(method, value):
     accepted = {
-        "text": (str,), "integer": (int,), "number": (int, float), "flag": (bool,), "items": (list,),
+        "text": (str,), "integer": (int,), "number": (int, float), "flag": (bool,), "entries": (list,),
         "texts": (list,), "numbers": (list,), "inner": (dict,), "many": (list,),
     }[method]  # fmt: skip
     fields = Fields({"name": value}, "file")

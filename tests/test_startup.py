@@ -86,7 +86,6 @@ MISTAKES = {  # words -> what the one line says
     "convert some.safetensors x.safetensors --cell nosuch": "--cell nosuch: no such file",
     "export nowhere --out x": "FILE nowhere: no such file",
     "export some.safetensors --out data": "--out data exists and is not empty",
-    "export some.safetensors --out x --set nosuch=1": "unknown tracker setting 'nosuch'",
     "data.pack got10k:nowhere:train --out x": "there is no folder /",
     "data.pack folder:data --out some.safetensors": "some.safetensors is a file",
     "data.pack folder:data --out x --every 0": "--every 0",

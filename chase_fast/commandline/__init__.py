@@ -13,7 +13,7 @@ its field cannot hold is a ChaseError, as every other wrong value is. tyro draws
 import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from chase_fast import imports
 from chase_fast.commandline.flags import Flag, flags_of, is_command
@@ -103,7 +103,7 @@ def _need_all(flags: Sequence[Flag], given: Given) -> None:
 def _build(kind: type[T], default: T | None, flags: Sequence[Flag], given: Given, group: str = "") -> T:
     """The dataclass with what was given, the rest from `default` or the fields' own defaults."""
     values: dict[str, Any] = {}
-    for field in dataclasses.fields(kind):
+    for field in dataclasses.fields(cast(Any, kind)):
         if is_command(field.type):
             inner = None if default is None else getattr(default, field.name)
             values[field.name] = _build(field.type, inner, flags, given, field.name)

@@ -8,7 +8,7 @@ import itertools
 import types
 import typing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import tyro
 
@@ -53,7 +53,7 @@ class Flag:
         return _choices(self.kind)
 
 
-def is_command(kind: Any) -> bool:
+def is_command(kind: Any) -> TypeGuard[type]:
     """Whether the type of a field is a group of flags."""
     return isinstance(kind, type) and dataclasses.is_dataclass(kind)
 
@@ -111,11 +111,11 @@ def _choices(kind: Any) -> dict[str, Any]:
 @functools.cache
 def field_docs(kind: type) -> dict[str, str]:
     """Field -> the docstring below it, in one line."""
-    body = ast.parse(inspect.cleandoc(inspect.getsource(kind))).body[0].body
-    return {
-        field.target.id: " ".join(text.value.value.split())
-        for field, text in itertools.pairwise(body)
-        if isinstance(field, ast.AnnAssign)
-        and isinstance(text, ast.Expr)
-        and isinstance(text.value, ast.Constant)
-    }
+    found = ast.parse(inspect.cleandoc(inspect.getsource(kind))).body[0]
+    assert isinstance(found, ast.ClassDef)
+    texts = {}
+    for field, text in itertools.pairwise(found.body):
+        match field, text:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
+                texts[name] = " ".join(words.split())
+    return texts

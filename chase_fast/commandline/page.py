@@ -44,13 +44,13 @@ def _drawn(group: str, flags: Sequence[Flag], doc: str | None) -> type:
 def _field(flag: Flag) -> tuple[str, Any, Any]:
     hint = "(required)" if flag.required else _default(flag.default)
     if flag.kind is bool:
-        shown = bool if flag.default else tyro.conf.FlagCreatePairsOff[bool]
+        switch: Any = bool if flag.default else tyro.conf.FlagCreatePairsOff[bool]
         return (
             flag.field,
-            Annotated[shown, tyro.conf.arg(help=flag.help, help_behavior_hint=hint)],
+            Annotated[switch, tyro.conf.arg(help=flag.help, help_behavior_hint=hint)],
             flag.default,
         )
-    shown = tyro.conf.Positional[str] if flag.positional else str
+    shown: Any = tyro.conf.Positional[str] if flag.positional else str
     about = tyro.conf.arg(metavar=flag.metavar, help=flag.help, help_behavior_hint=hint)
     value = dataclasses.field() if flag.required else dataclasses.field(default="")
     return flag.field, Annotated[shown, about], value

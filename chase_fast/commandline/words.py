@@ -34,7 +34,9 @@ class Given:
         singles = [f for f in wanted if not f.many]
         if len(self.free) == len(singles) - 1 and self.tails and singles[-1].required:
             name, place = self.tails.pop()
-            self.values[name].pop()
+            values = self.values[name]
+            assert isinstance(values, list), "switches have no tail"
+            values.pop()
             self.free = sorted((*self.free, place))
         free = [self.words[place] for place in self.free]
         for flag in wanted:
@@ -89,7 +91,9 @@ def read(words: Sequence[str], flags: Sequence[Flag]) -> Given:
         if not values:
             raise ChaseError(f"{name} needs a value{_dashed(name, words, place)}")
         if flag.many:
-            given.values[flag.field] = given.values.get(flag.field, []) + values
+            before = given.values.setdefault(flag.field, [])
+            assert isinstance(before, list), "no list is a switch"
+            before += values
             given.tails += [(flag.field, end - 1)] if len(values) > 1 else []
         else:
             _once(given, flag, name, values)
@@ -100,7 +104,9 @@ def read(words: Sequence[str], flags: Sequence[Flag]) -> Given:
 def _once(given: Given, flag: Flag, name: str, value: list[str] | bool) -> None:
     before = given.values.setdefault(flag.field, value)
     if before != value:
-        both = f"{before[0]!r} and {value[0]!r}" if isinstance(value, list) else "as --X and --no-X"
+        both = "as --X and --no-X"
+        if isinstance(before, list) and isinstance(value, list):
+            both = f"{before[0]!r} and {value[0]!r}"
         raise ChaseError(f"{name} is given twice, {both.replace('X', flag.name[2:])}: give it once")
 
 

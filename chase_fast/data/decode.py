@@ -138,11 +138,11 @@ def samples(data: bytes) -> np.ndarray:
     if not data:
         raise BrokenImage("the file is empty")
     kind = kind_of(data)
-    readers = (_by_pillow, _by_opencv) if kind == "GIF" else (_by_opencv, _by_pillow, _by_ffmpeg)
+    readers = [_by_pillow, _by_opencv] if kind == "GIF" else [_by_opencv, _by_pillow, _by_ffmpeg]
     if kind == "JPEG" and simplejpeg is not None:
         if (pixels := _jpeg(data)) is not None:
             return pixels
-        readers = (_by_ffmpeg,)  # the others have the same library, and print what it objects to
+        readers = [_by_ffmpeg]  # the others have the same library, and print what it objects to
     if kind == "TIFF":
         try:
             return tiff_samples(data)
@@ -323,11 +323,14 @@ class Picture:
     """
 
     def __init__(self, image: np.ndarray | bytes, levels: Scale = None):
-        self._data, self._whole = (image, None) if isinstance(image, bytes) else (None, image)
-        size = None if self._data is None else jpeg_size(self._data)
-        if size is None and self._whole is None:
-            self._whole = decode(self._data, levels)
-        self.shape = self._whole.shape if size is None else (*size, 3)
+        self._data = image if isinstance(image, bytes) else b""
+        self._whole: np.ndarray | None = None
+        self.shape: tuple[int, ...]
+        if isinstance(image, bytes) and (size := jpeg_size(image)):
+            self.shape = (*size, 3)
+        else:
+            self._whole = decode(image, levels) if isinstance(image, bytes) else image
+            self.shape = self._whole.shape
 
     def part(self, window: "Window") -> tuple[np.ndarray, tuple[int, int, int, int]]:
         """RGB uint8 pixels that hold all that a crop of the window shows, and the window (xywh) in them."""
@@ -360,8 +363,8 @@ def probe(path: str | Path) -> str | None:
             tail = file.read()
             file.seek(0)
             kind = kind_of(head)
-            end = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}.get(kind, b"")
-            if kind and end in tail:
+            end = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+            if kind and end.get(kind, b"") in tail:
                 return None
             data = file.read()
     except OSError as e:

@@ -3,7 +3,7 @@ wrong listed."""
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Many
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,6 +21,7 @@ from chase_fast.data.packed import ABOUT, INDEX, PackedSequences
 from chase_fast.data.sequences import BrokenFrame, FileSequence, Problem, Sequence
 from chase_fast.data.sources import MISFIT, OUTSIDE, Source, read_source, visible_count
 from chase_fast.data.spec import parse_spec
+from chase_fast.data.synthetic import SyntheticSequence
 from chase_fast.data.tables import StillTable, VideoTable
 
 CHUNK = 64
@@ -66,10 +67,11 @@ class Report:
         return "\n".join(lines)
 
 
+Readable = FileSequence | SyntheticSequence
 Sizes = list[np.ndarray]  # of every sequence [T, 2] int32: width and height of its frames, 0 where broken
 
 
-def _decode(sequence: Sequence, frames: range) -> tuple[list[Problem], np.ndarray]:
+def _decode(sequence: Readable, frames: range) -> tuple[list[Problem], np.ndarray]:
     """Problems and sizes [len(frames), 2] of some frames of one sequence."""
     problems, sizes = [], np.zeros((len(frames), 2), np.int32)
     for k, i in enumerate(frames):
@@ -118,8 +120,8 @@ def _still_problems(table: StillTable, sizes: Sizes) -> list[Problem]:
     boxes, owner = table.on_images()
     own = np.concatenate(sizes)[owner]
     known = own.all(1)
-    what = mismatch(boxes[known], own[known])
-    return [Problem("of all images", what)] if what else []
+    misfit = mismatch(boxes[known], own[known])
+    return [Problem("of all images", misfit)] if misfit else []
 
 
 def _box_problems(sequences: Many[FileSequence], sizes: Sizes) -> tuple[list[Problem], list[str]]:
@@ -128,7 +130,7 @@ def _box_problems(sequences: Many[FileSequence], sizes: Sizes) -> tuple[list[Pro
     for sequence, seen in zip(sequences, sizes):
         annotated = sequence.annotated & has_size(sequence.boxes) & seen.all(1)
         boxes, own = sequence.boxes[annotated], seen[annotated]
-        lost = np.count_nonzero(~has_pixel(boxes, *own.T))
+        lost = int(np.count_nonzero(~has_pixel(boxes, *own.T)))
         if what := mismatch(boxes, own):
             problems.append(Problem(sequence.name, what))
         elif lost:
@@ -146,7 +148,9 @@ def _video_notes(source: Source, sequences: Many[Sequence], sizes: Sizes) -> lis
     from chase_fast.data.sampler import MIN_LENGTH, SampleRecipe  # and torch
 
     notes, short, few = [], [], SampleRecipe().min_visible
-    known = layout(source.kind).known_bad if isinstance(source.sequences, VideoTable) else {}
+    known: Mapping[str, str] = {}
+    if isinstance(source.sequences, VideoTable):
+        known = layout(source.kind).known_bad
     for sequence, seen in zip(sequences, sizes):
         shapes = sorted(map(tuple, np.unique(seen[seen.all(1)], axis=0).tolist()))
         if len(shapes) > 1:
@@ -168,6 +172,7 @@ def _video_notes(source: Source, sequences: Many[Sequence], sizes: Sizes) -> lis
 def _check_packed(source: Source, progress: bool, threads: int | None, started: float) -> Report:
     """Compares the checksums of all shards; those of index and pack.json were compared by opening."""
     table = source.sequences
+    assert isinstance(table, PackedSequences)
     console = Console(stderr=True)
     bar = Progress(console=console, disable=not (progress and console.is_terminal))
     shards = range(len(table.shard_bytes))
@@ -201,6 +206,7 @@ def check(spec: str, progress: bool = True, threads: int | None = None) -> Repor
     # what opening says of boxes is said here of every frame's own size
     decisions = [d for d in source.decisions if not d.startswith((OUTSIDE, MISFIT))]
     notes, table = [*source.notes, *decisions], source.sequences
+    images: Many[Readable]
     if isinstance(table, VideoTable | StillTable):
         images, size, count = table.images(), table.size, len(table)
         visible = int(table.visible.sum())

@@ -150,12 +150,13 @@ def open_evaluation(text: str) -> EvaluationSet:
 
     with ThreadPoolExecutor(THREADS) as pool:
         found = list(pool.map(read, [place for place in places if place.annotated]))
+    sequences = [f for f in found if not isinstance(f, str)]
     if problems := [f for f in found if isinstance(f, str)]:
         more = f" (and {len(problems) - 1} more such sequences)" if len(problems) > 1 else ""
         raise ChaseError(f"{text}: {problems[0]}{more}; repair them, or name the others in a list file")
     what = "sequence folders without an annotation are not scored"
     bare = [Remark(what, place.name) for place in places if not place.annotated]
-    return EvaluationSet(text, spec.kind, found, (*listing.remarks, *bare))
+    return EvaluationSet(text, spec.kind, sequences, (*listing.remarks, *bare))
 
 
 def _sequence(how: Layout, place: Place) -> EvaluationSequence:

@@ -6,7 +6,7 @@ import struct
 import av
 import numpy as np
 
-_FLOATS = {"f16le": np.dtype("<f2"), "f32le": np.dtype("<f4")}
+_FLOATS: dict[str, np.dtype] = {"f16le": np.dtype("<f2"), "f32le": np.dtype("<f4")}
 # lines per block of an EXR file, by compression: none, RLE, ZIPS, ZIP, PIZ, PXR24, B44, B44A, DWAA, DWAB
 _LINES = (1, 1, 1, 16, 32, 16, 32, 32, 32, 256)
 _TILED, _PARTS = 0x200, 0x1000
@@ -15,7 +15,7 @@ _TILED, _PARTS = 0x200, 0x1000
 def read(data: bytes) -> np.ndarray | None:
     """The picture as [H, W] or RGB [H, W, 3] of floats or 16 bits; None where FFmpeg cannot read it."""
     try:
-        with av.open(io.BytesIO(data)) as container:
+        with av.open(io.BytesIO(data), "r") as container:
             container.streams.video[0].codec_context.options = {"err_detect": "explode"}
             frame = next(container.decode(video=0))
             form = frame.format.name
@@ -30,7 +30,7 @@ def _floats(frame: av.VideoFrame, kind: np.dtype) -> np.ndarray:
     """Planes of floats: grey, or green, blue, red and perhaps alpha."""
     planes = []
     for plane in frame.planes[:3]:
-        line = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+        line = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
         planes.append(line[:, : plane.width * kind.itemsize].copy().view(kind))
     return planes[0] if len(planes) < 3 else np.stack([planes[2], planes[0], planes[1]], -1)
 

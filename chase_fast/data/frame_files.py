@@ -95,12 +95,10 @@ def find_frames(folder: Path) -> FrameFiles:
     home = _home(folder, list(found))
     chosen = frames_in(folder / home)
     others = [f for f in found if f != home]
-    note = (
-        [Note("several folders hold images, one of them is read", f"{home}/, not {_some(others)}")]
-        if others
-        else []
-    )
-    return FrameFiles(chosen.folder, chosen.names, (*note, *chosen.notes))
+    if not others:
+        return chosen
+    note = Note("several folders hold images, one of them is read", f"{home}/, not {_some(others)}")
+    return FrameFiles(chosen.folder, chosen.names, (note, *chosen.notes))
 
 
 def _list(folder: Path) -> _Listing:
@@ -161,10 +159,9 @@ def _chosen(folder: Path, listing: _Listing) -> FrameFiles:
                 notes.append(Note("images that are no frames are left out", example))
             names = kept
         ordered = in_order(names)
-        if example := order_note(ordered):
-            notes.append(
-                Note("frames are ordered by several numbers of their names, from left to right", example)
-            )
+        if order := order_note(ordered):
+            what = "frames are ordered by several numbers of their names, from left to right"
+            notes.append(Note(what, order))
     return FrameFiles(folder, ordered, tuple(notes))
 
 
@@ -251,8 +248,8 @@ def _most(forms: dict[tuple, dict[tuple, str]], rivals: dict[tuple, tuple]) -> t
 
 def _best_picture(folder: Path, example: dict[tuple, str]) -> tuple | None:
     """The only form with colours, else the form of the largest pictures."""
-    seen = {form: _look(folder / name) for form, name in example.items()}
-    if None in seen.values():
+    seen = {form: look for form, name in example.items() if (look := _look(folder / name))}
+    if len(seen) < len(example):
         return None
     coloured = [form for form, (colours, _) in seen.items() if colours]
     if len(coloured) == 1:

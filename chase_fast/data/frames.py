@@ -11,8 +11,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
+
+from chase_fast.data.on_demand import OnDemand
 
 _RUN = re.compile(r"\d+")
 _DIGITS = frozenset("0123456789-")
@@ -29,7 +31,7 @@ _UNIX_SECONDS = 10**9  # a number from here on is a time stamp
 
 
 @dataclass(frozen=True)
-class Numbered(Many[str]):
+class Numbered(OnDemand[str]):
     """`length` names `pattern % number`, numbered from `first` without a gap: almost every video."""
 
     pattern: str
@@ -39,10 +41,8 @@ class Numbered(Many[str]):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> str:
-        if not -self.length <= index < self.length:
-            raise IndexError(index)
-        return self.pattern % (self.first + index % self.length)
+    def item(self, place: int) -> str:
+        return self.pattern % (self.first + place)
 
 
 def in_order(names: Many[str]) -> Many[str]:
@@ -96,8 +96,8 @@ def _step(numbers: list[int]) -> int | None:
 
 def _years_first(stems: list[str]) -> list[str]:
     """Names whose dates end with the year, as if they began with it; day before month unless it cannot be."""
-    dates = [_YEAR_LAST.search(s) for s in stems]
-    if not stems or not all(dates):
+    dates = [d for s in stems if (d := _YEAR_LAST.search(s))]
+    if not stems or len(dates) < len(stems):
         return stems
     american = any(int(d[3]) > 12 for d in dates) and all(int(d[1]) <= 12 for d in dates)
     turned = []
@@ -122,8 +122,8 @@ def hexadecimal(stems: Many[str]) -> bool:
 
 def _in_24_hours(stems: list[str]) -> list[str]:
     """Names with AM or PM behind their time, as if they counted to 24."""
-    times = [_HALF_DAY.search(s) for s in stems]
-    if not stems or not all(times):
+    times = [t for s in stems if (t := _HALF_DAY.search(s))]
+    if not stems or len(times) < len(stems):
         return stems
     hours = [int(t[1]) % 12 + 12 * (t[3] in "pP") for t in times]
     return [f"{s[: t.start()]}{h:02d}{t[2]}{s[t.end() :]}" for s, t, h in zip(stems, times, hours)]
@@ -137,6 +137,7 @@ class _Naming:
         self._stems = _in_24_hours(_years_first([Path(n).stem for n in self.names]))
         folded = [s.casefold() for s in self._stems]
         self._texts = [tuple(_RUN.split(s)) for s in folded]
+        self._values: list[tuple[int, ...]] = []
         self._hex = len(set(self._texts)) > 1 and hexadecimal(folded)
         if self._hex:
             self._texts, self._values = [(s,) for s in folded], [() for _ in folded]
@@ -185,7 +186,7 @@ class _Naming:
 
     def ordered(self) -> tuple[str, ...]:
         keys = [
-            (*(part for pair in zip(texts, values) for part in pair), texts[-1])
+            (*chain.from_iterable(zip(texts, values)), texts[-1])
             for texts, values in zip(self._texts, self._values)
         ]
         return tuple(name for _, name in sorted(zip(keys, self.names)))
@@ -194,12 +195,13 @@ class _Naming:
         """Of every number the place of its last run, and its values; fractions belong to what they follow."""
         if self._hex or not self.names or len(set(self._texts)) != 1:
             return []
-        columns = []
-        for i, values in enumerate(zip(*self._values)):
+        columns: list[tuple[int, list[int]]] = []
+        for i, numbers in enumerate(zip(*self._values)):
+            values = list(numbers)
             if i in self._decimal:
                 _, whole = columns.pop()
                 values = [w * 10 ** self._decimal[i] + v for w, v in zip(whole, values)]
-            columns.append((i, list(values)))
+            columns.append((i, values))
         return columns
 
     def _number(self) -> tuple[int, list[int]] | None:
@@ -228,7 +230,9 @@ class _Naming:
 
     def is_time(self, numbers: list[int]) -> bool:
         """The frame numbers are time stamps."""
-        column, _ = self._number()
+        found = self._number()
+        assert found is not None, "there are frame numbers"
+        column, _ = found
         return max(numbers) >= _UNIX_SECONDS or column in self._decimal or self._in_clock(column)
 
     def note(self) -> str | None:

@@ -118,7 +118,7 @@ def save(file: Path, found: Found, seen: Seen, started: float) -> None:
         buffer,
         index=np.frombuffer(json.dumps(about).encode(), np.uint8),
         stamps=np.array(list(stamps.values()), np.int64).reshape(-1, 2),
-        **found.table.arrays(),
+        **found.table.arrays(),  # type: ignore[arg-type]  # none is called allow_pickle
     )
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

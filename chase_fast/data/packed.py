@@ -11,7 +11,6 @@ import hashlib
 import math
 import mmap
 import os
-from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ import numpy as np
 from chase_fast.data.annotations import has_pixel
 from chase_fast.data.decode import BrokenImage, decode
 from chase_fast.data.layouts.files import lines
+from chase_fast.data.on_demand import OnDemand
 from chase_fast.data.reach import Limits
 from chase_fast.data.sequences import BrokenFrame, Problem
 from chase_fast.data.share import Share
@@ -107,13 +107,12 @@ class PackedFrame:
         data, start, end = self._bytes(level)
         shape = (*level["hw"].tolist(), 3)
         if self._form == "raw":
-            pixels = np.frombuffer(data, np.uint8, end - start, start).reshape(shape)
-            return pixels[y0:y1, x0:x1]
+            return np.frombuffer(data, np.uint8, end - start, start).reshape(shape)[y0:y1, x0:x1]
         encoded = data[start:end]
         if not self._whole and jpeg_size(encoded) == shape[:2]:
-            pixels = jpeg_part(encoded, x0, y0, x1, y1)
-            if pixels is not None:
-                return pixels
+            part = jpeg_part(encoded, x0, y0, x1, y1)
+            if part is not None:
+                return part
         try:
             pixels = decode(encoded)
         except BrokenImage as e:
@@ -171,7 +170,7 @@ class PackedSequence:
         return self.owner.picture(self.first + index, windows > 1, Problem(self.name, "", index + 1))
 
 
-class PackedSequences(Many[PackedSequence]):
+class PackedSequences(OnDemand[PackedSequence]):
     """All sequences of a packed dataset, those without a stored frame too.
 
     Args:
@@ -249,10 +248,8 @@ class PackedSequences(Many[PackedSequence]):
     def __len__(self) -> int:
         return len(self._chosen)
 
-    def __getitem__(self, position: int) -> PackedSequence:
-        if not 0 <= position < len(self):
-            raise IndexError(position)
-        number = int(self._chosen[position])
+    def item(self, place: int) -> PackedSequence:
+        number = int(self._chosen[place])
         end = int(self._ends[number])
         start = int(self._ends[number - 1]) if number else 0
         boxes = self.boxes[start:end].astype(np.float64, copy=False)

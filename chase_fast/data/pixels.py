@@ -134,4 +134,6 @@ def _of_type(frame: np.ndarray) -> Levels:
     if frame.dtype.kind == "f":
         finite = frame[np.isfinite(frame)]
         return Levels(0.0, 255.0 if finite.size and np.quantile(finite, 0.99) > 1 else 1.0)
-    return Levels.of(frame)
+    levels = Levels.of(frame)
+    assert levels is not None, "bool and uint8 need none"
+    return levels

@@ -24,12 +24,12 @@ def gmm_proposals(
     Returns:
         proposals [P, 4] xywh, their density q [P], ground-truth density p [P] (the first component).
     """
-    stds = np.asarray(stds)
-    delta = z * stds[component, None]
+    sigma = np.asarray(stds)
+    delta = z * sigma[component, None]
     size = box[2:] * np.exp(delta[:, 2:])
     centre = box[:2] + box[2:] / 2 + delta[:, :2] * box[2:]
-    exponent = -0.5 * (delta**2).sum(1)[:, None] / stds**2  # [P, components]
-    densities = np.exp(exponent) / (math.sqrt(2 * math.pi) * stds) ** 4
+    exponent = -0.5 * (delta**2).sum(1)[:, None] / sigma**2  # [P, components]
+    densities = np.exp(exponent) / (math.sqrt(2 * math.pi) * sigma) ** 4
     return np.concatenate([centre - size / 2, size], 1), densities.mean(1), densities[:, 0]
 
 

@@ -15,6 +15,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 _MARGIN = 2  # the window's side and origin are rounded
 
 
@@ -62,7 +64,9 @@ def _interval(centre: float, shift: float, side: int, length: int) -> tuple[int,
     return max(start, 0), min(end, length)
 
 
-def reach(box: Sequence[float], image_hw: tuple[int, int], side: int, limits: Limits) -> Rectangle:
+def reach(
+    box: Sequence[float] | np.ndarray, image_hw: tuple[int, int], side: int, limits: Limits
+) -> Rectangle:
     """The pixels that windows of at most this side can read; box xywh in frame pixels."""
     x, y, w, h = (float(v) for v in box)
     shift = side / limits.search_factor * limits.centre_jitter / 2
@@ -72,7 +76,7 @@ def reach(box: Sequence[float], image_hw: tuple[int, int], side: int, limits: Li
 
 
 def levels(
-    box: Sequence[float], image_hw: tuple[int, int], limits: Limits, detail: float
+    box: Sequence[float] | np.ndarray, image_hw: tuple[int, int], limits: Limits, detail: float
 ) -> tuple[Level | None, Level]:
     """near (None where it is not needed) and far of a frame; box xywh, of positive size."""
     middle = limits.search_factor * math.sqrt(float(box[2]) * float(box[3]))

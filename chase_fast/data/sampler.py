@@ -14,12 +14,11 @@ import torch
 
 from chase_fast.data.annotations import has_pixel
 from chase_fast.data.boxes import jitter_box
-from chase_fast.data.decode import Picture
 from chase_fast.data.labels import gaussian_density, gaussian_label, normalise_density
 from chase_fast.data.packed import PackedSequences
 from chase_fast.data.proposals import GMM_STDS, PERTURB_FACTORS, gmm_proposals, perturb_box
 from chase_fast.data.reach import Limits
-from chase_fast.data.sequences import BrokenFrame, Problem, Sequence
+from chase_fast.data.sequences import BrokenFrame, Problem, Sequence, View
 from chase_fast.data.sources import Source, visible_count
 from chase_fast.errors import ChaseError
 from chase_fast.kernels.crop import crop_into, crop_window
@@ -105,7 +104,7 @@ class SampleRecipe:
 class Sample:
     """Arrays of one sample, train frames first; images are float32 [H, W, 3], normalised."""
 
-    images: Many[np.ndarray]  # [n_train + n_test, H, W, 3]
+    images: np.ndarray | Many[np.ndarray]  # [n_train + n_test, H, W, 3]
     boxes: np.ndarray  # [n_train + n_test, 4] xywh, crop pixels
     label_density: np.ndarray  # [n_test, S, S]
     label: np.ndarray  # [n_test, S, S]
@@ -245,8 +244,8 @@ class SampleSet:
         pictures = {i: sequence.picture(i, windows) for i, windows in Counter(frames.tolist()).items()}
         if not all(has_pixel(sequence.boxes[i : i + 1], *p.shape[1::-1])[0] for i, p in pictures.items()):
             raise _EmptyBox
-        if images is None:
-            images = np.empty((len(frames), recipe.size, recipe.size, 3), np.float32)
+        shape = len(frames), recipe.size, recipe.size, 3
+        crops = np.empty(shape, np.float32) if images is None else images
         boxes = np.empty((len(frames), 4))
         for k, i in enumerate(frames.tolist()):
             scale, centre = (
@@ -259,12 +258,12 @@ class SampleSet:
             )
             gain = rng.uniform(max(0, 1 - recipe.brightness_jitter), 1 + recipe.brightness_jitter)
             boxes[k] = self._crop(
-                images[k], pictures[i], sequence.boxes[i], jittered, grey, gain if self.augment else 1.0
+                crops[k], pictures[i], sequence.boxes[i], jittered, grey, gain if self.augment else 1.0
             )
         test_boxes = boxes[n_train:]
         place = recipe.cells, recipe.sigma, recipe.stride, recipe.filter_size
         return Sample(
-            images,
+            crops,
             boxes,
             label_density=normalise_density(gaussian_density(test_boxes, *place)),
             label=gaussian_label(test_boxes, *place),
@@ -272,13 +271,13 @@ class SampleSet:
         )
 
     def _crop(
-        self, out: np.ndarray, frame: Picture, box: np.ndarray, about: np.ndarray, grey: bool, gain: float
+        self, out: np.ndarray, frame: View, box: np.ndarray, about: np.ndarray, grey: bool, gain: float
     ) -> tuple[float, ...]:
         """Writes the normalised crop [size, size, 3] about the jittered box; returns the true box in it."""
         recipe = self.recipe
         window = crop_window(
             about,
-            frame.shape[:2],
+            (frame.shape[0], frame.shape[1]),
             recipe.search_factor,
             recipe.size,
             recipe.crop_mode,
@@ -293,18 +292,18 @@ class SampleSet:
     def _proposals(self, rng: np.random.Generator, boxes: np.ndarray) -> dict[str, np.ndarray]:
         count = self.recipe.proposal_count
         if self.recipe.proposals == "prdimp":
-            drawn = [
+            drawn: list[tuple[np.ndarray, ...]] = [
                 gmm_proposals(b, rng.integers(len(GMM_STDS), size=count), rng.standard_normal((count, 4)))
                 for b in boxes
             ]
-            names = ("proposals", "proposal_density", "gt_density")
+            names = ["proposals", "proposal_density", "gt_density"]
         elif self.recipe.proposals == "dimp":
             drawn = []
             for box in boxes:
                 factors = rng.choice(PERTURB_FACTORS, count)
                 made = [perturb_box(box, f, rng.standard_normal, rng.random) for f in factors]
                 drawn.append(tuple(np.array(part) for part in zip(*made)))
-            names = ("proposals", "proposal_iou")
+            names = ["proposals", "proposal_iou"]
         else:
             return {}
         return {name: np.stack(part) for name, part in zip(names, zip(*drawn))}

@@ -20,18 +20,34 @@ if TYPE_CHECKING:
     from chase_fast.kernels.crop import Window
 
 
+class View(Protocol):
+    """A frame of which parts can be had."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def part(self, window: "Window") -> tuple[np.ndarray, tuple[float, ...]]:
+        """See `Picture.part`."""
+        ...
+
+
 class Sequence(Protocol):
     """One target in one video. Frames are numbered from 0; absent boxes are NaN."""
 
-    name: str
-    boxes: np.ndarray  # [T, 4] float64 xywh, pixels
-    visible: np.ndarray  # [T] bool
+    @property
+    def name(self) -> str: ...
 
-    def frame(self, index: int) -> np.ndarray:
-        """RGB uint8 [H, W, 3]."""
+    @property
+    def boxes(self) -> np.ndarray:
+        """[T, 4] float64 xywh, pixels."""
         ...
 
-    def picture(self, index: int, windows: int = 1) -> Picture:
+    @property
+    def visible(self) -> np.ndarray:
+        """[T] bool."""
+        ...
+
+    def picture(self, index: int, windows: int = 1) -> View:
         """The frame, of which so many windows will be asked for: for one it is decoded in part, for several
         once, as a whole. It and its `part` raise BrokenFrame."""
         ...

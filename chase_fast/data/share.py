@@ -38,7 +38,7 @@ class Share:
 
     def bounds(self, count: int) -> tuple[int, int]:
         """First and one past the last position."""
-        return tuple(int(count * percent / 100 + 0.5) for percent in (self.first, self.last))
+        return int(count * self.first / 100 + 0.5), int(count * self.last / 100 + 0.5)
 
     def of(self, items: Many[T], spec: str, what: str = "sequences") -> list[T]:
         """The items of this share.

@@ -53,7 +53,7 @@ class Source:
     spec: str
     kind: str
     weight: float
-    sequences: Many[Sequence]
+    sequences: VideoTable | StillTable | PackedSequences | SyntheticSequences
     video: bool = True
     problems: tuple[Problem, ...] = field(default=(), repr=False)
     skip_bad: bool = False
@@ -62,13 +62,13 @@ class Source:
 
     def keys(self) -> list[str]:
         """What tells the sequences from those of other sources: their folders, or a synthetic set's name."""
-        if isinstance(self.sequences, VideoTable | StillTable | PackedSequences):
-            return self.sequences.folders()
-        return [self.spec.split("*")[0]]
+        if isinstance(self.sequences, SyntheticSequences):
+            return [self.spec.split("*")[0]]
+        return self.sequences.folders()
 
     def summary(self) -> str:
         """One line: size, what was left out, and what was decided."""
-        if self.kind == "synthetic":
+        if isinstance(self.sequences, SyntheticSequences):
             return f"{self.spec}: {len(self.sequences)} synthetic sequences"
         text = f"{self.spec}: {self.sequences.size}"
         if self.problems and isinstance(self.sequences, StillTable):
@@ -222,7 +222,7 @@ def read_source(spec: Spec, skip_bad: bool = False, anew: bool = False) -> Sourc
         ChaseError: the dataset or its split does not exist, or holds no sequence at all.
     """
     if spec.kind == "synthetic":
-        return Source(spec.text, spec.kind, spec.weight, SyntheticSequences(spec.split))
+        return Source(spec.text, spec.kind, spec.weight, SyntheticSequences(spec.split or "train"))
     if spec.kind == "packed":
         table = open_packed(spec.path, spec.split, spec.text, spec.share)
         return Source(

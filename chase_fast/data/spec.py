@@ -15,11 +15,11 @@ from chase_fast.files import user_path
 
 @dataclass(frozen=True)
 class Spec:
-    """A parsed dataset name."""
+    """A parsed dataset name; synthetic video has no path (empty)."""
 
     text: str
     kind: str
-    path: str | None
+    path: str
     split: str | None
     weight: float
     share: Share | None = None
@@ -56,7 +56,7 @@ def parse_spec(text: str, kinds: Mapping[str, Kind] = KINDS, weighted: bool = Tr
             raise ChaseError(f"{text}: synthetic video has no end to be shared; every NAME is another set")
         if len(parts) > 1:
             raise ChaseError(f"{text}: synthetic takes at most a name: synthetic[:NAME]")
-        return Spec(text, kind, None, (parts[0] if parts else "") or "train", weight)
+        return Spec(text, kind, "", (parts[0] if parts else "") or "train", weight)
     if not parts or not parts[0]:
         raise ChaseError(f"{text}: the path is missing: {kinds[kind].usage}")
     if len(parts) > 2:

@@ -19,13 +19,13 @@ remap of its texture inside its bounding box), then blur, light and noise.
 
 import functools
 import hashlib
-from collections.abc import Sequence as Many
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from chase_fast.data.decode import Picture
+from chase_fast.data.on_demand import OnDemand
 from chase_fast.data.synthetic_bodies import random_body
 from chase_fast.data.synthetic_objects import TEXTURE_SIDE, Blob, Compound, Part, smooth
 from chase_fast.data.synthetic_truth import behind, bounds_inside
@@ -199,7 +199,7 @@ class SyntheticSequence:
         view = WIDTH, HEIGHT
         outlines = self._target.outlines(np.arange(self.length))  # [T, parts, 2, N]
         low, high = outlines.min((1, 3)), outlines.max((1, 3))
-        hiding = [[] for _ in range(self.length)]  # outlines that may cover the target
+        hiding: list[list[np.ndarray]] = [[] for _ in range(self.length)]  # outlines that may cover
         for o in self._occluders:
             apart = np.maximum(low - o.centre, o.centre - high).max(1)
             near = np.flatnonzero(apart < o.reach)
@@ -244,8 +244,8 @@ class SyntheticSequence:
         if (length := float(np.hypot(*motion))) > 1.5:
             kernel = np.zeros((2 * _BLUR_HALF + 1,) * 2, np.float32)
             step = motion / length * min(length / 2, _BLUR_HALF)
-            ends = [tuple(int(v) for v in np.rint(_BLUR_HALF + s * step)) for s in (-1, 1)]
-            cv2.line(kernel, *ends, 1.0)
+            start, end = (np.rint(_BLUR_HALF + s * step).astype(int).tolist() for s in (-1, 1))
+            cv2.line(kernel, start, end, 1.0)
             image = cv2.filter2D(image, -1, kernel / kernel.sum())
         return image
 
@@ -263,6 +263,7 @@ class _Look(NamedTuple):
     ) -> Blob | Compound:
         """The object on a path; see Blob."""
         if self.parts is None:
+            assert self.shape is not None
             return Blob(self.shape, self.surfaces[0], centre, half, angle, tempo)
         gait = np.arange(len(centre)) * (self.gait * tempo) + 5 * tempo
         return Compound(self.parts, self.surfaces, centre, half, angle, gait)
@@ -294,7 +295,7 @@ def _add_noise(image: np.ndarray, level: float, rng: np.random.Generator) -> np.
     return cv2.subtract(cv2.add(image, plus), minus)
 
 
-class SyntheticSequences(Many):
+class SyntheticSequences(OnDemand[SyntheticSequence]):
     """The sequences of one split, made when asked for; the last few are kept."""
 
     def __init__(self, split: str):
@@ -303,10 +304,8 @@ class SyntheticSequences(Many):
     def __len__(self) -> int:
         return SEQUENCES
 
-    def __getitem__(self, number: int) -> SyntheticSequence:
-        if not 0 <= number < SEQUENCES:
-            raise IndexError(number)
-        return _sequence(self.split, number)
+    def item(self, place: int) -> SyntheticSequence:
+        return _sequence(self.split, place)
 
 
 @functools.lru_cache(maxsize=16)

@@ -71,7 +71,8 @@ class Blob:
         if part.size == 0:
             return
         half = self.half[t]
-        c, s = np.float32(np.cos(self.angle[t]) / half), np.float32(np.sin(self.angle[t]) / half)
+        c, s = (f(self.angle[t]) / half for f in (np.cos, np.sin))
+        c, s = c.astype(np.float32), s.astype(np.float32)
         x = np.arange(x0, x0 + part.shape[1], dtype=np.float32) + np.float32(0.5 - self.centre[t, 0])
         y = np.arange(y0, y0 + part.shape[0], dtype=np.float32)[:, None] + np.float32(0.5 - self.centre[t, 1])
         # body coordinates, then polar: the texture is stretched to the outline

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from chase_fast.data.frames import Numbered
+from chase_fast.data.on_demand import OnDemand
 from chase_fast.data.sequences import FileSequence
 from chase_fast.errors import ChaseError
 from chase_fast.fields import load_json
@@ -50,7 +51,7 @@ def compact(boxes: np.ndarray) -> np.ndarray:
     return small if np.array_equal(small, boxes, equal_nan=True) else boxes
 
 
-class VideoTable(Many[FileSequence]):
+class VideoTable(OnDemand[FileSequence]):
     """The videos of a dataset. Frames of all videos lie one after the other.
 
     Args:
@@ -93,14 +94,13 @@ class VideoTable(Many[FileSequence]):
     def __len__(self) -> int:
         return len(self._about)
 
-    def __getitem__(self, number: int) -> FileSequence:
-        if not 0 <= number < len(self):
-            raise IndexError(number)
-        name, folder, files = self._about[number]
-        end = int(self._ends[number])
-        start = int(self._ends[number - 1]) if number else 0
-        if len(files) == 2 and isinstance(files[1], int):
-            files = Numbered(files[0], files[1], end - start)
+    def item(self, place: int) -> FileSequence:
+        name, folder, names = self._about[place]
+        end = int(self._ends[place])
+        start = int(self._ends[place - 1]) if place else 0
+        files: Many[str] = names
+        if len(names) == 2 and isinstance(names[1], int):
+            files = Numbered(names[0], names[1], end - start)
         boxes = self.boxes[start:end].astype(np.float64, copy=False)
         return FileSequence(name, folder, files, boxes, self.visible[start:end], self._outside[start:end])
 
@@ -164,7 +164,7 @@ class VideoTable(Many[FileSequence]):
         return cls([tuple(row) for row in rows], ends, boxes, visible, outside)
 
 
-class StillTable(Many[FileSequence]):
+class StillTable(OnDemand[FileSequence]):
     """Annotated images: every annotation is a sequence of one frame, named IMAGE#ANNOTATION.
 
     Args:
@@ -196,12 +196,10 @@ class StillTable(Many[FileSequence]):
     def __len__(self) -> int:
         return len(self._ids)
 
-    def __getitem__(self, number: int) -> FileSequence:
-        if not 0 <= number < len(self):
-            raise IndexError(number)
-        file = self._files[self._image[number]]
-        name = f"{file.rpartition('.')[0]}#{self._ids[number]}"
-        box = self._boxes[number : number + 1].astype(np.float64, copy=False)
+    def item(self, place: int) -> FileSequence:
+        file = self._files[self._image[place]]
+        name = f"{file.rpartition('.')[0]}#{self._ids[place]}"
+        box = self._boxes[place : place + 1].astype(np.float64, copy=False)
         return FileSequence(name, self._folder, (file,), box, _SHOWN)
 
     @property
@@ -255,7 +253,7 @@ class StillTable(Many[FileSequence]):
         return cls(folder, files, sizes, image, ids, boxes)
 
 
-class Images(Many[FileSequence]):
+class Images(OnDemand[FileSequence]):
     """Every image of a StillTable once, as a sequence of one frame named as its file."""
 
     def __init__(self, folder: str, files: Many[str]):
@@ -264,8 +262,8 @@ class Images(Many[FileSequence]):
     def __len__(self) -> int:
         return len(self._files)
 
-    def __getitem__(self, number: int) -> FileSequence:
-        file = self._files[number]
+    def item(self, place: int) -> FileSequence:
+        file = self._files[place]
         return FileSequence(file, self._folder, (file,), np.full((1, 4), np.nan), _SHOWN)
 
 

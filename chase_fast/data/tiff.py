@@ -51,10 +51,11 @@ class Directory:
     pages: int
 
     def one(self, tag: int, default: int | None = None) -> int:
-        values = self.tags.get(tag)
-        if not values and default is None:
+        if values := self.tags.get(tag):
+            return values[0]
+        if default is None:
             raise BadTiff(f"the TIFF has no tag {tag}")
-        return values[0] if values else default
+        return default
 
     @property
     def size(self) -> tuple[int, int]:
@@ -80,7 +81,8 @@ def read_directory(data: bytes) -> Directory:
         order = {b"II": "<", b"MM": ">"}[data[:2]]
         big = struct.unpack_from(order + "H", data, 2)[0] == 43
         offset = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
-        first, pages, seen = None, 0, set()
+        first, pages = None, 0
+        seen: set[int] = set()
         while offset and offset not in seen and len(seen) < 10_000:
             seen.add(offset)
             try:
@@ -140,9 +142,10 @@ def tiff_samples(data: bytes) -> np.ndarray:
     if about.deep:
         return _deep(data, about)
     if about.orientation != 1 and about.orientation_at is not None:
-        data = bytearray(data)
-        struct.pack_into(about.order + "H", data, about.orientation_at, 1)
-    return samples(_opened(bytes(data)))
+        upright = bytearray(data)
+        struct.pack_into(about.order + "H", upright, about.orientation_at, 1)
+        data = bytes(upright)
+    return samples(_opened(data))
 
 
 def _opened(data: bytes) -> Image.Image:

@@ -60,7 +60,7 @@ def record(role: str, source: Source) -> dict[str, Any]:
         "role": role,
         "spec": source.spec,
         "kind": spec.kind,
-        "root": "" if spec.path is None else _root(user_path(spec.path)),
+        "root": "" if not spec.path else _root(user_path(spec.path)),
         "count": len(source.sequences),
         "names": base64.b64encode(b"".join(sorted(set(map(_digest, names))))).decode(),
     }
@@ -126,4 +126,5 @@ def _source(entry: Fields) -> _Source:
     """Raises ChaseError or ValueError."""
     data = base64.b64decode(entry.text("names"), validate=True)
     names = frozenset(data[k : k + _SIZE] for k in range(0, len(data), _SIZE))
-    return _Source(entry.choice("role", ROLES), *map(entry.text, ("spec", "kind", "root")), names)
+    spec, kind, root = map(entry.text, ("spec", "kind", "root"))
+    return _Source(entry.choice("role", ROLES), spec, kind, root, names)

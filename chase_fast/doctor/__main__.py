@@ -50,8 +50,9 @@ class Doctor:
 
 def _table(console: Console, title: str, *columns: str) -> Table:
     """With lines on a terminal; in a file columns of text."""
-    lines = {} if console.is_terminal else {"box": None, "padding": (0, 2, 0, 0), "header_style": ""}
-    return Table(*columns, title=title, title_justify="left", **lines)
+    if console.is_terminal:
+        return Table(*columns, title=title, title_justify="left")
+    return Table(*columns, title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="")
 
 
 def print_facts(facts: dict[str, Any], console: Console) -> None:

@@ -30,6 +30,9 @@ class Frames(nn.Module):
         ChaseError: the net has no box regressor.
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, net: TrackerNet, size: int):
         super().__init__()
         if net.bb_regressor is None:
@@ -43,7 +46,8 @@ class Frames(nn.Module):
         norm = net.classifier.normalize
         if not isinstance(norm, InstanceL2Norm):
             raise ChaseError(f"engines know no normalisation of kind {type(norm).__name__}")
-        count = net.neck.out_channels * (size // STRIDE) ** 2
+        channels = net.classifier.filter_initializer.filter_conv.in_channels
+        count = channels * (size // STRIDE) ** 2
         self._norm, self._eps = norm.scale, norm.eps / count
         self.eval().requires_grad_(False)
 

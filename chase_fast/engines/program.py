@@ -43,6 +43,7 @@ def to_onnx(program: torch.export.ExportedProgram) -> bytes:
             output_names=list(OUTPUTS),
             verbose=False,
         )
+    assert made is not None, "with dynamo it returns the program"
     return made.model_proto.SerializeToString()
 
 

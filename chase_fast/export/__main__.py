@@ -13,7 +13,8 @@ from chase_fast.command import run_command
 from chase_fast.commandline import parse
 from chase_fast.files import check_new, user_path
 from chase_fast.runs.folder import checkpoint_file
-from chase_fast.track.settings import PRESETS, presets
+from chase_fast.track.options import Preset
+from chase_fast.track.settings import presets
 
 PROG = "python -m chase_fast.export"
 DESCRIPTION = f"""Export a tracker for OpenVINO or ONNX Runtime, whose convolutions are faster on many CPUs.
@@ -50,7 +51,7 @@ class Export:
     precision: Literal["fp32", "fp16"] = "fp32"
     """How weights are stored; fp16, half the size, with openvino. What is computed with is chosen when it is
     run: track --precision bf16."""
-    preset: Literal[tuple(PRESETS)] = "accurate"
+    preset: Preset = "accurate"
     """Decides the size of the patches; track with the same one."""
     quiet: bool = False
     """Print nothing but errors."""

@@ -86,7 +86,9 @@ def export(
     write_folder(out, files, about)
     size = sum(len(data) for data in files.values()) / 2**20
     say(f"{out}: {', '.join(files)} ({size:.0f} MiB)")
-    return ExportedFolder.find(out)
+    folder = ExportedFolder.find(out)
+    assert folder is not None, "it was just written"
+    return folder
 
 
 def _model(loaded: Checkpoint, size: int, format: str, precision: str) -> dict[str, bytes]:
@@ -129,9 +131,9 @@ def compare(loaded: Checkpoint, settings: TrackSettings, engine: Engine) -> dict
     for k in range(PAIRS):
         sequence = SyntheticSequences("export")[k]
         start = int(np.flatnonzero(~np.isnan(sequence.boxes[:-1]).any(1))[0])
-        found = []
+        boxes = []
         for tracker in both:
             tracker.init(sequence.frame(start), tuple(sequence.boxes[start]))
-            found.append(tracker.update(sequence.frame(start + 1)).box)
-        overlaps.append(float(iou(*map(np.array, found))))
+            boxes.append(tracker.update(sequence.frame(start + 1)).box)
+        overlaps.append(float(iou(*map(np.array, boxes))))
     return {"outputs": worst, "mean_iou": float(np.mean(overlaps)), "median_iou": float(np.median(overlaps))}

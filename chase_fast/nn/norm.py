@@ -15,10 +15,11 @@ def forget_start_(module: nn.Module, updates: int) -> None:
     norms in a module, after this many updates of each. A cumulative average (momentum None) holds none."""
     for norm in module.modules():
         momentum = getattr(norm, "momentum", MOMENTUM)
-        if getattr(norm, "running_mean", None) is not None and momentum is not None:
+        mean, variance = getattr(norm, "running_mean", None), getattr(norm, "running_var", None)
+        if mean is not None and variance is not None and momentum is not None:
             left = (1 - momentum) ** updates
-            norm.running_mean.div_(1 - left)
-            norm.running_var.sub_(left).div_(1 - left)
+            mean.div_(1 - left)
+            variance.sub_(left).div_(1 - left)
 
 
 class GroupBatchNorm(nn.BatchNorm2d):

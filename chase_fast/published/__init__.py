@@ -49,7 +49,7 @@ def read_pytracking(
         found = find(content, MARKS, origin, usual=("net",))
         state = tensors_of(_check(content, origin) if found is None else found.state)
     beside = content if isinstance(content, dict) else {}
-    about = {"source": path.name, "format": "pytracking"}
+    about: dict[str, Any] = {"source": path.name, "format": "pytracking"}
     about |= {k: beside[k] for k in ("epoch", "net_type") if isinstance(beside.get(k), int | str)}
     try:
         if cell is None and isinstance(beside.get(_OWN), str):

@@ -4,6 +4,7 @@ A state dict does not hold the constants of the solvers: those of the published 
 `ASSUMED` is reported. SuperDiMP has the keys of DiMP-50 and is read as such.
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 import torch
@@ -47,20 +48,21 @@ def spec_of(state: Mapping[str, Tensor], cell: Genotype | None = None) -> Tracke
         )
     kind = "dimp" if f"{_SOLVER}label_map_predictor.weight" in state else "prdimp"
     depth = 50 if "feature_extractor.layer1.0.conv3.weight" in state else 18
-    spec = {
-        "classifier": kind,
-        "backbone": f"resnet{depth}",
-        "filter_iterations": ASSUMED["filter_iterations"],
-    }
+    spec = TrackerSpec(
+        classifier=kind,
+        backbone=f"resnet{depth}",
+        filter_iterations=ASSUMED["filter_iterations"],
+        feature_size=ASSUMED["feature_size"],
+    )
     if prefix is None:
         if cell is not None:
             raise ChaseError("it has the plain block and no cell: leave out --cell")
-        return TrackerSpec(**spec, feature_size=ASSUMED["feature_size"])
+        return spec
     cell = recognise(state, prefix) if cell is None else cell
     channels = state[f"{prefix}conv_match3.weight"].shape[0]
     if channels > MOST_CHANNELS:
         raise ChaseError(f"its cell has {channels} channels, at most {MOST_CHANNELS} can be built")
-    return TrackerSpec(**spec, feature_size=ASSUMED["feature_size"], cell=cell, channels=channels)
+    return dataclasses.replace(spec, cell=cell, channels=channels)
 
 
 def _beginnings(state: Mapping[str, Tensor]) -> list[str]:

@@ -1,7 +1,7 @@
 """Adam (Kingma and Ba 2015) in a form that a CUDA graph can replay."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -97,14 +97,14 @@ class Adam:
         return {"steps": self.steps, "moments": self.state}
 
     @torch.no_grad()
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: object) -> None:
         """Copies into the moments where they are: a captured step keeps its addresses.
 
         Raises:
             ValueError: number, shapes or types of the tensors are others, or a number is not finite.
         """
-        state = Fields.of(state, "Adam")
-        for mine, other in zip(self.state, state.items("moments"), strict=True):
+        fields = Fields.of(state, "Adam")
+        for mine, other in zip(self.state, fields.entries("moments"), strict=True):
             check_like(other, mine, f"moments of shape {list(getattr(other, 'shape', ()))}: one")
             mine.copy_(other)
-        self.steps = state.integer("steps", 0)
+        self.steps = fields.integer("steps", 0)

@@ -44,7 +44,7 @@ def alpha_rows(state: Fields, shape: tuple[int, int]) -> Rows:
     """alphas.jsonl of a search, tables of this shape."""
     rows = _rows(state, "alphas", 0)
     for row in rows:
-        table = row.items("alpha")
+        table = row.entries("alpha")
         good = all(isinstance(r, list) and len(r) == shape[1] and all(map(is_number, r)) for r in table)
         if len(table) != shape[0] or not good:
             raise row.wrong("alpha", f"a table of {shape[0]} x {shape[1]} numbers")

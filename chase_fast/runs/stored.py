@@ -45,7 +45,7 @@ def stored_config(
         hints = typing.get_type_hints(kind)
         there = [name for name in known if name in values or name not in _later(kind)]
         config = kind(**{name: values.typed(name, hints[name]) for name in there})
-        seeds = check_seeds(about.items("seeds"))
+        seeds = check_seeds(about.entries("seeds"))
         for package in (versions := about.inner("versions")):
             versions.text(package)
         if about.get("commit") is not None:

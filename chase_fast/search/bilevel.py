@@ -110,7 +110,8 @@ class FlatParameters:
                 view.zero_()
         there = [pair for pair in pairs if pair[1] is not None]
         if there:
-            torch._foreach_copy_(*map(list, zip(*there)))  # few launches for all of them
+            views, values = zip(*there)
+            torch._foreach_copy_(views, values)  # few launches for all of them
         return flat
 
 

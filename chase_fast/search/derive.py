@@ -24,7 +24,8 @@ def node_edges(edges: int) -> list[range]:
     Raises:
         ValueError: no number of nodes has that many edges.
     """
-    nodes, start = [], 0
+    nodes: list[range] = []
+    start = 0
     while start < edges:
         nodes.append(range(start, start + len(nodes) + 2))
         start = nodes[-1].stop

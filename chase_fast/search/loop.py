@@ -222,7 +222,8 @@ class Search(Loop):
             restore(network.backbone, state.get("backbone"), "backbone")
         self._sums = {name: sums.number(name) for name in self._sums}
         self.history = search_rows(state)
-        self.alphas = alpha_rows(state, tuple(network.alpha.shape))
+        edges, columns = network.alpha.shape
+        self.alphas = alpha_rows(state, (edges, columns))
 
     @property
     def timed(self) -> Rows:

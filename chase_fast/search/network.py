@@ -190,7 +190,8 @@ class SearchNetwork(nn.Module):
             maps = [self._with_batch_statistics(x.to(self.device, self.dtype), updates) for x in frames]
         else:
             if self.config.backbone_train_mode:
-                run, dtype = self.backbone.eval(), self.dtype
+                run: nn.Module = self.backbone.eval()
+                dtype = self.dtype
             else:
                 run = self.frozen()
                 dtype = torch.bfloat16 if self.config.precision == "bf16" else self.dtype
@@ -212,12 +213,14 @@ class SearchNetwork(nn.Module):
         norms = [m for m in self.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
         momenta = [m.momentum for m in norms]
         for norm, momentum in zip(norms, momenta):
+            assert momentum is not None
             norm.momentum = 1 - (1 - momentum) ** updates
         self.backbone.train()
         maps = self.backbone(images.contiguous(memory_format=torch.channels_last))
         self.backbone.eval()
         for norm, momentum in zip(norms, momenta):
             norm.momentum = momentum
+            assert norm.num_batches_tracked is not None
             norm.num_batches_tracked += updates - 1
         return maps
 
@@ -241,21 +244,22 @@ class SearchNetwork(nn.Module):
             if drawn is None:
                 return [None] * len(data.calls)
             return [SkipMasks(drawn.keep[:, frames], drawn.scale) for frames, _ in data.calls]
-        keep, scale = None, 1.0
+        keep: Tensor | None = None
         for k, seed in enumerate(seeds):
             generator = torch.Generator(self.device).manual_seed(seed)
-            masks = self.neck.sample_masks(train + test, h, w, rate, generator)
-            if masks is None:
+            drawn = self.neck.sample_masks(train + test, h, w, float(rate), generator)
+            if drawn is None:
                 return [None] * len(data.calls)
-            drawn, scale = masks.keep.movedim(2, -1), masks.scale  # [edges, frames, h, w, C]
+            mine = drawn.keep.movedim(2, -1)  # [edges, frames, h, w, C]
             if keep is None:
-                keep = drawn.new_empty(
-                    drawn.shape[0], groups, train + test, len(seeds) // groups, *drawn.shape[2:]
+                keep = mine.new_empty(
+                    mine.shape[0], groups, train + test, len(seeds) // groups, *mine.shape[2:]
                 )
             group, place = divmod(k, len(seeds) // groups)
-            keep[:, group, :, place] = drawn
+            keep[:, group, :, place] = mine
+        assert keep is not None and drawn is not None, "there is a sequence"
         keep = keep.flatten(1, 3).movedim(-1, 2)
-        return [SkipMasks(keep[:, frames], scale) for frames, _ in data.calls]
+        return [SkipMasks(keep[:, frames], drawn.scale) for frames, _ in data.calls]
 
     def loss(
         self,
@@ -276,8 +280,8 @@ class SearchNetwork(nn.Module):
             training: batch statistics in BatchNorm; False: running statistics.
             update_statistics: the running statistics take in those of this pass.
         """
-        draws = seed is not None and any(op not in OPS for op in self.config.ops)
-        with seeded(seed, self.device) if draws else nullcontext():
+        own = any(op not in OPS for op in self.config.ops)
+        with seeded(seed, self.device) if own and seed is not None else nullcontext():
             return self._loss(data, masks, scheduled, training, update_statistics)
 
     def _loss(

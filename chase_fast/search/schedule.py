@@ -1,7 +1,6 @@
 """What depends on the epoch alone: learning rate, dropout rate, and when to stop. Epochs count from 1."""
 
 import math
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chase_fast.recipes import SearchConfig
@@ -37,13 +36,13 @@ def train_mode(config: SearchConfig, epoch: int) -> bool:
     return not (config.eval_after_holdout and epoch > config.warmup_epochs + 1)
 
 
-def best_row(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def best_row(history: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The first row of smallest hold-out loss among the epochs in which alpha was optimised."""
     active = [row for row in history if row["alpha_active"]]
     return min(active, key=lambda row: row["holdout_loss"], default=None)
 
 
-def should_stop(history: Sequence[Mapping[str, Any]], patience: int) -> bool:
+def should_stop(history: list[dict[str, Any]], patience: int) -> bool:
     """True once `patience` epochs (0: never) have passed since the best row."""
     best = best_row(history)
     return patience > 0 and best is not None and history[-1]["epoch"] - best["epoch"] >= patience

@@ -156,7 +156,8 @@ class SearchStep:
         rates = Rates(**{name: inputs.pop(name) for name in (f.name for f in fields(Rates))})
         mine = {name: t for name, t in inputs.items() if not name.startswith(_VAL)}
         other = {name.removeprefix(_VAL): t for name, t in inputs.items() if name.startswith(_VAL)}
-        train, val = (Part(part, part.pop("seeds")) if part else None for part in (mine, other))
+        train = Part(mine, mine.pop("seeds"))
+        val = Part(other, other.pop("seeds")) if other else None
         return self._iterate(train, val, rates)
 
     def state(self) -> list[Tensor]:
@@ -214,7 +215,7 @@ class SearchStep:
     def _prepare(self, part: Part, updates: int = 0) -> Prepared:
         batch_statistics = self._config.backbone_train_mode and part.training
         if not (batch_statistics and updates):
-            return self._network.features(**part.tensors, batch_statistics=batch_statistics)
+            return self._network.features(**part.tensors, batch_statistics=batch_statistics, updates=0)
         with self._merged(self._network.backbone):
             return self._network.features(**part.tensors, batch_statistics=True, updates=updates)
 
@@ -260,9 +261,12 @@ class SearchStep:
 
         def loss(update_statistics: bool, data: Prepared = data) -> Tensor:
             nonlocal passes, kept
-            seeds, seed = part.seeds, None
-            if not isinstance(seeds, Tensor):
-                seeds = seeds(passes)
+            seeds: Tensor | list[int]
+            seed: int | None = None
+            if isinstance(part.seeds, Tensor):
+                seeds = part.seeds
+            else:
+                seeds = part.seeds(passes)
                 seed = seeds[0]
             masks = kept
             if masks is None and dropped:

@@ -71,6 +71,8 @@ class Losses:
         """
         batch = batch.to(self.device, non_blocking=True)
         sequences = batch.train_boxes.shape[1]
+        assert net.bb_regressor is not None
+        features: tuple[Tensor, ...]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             if net.feature_extractor.training:
                 train, test = (net.feature_extractor(x) for x in self._images(batch))
@@ -87,6 +89,7 @@ class Losses:
                 scores, batch.label_density, box_scores.float(), batch.proposal_density, batch.gt_density
             )
         else:
+            assert batch.proposal_iou is not None
             terms = dimp_loss(scores, batch.label, box_scores.float(), 2 * batch.proposal_iou - 1)
         total = terms.pop("total")
         missing = total.new_full((), float("nan"))
@@ -142,6 +145,7 @@ class Losses:
             ranks.merge_statistics_(before, net)
             count += self.config.accumulate * ranks.world
         # of a batch the neck takes in train and test frames, every layer of the box regressor one of them
+        assert net.bb_regressor is not None
         forget_start_(net.neck, 2 * count)
         forget_start_(net.bb_regressor, count)
 

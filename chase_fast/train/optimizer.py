@@ -42,7 +42,7 @@ def make_optimizer(config: TrainConfig, net: TrackerNet) -> torch.optim.Adam:
     groups = [
         {"name": name, "params": parameters, "lr": rates[name]}
         for name, part in parts.items()
-        if (parameters := [p for p in part.parameters() if p.requires_grad])
+        if part is not None and (parameters := [p for p in part.parameters() if p.requires_grad])
     ]
     return torch.optim.Adam(groups)
 
@@ -80,7 +80,7 @@ def check_optimizer(optimizer: torch.optim.Adam, state: Fields) -> dict[str, Any
             raise ValueError("the groups of its optimiser have other constants or sizes")
         other.number("lr", 0)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    moments = state.inner("state")
+    moments: dict[Any, Any] = dict(state.inner("state"))
     if any(type(k) is not int or not 0 <= k < len(parameters) for k in moments):
         raise ValueError("its optimiser has moments of other weights")
     for number in moments:
@@ -90,7 +90,7 @@ def check_optimizer(optimizer: torch.optim.Adam, state: Fields) -> dict[str, Any
             raise ValueError("the moments of its optimiser have other names")
         for name, tensor in like.items():
             check_like(moment[name], tensor, f"optimizer.{number}.{name}")
-    return {"state": dict(moments), "param_groups": [dict(group) for group in groups]}
+    return {"state": moments, "param_groups": [dict(group) for group in groups]}
 
 
 def step_(optimizer: torch.optim.Adam, group: dict[str, Any], size: Tensor, root: Tensor) -> None:

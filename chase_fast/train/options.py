@@ -55,7 +55,7 @@ class TrainCommand(Command):
 
 def check_spec(spec: TrackerSpec, config: TrainConfig) -> None:
     """Raises ChaseError if an architecture is not that of the flags it was made from."""
-    pairs = {
+    pairs: dict[str, object] = {
         "classifier": config.classifier,
         "backbone": config.backbone,
         "feature_size": config.image_size // 16,

@@ -129,6 +129,7 @@ class TrainStep:
             step_(self.optimizer, group, sizes[SIZE + group["name"]], root)
         self.optimizer.zero_grad()  # the next backward pass writes gradients instead of adding to them
         if self.average is not None:
+            assert weight is not None
             self.average.move(self.net, weight)
         return torch.cat([losses, norm.view(1)])
 

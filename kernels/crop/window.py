@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 MODES = ("replicate", "inside", "inside_major")
 
 
@@ -25,7 +27,7 @@ class Window:
     def xywh(self) -> tuple[int, int, int, int]:
         return self.x0, self.y0, self.side, self.side
 
-    def to_crop(self, box: Sequence[float], size: int) -> tuple[float, float, float, float]:
+    def to_crop(self, box: Sequence[float] | np.ndarray, size: int) -> tuple[float, float, float, float]:
         """Box xywh in image pixels -> xywh in pixels of a crop of this window resized to `size`."""
         scale = size / self.side
         return (box[0] - self.x0) * scale, (box[1] - self.y0) * scale, box[2] * scale, box[3] * scale
@@ -41,7 +43,7 @@ def _shift_inside(start: int, side: int, length: int) -> int:
 
 
 def crop_window(
-    box: Sequence[float],
+    box: Sequence[float] | np.ndarray,
     image_hw: tuple[int, int],
     factor: float,
     size: int,

@@ -96,15 +96,19 @@ class _Entries:
         number, file = _whole(image["id"]), image["file_name"]
         name = f"image {short(image['id'])}"
         if number is None:
-            return self._wrong(f"image {k} of the list", "id", image["id"], "a whole number")
+            self._wrong(f"image {k} of the list", "id", image["id"], "a whole number")
+            return None
         if not isinstance(file, str) or not file or "\0" in file:
-            return self._wrong(name, "file_name", file, "a file's name")
+            self._wrong(name, "file_name", file, "a file's name")
+            return None
         size = []
         for field in ("width", "height"):
             value = image.get(field)
-            size.append(0 if value is None else _whole(value, 0, 2**31 - 1))
-            if size[-1] is None:
-                return self._wrong(name, field, value, "a whole number of pixels")
+            pixels = 0 if value is None else _whole(value, 0, 2**31 - 1)
+            if pixels is None:
+                self._wrong(name, field, value, "a whole number of pixels")
+                return None
+            size.append(pixels)
         return number, os.path.basename(file), (size[0], size[1])
 
     def _annotation(self, k: int, annotation: dict) -> tuple[int, int, list[float]]:
@@ -118,7 +122,8 @@ class _Entries:
         if not (isinstance(box, list) and len(box) == 4 and all(map(is_number, box))):
             self._wrong(name, "bbox", box, "x, y, w, h")
             return key, -1, _NO_BOX
-        image = self._number.get(_whole(annotation["image_id"]), -1)
+        shown = _whole(annotation["image_id"])
+        image = -1 if shown is None else self._number.get(shown, -1)
         if image < 0:
             what = "its image_id is not in the list of images"
             self.problems.append(Problem(name, what, file=self._file))

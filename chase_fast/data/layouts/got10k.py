@@ -61,8 +61,8 @@ def _from_list(file: Path, homes: list[Path], spec: str) -> list[Path]:
     """Folders of a list of names under `homes`, or of 0-based positions in the order of the first home."""
     entries = lines(file)
     named = [next((h / e for h in homes if is_folder(h / e)), None) for e in entries]
-    if None not in named:
-        return named
+    if len(found := [folder for folder in named if folder is not None]) == len(named):
+        return found
     if all(e.isdecimal() and len(e) < 10 for e in entries):
         known = subfolders(homes[0], spec)
         if high := [e for e in entries if int(e) >= len(known)]:

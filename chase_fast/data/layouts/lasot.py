@@ -152,7 +152,8 @@ def _official_absence(place: Place) -> np.ndarray | None:
         file = folder / f"{place.name}.txt"
         if is_file(file):
             count = len(read_bytes(file).replace(b",", b" ").split())
-            return flags_of(file, max(count, 1)) == 1
+            flags = flags_of(file, max(count, 1))
+            return None if flags is None else flags == 1
     return None
 
 

@@ -51,7 +51,7 @@ truck4 1-577 577-1261
 uav1 1-1555 1555-2377 2473-3469
 """
 PARTS: dict[str, tuple[str, int, int]] = {
-    f"{folder}_{k}": (folder, *map(int, part.split("-")))
+    f"{folder}_{k}": (folder, int(part.split("-")[0]), int(part.split("-")[1]))
     for folder, *parts in map(str.split, _PARTS.strip().splitlines())
     for k, part in enumerate(parts, 1)
 }

@@ -3,17 +3,18 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from chase_fast.data.annotations import has_size
+from chase_fast.data.packed import PackedSequence
 from chase_fast.data.reach import Limits
-from chase_fast.data.sequences import Sequence
+from chase_fast.data.sequences import FileSequence, Sequence
 from chase_fast.data.sources import Source, open_sources
 from chase_fast.data.spec import parse_spec
+from chase_fast.data.synthetic import SyntheticSequence
 from chase_fast.errors import ChaseError
 from chase_fast.files import user_path
 
@@ -96,6 +97,13 @@ def open_source(options: Options) -> Source:
     return source
 
 
+def unpacked(source: Source, number: int) -> FileSequence | SyntheticSequence:
+    """A sequence of a source that is not packed: see the check of the command."""
+    sequence = source.sequences[number]
+    assert not isinstance(sequence, PackedSequence)
+    return sequence
+
+
 def _thinned(sequence: Sequence, every: int) -> np.ndarray:
     usable = np.flatnonzero(sequence.visible & has_size(sequence.boxes))
     stored = np.zeros(len(sequence.visible), bool)
@@ -105,7 +113,7 @@ def _thinned(sequence: Sequence, every: int) -> np.ndarray:
 
 def tabulate(source: Source, options: Options) -> Table:
     """Raises ChaseError where no frame is left to pack."""
-    total: Many[Sequence] = source.sequences
+    total = source.sequences
     count = min(options.sequences or len(total), len(total))
     numbers = np.arange(count) * len(total) // count
     chosen = [total[int(k)] for k in numbers]
@@ -113,7 +121,7 @@ def tabulate(source: Source, options: Options) -> Table:
     table = Table(
         numbers,
         [s.name for s in chosen],
-        [s.folder for s in chosen] if source.kind != "synthetic" else [source.spec] * count,
+        [source.spec if isinstance(s, SyntheticSequence) else s.folder for s in chosen],
         np.cumsum([len(s) for s in stored], dtype=np.int64),
         np.concatenate([s.boxes for s in chosen]).astype(np.float64),
         np.concatenate(stored),

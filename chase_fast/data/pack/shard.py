@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from chase_fast.data.decode import simplejpeg
-from chase_fast.data.pack.plan import Options, Table
+from chase_fast.data.pack.plan import Options, Table, unpacked
 from chase_fast.data.packed import ENTRY, shard_file
 from chase_fast.data.reach import Level, levels
 from chase_fast.data.sequences import BrokenFrame, problem_of
@@ -89,7 +89,7 @@ def make_shard(folder: Path, number: int, frames: np.ndarray, source: Source, ta
         with open(unfinished, "wb") as file:
             for flat in frames.tolist():
                 k, i = table.place(flat)
-                sequence = source.sequences[k]
+                sequence = unpacked(source, k)
                 path_of = getattr(sequence, "path", None)
                 this = path_of(i) if path_of else (k, i)
                 if this != last:  # several annotations of one still image follow one another
@@ -101,6 +101,7 @@ def make_shard(folder: Path, number: int, frames: np.ndarray, source: Source, ta
                         problems.append(e.problem)
                         last = None
                         continue
+                assert frame is not None
                 entry, parts = pack_frame(frame, table.boxes[flat], options)
                 entry["flat"], entry["shard"] = flat, number
                 for name in ("near", "far"):

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from chase_fast._version import __version__
-from chase_fast.data.pack.plan import Options, Table, annotations, open_source, settings, tabulate
+from chase_fast.data.pack.plan import Options, Table, annotations, open_source, settings, tabulate, unpacked
 from chase_fast.data.pack.shard import (
     KEPT,
     make_shard,
@@ -62,7 +62,7 @@ def estimate(source: Source, table: Table, options: Options) -> Estimate:
     for flat in frames[:: max(1, -(-len(frames) // SAMPLED))].tolist():
         k, i = table.place(flat)
         with suppress(BrokenFrame):  # said when its turn comes
-            _, parts = pack_frame(source.sequences[k].frame(i), table.boxes[flat], options)
+            _, parts = pack_frame(unpacked(source, k).frame(i), table.boxes[flat], options)
             sizes.append(sum(map(len, parts)))
     return Estimate(len(frames), float(np.mean(sizes)) if sizes else 0.0)
 
@@ -106,8 +106,9 @@ def compare(folder: Path, wanted: dict[str, Any]) -> Mapping[str, Any] | None:
         if other:
             key, was, now = other[0], held.get(other[0]), wanted[other[0]]
             if key == "limits":
-                key = next(k for k in now if was.get(k) != now[k])
-                was, now = was.get(key), now[key]
+                limits = was if isinstance(was, dict) else {}
+                key = next(k for k in now if limits.get(k) != now[k])
+                was, now = limits.get(key), now[key]
             raise ChaseError(
                 f"--out {folder} is packed with {key} {was}, not {now}; give another folder, or continue"
                 f" with: {held['command']}"
@@ -160,6 +161,7 @@ def _start_worker(options: Options, table: Table, folder: Path, shard_frames: in
 
 def _work(number: int) -> ChaseError | None:
     """A ChaseError travels as a value: its one line survives."""
+    assert _WORKER is not None, "see _start_worker"
     source, table, options, folder, shards = _WORKER
     try:
         make_shard(folder, number, shards[number], source, table, options)
@@ -210,9 +212,18 @@ def make_all(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _finished(folder: Path, number: int) -> dict[str, Any]:
+    record = read_record(folder, number)
+    if record is None:
+        raise ChaseError(
+            f"{shard_file(folder, number)} is missing or not whole: run the same command to make it anew"
+        )
+    return record
+
+
 def write_index(folder: Path, table: Table, shards: int) -> list[Problem]:
     """SHA256SUMS and index.npz from the records of all shards; returns the frames that were left out."""
-    records = [read_record(folder, k) for k in range(shards)]
+    records = [_finished(folder, k) for k in range(shards)]
     entries = np.concatenate([r["entries"] for r in records])
     visible = np.zeros(len(table.stored), bool)
     visible[entries["flat"]] = True

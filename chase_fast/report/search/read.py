@@ -97,7 +97,7 @@ def _alphas(path: Path, problems: list[str]) -> tuple[dict[int, list[list[float]
     shape, rows = None, read_rows(path, problems)
     mixed = any("weights" in row for row in rows.values())
     for epoch, row in rows.items():
-        table = row.get("weights" if mixed else "alpha")
+        table: Any = row.get("weights" if mixed else "alpha")
         here = _shape(table)
         if here is None or shape not in (None, here):
             problems.append(f"{path.name}: the alphas of epoch {epoch} are not a table of numbers, left out")
