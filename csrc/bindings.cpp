@@ -1,4 +1,6 @@
 // Every native function on one screen. Python owns all arrays; kernels write into outputs it allocated.
+#include "tracker/bindings.h"
+
 #include <pybind11/gil_safe_call_once.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -134,6 +136,7 @@ PYBIND11_MODULE(chase_fast_C, m, py::mod_gil_not_used()) {
   m.def("cpu_target_filter_unfold", &cpu::target_filter_unfold, nogil);
   m.def("cpu_target_filter_solve", &cpu::target_filter_solve, nogil);
   m.def("cpu_target_filter_solve_backward", &cpu::target_filter_solve_backward, nogil);
+  tracker::bind(m);
 #ifdef CHASE_FAST_WITH_CUDA
   m.def("cuda_node_sum", &cuda::node_sum, nogil);
   m.def("cuda_node_sum_backward", &cuda::node_sum_backward, nogil);

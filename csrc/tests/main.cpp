@@ -15,14 +15,18 @@ void test_batch_norm(Random& random);
 void test_conv3x3(Random& random);
 void test_crop(Random& random);
 void test_depthwise(Random& random);
+void test_folder(Random& random);
 void test_jpeg(Random& random);
+void test_json(Random& random);
 void test_kl_loss(Random& random);
 void test_node_sum(Random& random);
 void test_pool(Random& random);
 void test_pooled_linear(Random& random);
 void test_prroi_pool(Random& random);
 void test_separable_stack(Random& random);
+void test_sha256(Random& random);
 void test_target_filter(Random& random);
+void test_tracker(Random& random);
 
 namespace {
 
@@ -36,14 +40,18 @@ constexpr Test kTests[] = {
     {"conv3x3", test_conv3x3},
     {"crop", test_crop},
     {"depthwise", test_depthwise},
+    {"folder", test_folder},
     {"jpeg", test_jpeg},
+    {"json", test_json},
     {"kl_loss", test_kl_loss},
     {"node_sum", test_node_sum},
     {"pool", test_pool},
     {"pooled_linear", test_pooled_linear},
     {"prroi_pool", test_prroi_pool},
     {"separable_stack", test_separable_stack},
+    {"sha256", test_sha256},
     {"target_filter", test_target_filter},
+    {"tracker", test_tracker},
 };
 
 bool run(const Test& test, uint64_t seed, int rounds) {
