@@ -7,7 +7,6 @@ triton, reference; CPU tensors cpu, reference (triton on CPU only when forced, u
 
 import functools
 import importlib
-import importlib.metadata
 import importlib.util
 import logging
 import os
@@ -16,9 +15,8 @@ from types import ModuleType
 
 import torch
 
-from chase_fast._version import __version__
-
 from ._choice import BACKENDS, BackendError, choice_of, using
+from ._native import native
 
 __all__ = ["BACKENDS", "BackendError", "choice_of", "implementation", "native", "resolve", "using"]
 
@@ -26,44 +24,6 @@ ORDER = {"cuda": ("cuda", "triton", "reference"), "cpu": ("cpu", "reference")}
 CanRun = Callable[[torch.device, torch.dtype], str | None]
 
 log = logging.getLogger("chase_fast.kernels")
-
-
-_warn_once = functools.cache(log.warning)
-
-
-def native_left_out() -> bool:
-    """Whether chase_fast was installed with CHASE_FAST_NATIVE=off: its wheel was pure Python."""
-    try:
-        wheel = importlib.metadata.distribution("chase-fast").read_text("WHEEL")
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return "Root-Is-Purelib: true" in (wheel or "")
-
-
-@functools.cache
-def native():
-    """The native module `chase_fast_C` (torch is already imported: one OpenMP runtime serves both).
-
-    Its functions take tensors as pointer, dtype, sizes and strides, and write into what they are given.
-
-    Raises:
-        ImportError: it is not built, or was built for another version of the Python sources.
-    """
-    fix = "run `pip install .` (or `pip install -e .`) again in the source folder"
-    try:
-        module = importlib.import_module("chase_fast_C")
-    except ImportError as e:
-        missing, why = "the native module chase_fast_C is missing", str(e)
-        _warn_once(f"{missing}: plain torch serves instead, several times slower")
-        if native_left_out():
-            why = "chase_fast was installed with CHASE_FAST_NATIVE=off"
-            fix = "`pip install .` with a C++ compiler builds it"
-        raise ImportError(f"{missing} ({why}); {fix}") from None
-    if module.__version__ != __version__:
-        raise ImportError(
-            f"chase_fast_C is version {module.__version__}, the sources are {__version__}; {fix}"
-        )
-    return module
 
 
 @functools.cache

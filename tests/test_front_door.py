@@ -44,6 +44,8 @@ def test_importing_is_light_and_a_name_is_imported_when_used():
         "dir(chase_fast); chase_fast.search, chase_fast.track, chase_fast.recipes.SEARCH\n"
         "assert not {'torch', 'cv2', 'numpy.linalg', 'rich'} & set(sys.modules)\n"
         "chase_fast.Tracker\n"
+        "assert 'torch' not in sys.modules\n"
+        "chase_fast.nn.TrackerNet\n"
         "assert 'torch' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -15,11 +15,12 @@ _NET = {"nn", "data", "kernels", "runs", "recipes", "distributed", "graphs"}
 _COMMAND = {"command", "commandline"}
 _WORDS = {"commandline", "datasets", "remarks"}
 # part of chase_fast -> the parts it may import, beside itself and the ground floor
-GROUND = {"errors", "files", "fields", "imports", "lazy", "_version"}
+GROUND = {"errors", "files", "fields", "imports", "lazy", "threads", "_version"}
 MAY = {
     "errors": set(),
     "imports": set(),
     "lazy": set(),
+    "threads": set(),
     "_version": set(),
     "fields": set(),
     "commandline": set(),

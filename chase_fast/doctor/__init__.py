@@ -112,11 +112,12 @@ def processor() -> str:
 
 def native_build() -> dict[str, Any]:
     from chase_fast.kernels import _dispatch
+    from chase_fast.kernels._native import native_left_out
 
     try:
         module = _dispatch.native()
     except ImportError as e:
-        return {"missing": str(e), "left_out": _dispatch.native_left_out()}
+        return {"missing": str(e), "left_out": native_left_out()}
     return {"file": module.__file__, **module.build_info()}
 
 

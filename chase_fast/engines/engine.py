@@ -1,27 +1,14 @@
 """Which engine runs a network, and a network made ready for it."""
 
 import importlib.util
-from typing import Protocol
-
-from torch import Tensor
 
 from chase_fast.engines import ENGINES
 from chase_fast.engines.onnx_engine import OnnxRuntime
 from chase_fast.engines.openvino_engine import OpenVINO
-from chase_fast.engines.program import OUTPUTS, to_onnx, to_openvino, to_program
+from chase_fast.engines.outputs import Engine
+from chase_fast.engines.program import to_onnx, to_openvino, to_program
 from chase_fast.errors import ChaseError
 from chase_fast.nn.tracker_net import TrackerNet
-
-
-class Engine(Protocol):
-    """What `OpenVINO` and `OnnxRuntime` are."""
-
-    @property
-    def about(self) -> str:
-        """Engine and version."""
-
-    def run(self, patches: Tensor, outputs: int = len(OUTPUTS)) -> tuple[Tensor, ...]:
-        """The first `outputs` results of `Frames` for patches [B, size, size, 3], float32."""
 
 
 def make_engine(name: str, net: TrackerNet, size: int, precision: str = "fp32") -> Engine:

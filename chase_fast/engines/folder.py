@@ -9,15 +9,18 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from chase_fast.engines.engine import Engine
+from chase_fast.engines.constants import Arrays, Numbers
 from chase_fast.engines.onnx_engine import OnnxRuntime
 from chase_fast.engines.openvino_engine import OpenVINO
+from chase_fast.engines.outputs import Engine
 from chase_fast.errors import ChaseError
 from chase_fast.fields import Fields, read_object
 from chase_fast.files import check_new, user_path, write_atomic
+from chase_fast.nn.spec import TrackerSpec
 from chase_fast.runs.folder import EXPORTED, MANIFEST
 
-FORMAT = 1
+FORMAT = 2
+CONSTANTS = "constants.safetensors"
 MODEL = {"onnx": "frames.onnx", "openvino": "frames.xml"}
 # format -> engines, the preferred one first
 RUNS = {"onnx": ("openvino", "onnxruntime"), "openvino": ("openvino",)}
@@ -58,7 +61,7 @@ class ExportedFolder:
                 raise ChaseError(f"{folder / name} is missing: export again")
             if digest((folder / name).read_bytes()) != wanted:
                 raise ChaseError(f"{folder / name} is not the file that was exported: its checksum differs")
-        needed = {EXPORTED, MODEL[about["format"]]}
+        needed = {EXPORTED, CONSTANTS, MODEL[about["format"]]}
         if missing := sorted(needed - set(about.inner("files"))):
             raise ChaseError(f"{folder / MANIFEST} does not name {missing[0]}: export again")
         return cls(folder, about)
@@ -67,6 +70,24 @@ class ExportedFolder:
     def checkpoint(self) -> Path:
         """The checkpoint in it."""
         return self.path / EXPORTED
+
+    @property
+    def spec(self) -> TrackerSpec:
+        """Architecture of the network."""
+        return TrackerSpec.from_data(self.about.get("tracker"))
+
+    @property
+    def public(self) -> bool:
+        """Whether the weights are those of a public file, see `Checkpoint.public`."""
+        return self.about.flag("public")
+
+    def constants(self) -> tuple[Numbers, Arrays]:
+        """See `constants.constants_of`."""
+        from safetensors.numpy import load
+
+        numbers = self.about.inner("constants")
+        arrays = load((self.path / CONSTANTS).read_bytes())
+        return {name: numbers.numbers(name) for name in numbers}, arrays
 
     def engine_name(self, name: str | None) -> str:
         """Which engine that is; None, auto: the first installed that reads the format.
@@ -105,21 +126,6 @@ class ExportedFolder:
             )
         kind = OpenVINO if name == "openvino" else OnnxRuntime
         return kind(self.path / MODEL[self.about["format"]], precision)
-
-
-def open_engine(
-    folder: ExportedFolder | None, engine: str | None, size: int, precision: str, device: str
-) -> tuple[str | Engine, str]:
-    """What computes the convolutions of a checkpoint, or of that in an exported folder, and on which device.
-
-    Args:
-        engine: None for torch, or for that of the folder; else its name.
-        size, precision: see `ExportedFolder.engine`.
-    """
-    if folder is None or engine == "torch":
-        engine = engine or "torch"
-        return engine, "cpu" if device == "auto" and engine not in ("torch", "auto") else device
-    return folder.engine(engine, size, precision), "cpu" if device == "auto" else device
 
 
 def write_folder(path: Path, files: dict[str, bytes], about: dict[str, Any]) -> None:

@@ -17,8 +17,8 @@ STRIDE = 16  # px per cell of the classification features
 
 class Frames(nn.Module):
     """Patches [B, size, size, 3], float32 of 0..255 -> classification features [B, C, h, w], normalised; the
-    two maps that boxes are pooled from, channels last: [B, 2h, 2w, C], [B, h, w, C]; layer2 and layer3,
-    channels last, which only the modulation of the first frame needs.
+    two maps that boxes are pooled from, channels last: [B, 2h, 2w, C], [B, h, w, C]; and the two that the
+    modulation of the first frame is pooled from, likewise.
 
     A copy of the networks, batch norms folded; plain torch only, so that other engines can read it. No
     gradients.
@@ -54,7 +54,8 @@ class Frames(nn.Module):
     def forward(self, patches: Tensor) -> tuple[Tensor, ...]:
         images = patches.permute(0, 3, 1, 2) * self.scale + self.shift
         layer2, layer3 = self.backbone(images)
-        maps = (*self.boxes.features(layer2, layer3), layer2, layer3)
+        reference = self.boxes.conv3_1r(layer2), self.boxes.conv4_1r(layer3)
+        maps = (*self.boxes.features(layer2, layer3), *reference)
         features = self._normalise(self.neck(layer2, layer3))
         return (features, *(m.permute(0, 2, 3, 1) for m in maps))
 

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from chase_fast.engines.outputs import OUTPUTS
 from chase_fast.engines.packages import need
-from chase_fast.engines.program import OUTPUTS
 from chase_fast.errors import ChaseError
+from chase_fast.threads import cpu_threads
 
 PROVIDER = "CPUExecutionProvider"
 
@@ -29,7 +29,7 @@ class OnnxRuntime:
         if precision != "fp32":
             raise ChaseError(f"--precision {precision}: ONNX Runtime has fp32 on a CPU, take openvino")
         options = self._runtime.SessionOptions()
-        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.intra_op_num_threads = threads or cpu_threads()
         options.log_severity_level = 3
         # its threads wait actively after each call, on the cores that the rest of a frame needs
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -48,7 +48,6 @@ class OnnxRuntime:
         """Engine and version."""
         return f"ONNX Runtime {self._runtime.__version__}"
 
-    def run(self, patches: Tensor, outputs: int = len(OUTPUTS)) -> tuple[Tensor, ...]:
-        """The first `outputs` results for [B, size, size, 3]."""
-        found = self._session.run(list(OUTPUTS[:outputs]), {"patches": patches.numpy()})
-        return tuple(map(torch.from_numpy, found))
+    def run(self, patches: np.ndarray, outputs: tuple[str, ...] = OUTPUTS) -> list[np.ndarray]:
+        """Results by name for patches [B, size, size, 3]."""
+        return self._session.run(list(outputs), {"patches": patches})

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from chase_fast.engines.outputs import OUTPUTS
 from chase_fast.engines.packages import need
-from chase_fast.engines.program import OUTPUTS
 from chase_fast.errors import ChaseError
+from chase_fast.threads import cpu_threads
 
 if TYPE_CHECKING:
     import openvino
@@ -46,30 +46,31 @@ class OpenVINO:
         if precision == "bf16" and "BF16" not in able:
             raise ChaseError("--precision bf16: OpenVINO has no bfloat16 on this processor, use fp32")
         self._model, self._precision, self._threads = model, precision, threads
-        self._requests: dict[tuple[int, int], openvino.InferRequest] = {}
+        self._requests: dict[tuple[int, tuple[str, ...]], openvino.InferRequest] = {}
 
     @property
     def about(self) -> str:
         """Engine and version."""
         return f"OpenVINO {self._openvino.__version__.split('-')[0]}"
 
-    def run(self, patches: Tensor, outputs: int = len(OUTPUTS)) -> tuple[Tensor, ...]:
-        """The first `outputs` results for [B, size, size, 3]; the next call overwrites them."""
+    def run(self, patches: np.ndarray, outputs: tuple[str, ...] = OUTPUTS) -> list[np.ndarray]:
+        """Results by name for patches [B, size, size, 3]; the next call overwrites them."""
         key = len(patches), outputs
         if key not in self._requests:
             while len(self._requests) >= MOST_REQUESTS:
                 del self._requests[next(iter(self._requests))]
             self._requests[key] = self._compiled(*key)
-        found = self._requests[key].infer([patches.numpy()], share_inputs=True, share_outputs=True)
-        return tuple(torch.from_numpy(found[k]) for k in range(outputs))
+        found = self._requests[key].infer([patches], share_inputs=True, share_outputs=True)
+        return [found[k] for k in range(len(outputs))]
 
-    def _compiled(self, patches: int, outputs: int) -> "openvino.InferRequest":
+    def _compiled(self, patches: int, outputs: tuple[str, ...]) -> "openvino.InferRequest":
         whole = self._model.clone()
-        model = self._openvino.Model(whole.outputs[:outputs], whole.get_parameters())
+        chosen = [whole.output(name) for name in outputs]
+        model = self._openvino.Model(chosen, whole.get_parameters())
         model.reshape([patches, *list(model.input(0).partial_shape)[1:]])
         how = {
             "INFERENCE_PRECISION_HINT": HINT[self._precision],
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": self._threads or torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": self._threads or cpu_threads(),
         }
         return self._core.compile_model(model, "CPU", how).create_infer_request()

@@ -5,7 +5,13 @@ from types import ModuleType
 
 from chase_fast.errors import ChaseError
 
-EXTRA = {"openvino": "openvino", "onnxruntime": "onnxruntime", "onnx": "onnx", "onnxscript": "onnx"}
+EXTRA = {
+    "openvino": "openvino",
+    "onnxruntime": "onnxruntime",
+    "onnx": "onnx",
+    "onnxscript": "onnx",
+    "nncf": "int8",
+}
 
 
 def need(*names: str) -> list[ModuleType]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from chase_fast.engines.frames import Frames
+from chase_fast.engines.outputs import OUTPUTS
 from chase_fast.engines.packages import need
 from chase_fast.kernels._dispatch import using
 from chase_fast.nn.tracker_net import TrackerNet
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 MOST = 64  # patches in one call
 OPSET = 18
-OUTPUTS = ("features", "low", "high", "layer2", "layer3")
 
 
 def to_program(net: TrackerNet, size: int) -> torch.export.ExportedProgram:

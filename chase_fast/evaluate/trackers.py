@@ -107,14 +107,11 @@ class Checkpoint:
 @functools.lru_cache(maxsize=1)
 def _tracker(checkpoint: Checkpoint):
     """One tracker for one sequence after the other: on a GPU its graphs are captured once."""
-    from chase_fast.engines.folder import open_engine
     from chase_fast.track import Tracker
+    from chase_fast.track.settings import TrackSettings
 
-    loaded, settings = _settings(checkpoint)
-    exported = _exported(checkpoint.path)
-    size, precision = settings.image_size, checkpoint.precision
-    engine, device = open_engine(exported, checkpoint.engine, size, precision, checkpoint.device)
-    return Tracker(loaded.net, loaded.spec, settings, device, 0, checkpoint.graphs, precision, engine)
+    c, changes = checkpoint, TrackSettings.parse_changes(checkpoint.changes)
+    return Tracker.load(c.path, c.preset, c.device, 0, c.graphs, c.precision, c.engine, **changes)
 
 
 @functools.lru_cache(maxsize=1)

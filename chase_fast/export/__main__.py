@@ -48,9 +48,12 @@ class Export:
     """Folder to make."""
     format: Literal["openvino", "onnx"] = "openvino"
     """openvino: .xml and .bin; onnx: one file for ONNX Runtime and OpenVINO."""
-    precision: Literal["fp32", "fp16"] = "fp32"
-    """How weights are stored; fp16, half the size, with openvino. What is computed with is chosen when it is
-    run: track --precision bf16."""
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    """fp32, fp16 (half the size, openvino only): how weights are stored; what is computed with is chosen when
+    it is run: track --precision bf16. int8: weights and maps of 8 bits, the fastest; needs pip install
+    "chase-fast[int8]"."""
+    calibrate: Annotated[str, tyro.conf.arg(metavar="KIND:PATH")] = "synthetic:train"
+    """Dataset whose frames tell int8 how large maps become, as train takes it; video like yours is best."""
     preset: Preset = "accurate"
     """Decides the size of the patches; track with the same one."""
     quiet: bool = False
@@ -64,7 +67,8 @@ def run(options: Export) -> None:
     say(f"loading {options.checkpoint} ...")
     from chase_fast.export.export import export
 
-    export(options.checkpoint, options.out, options.format, options.precision, options.preset, say)
+    how = options.format, options.precision, options.preset, say, options.calibrate
+    export(options.checkpoint, options.out, *how)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 """Tracking several targets of one video: their search areas go through the network as one batch."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -8,8 +9,6 @@ from chase_fast.errors import ChaseError
 from chase_fast.track.base import Base
 from chase_fast.track.frames import Box, check_box, check_frame
 from chase_fast.track.result import Result
-from chase_fast.track.step import step
-from chase_fast.track.target import Target
 
 
 class MultiTracker(Base):
@@ -18,10 +17,8 @@ class MultiTracker(Base):
     Targets are independent of each other. Frames as for `Tracker`; arguments: see `Base`.
     """
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self._targets: list[Target] | None = None
-        self._started = 0  # targets ever: the number of the next one
+    _targets: list[Any] | None = None
+    _started = 0  # targets ever: the number of the next one
 
     def __len__(self) -> int:
         return len(self._targets or ())
@@ -37,7 +34,7 @@ class MultiTracker(Base):
         self._targets, self._started = [], 0
         for box in checked:
             self._start(frame, box)
-        self._device.prepare(self._targets, frame)
+        self._prepare(self._targets, frame)
 
     def warm_up(self, targets: int = 1) -> None:
         """Tracks noise once: whatever is built or loaded at the first frame is ready afterwards. Forgets all
@@ -56,7 +53,7 @@ class MultiTracker(Base):
         """
         if self._targets is None:
             raise ChaseError("the tracker has no targets yet: call init(frame, boxes) before update(frame)")
-        return step(self._device, self._targets, check_frame(frame), self.settings)
+        return self._step(self._targets, check_frame(frame))
 
     def add(self, frame: np.ndarray, box: Sequence[float]) -> int:
         """Starts one more target in the frame just tracked; its position in the list.
@@ -66,12 +63,12 @@ class MultiTracker(Base):
         """
         frame = check_frame(frame)
         targets = self._start(frame, check_box(box, frame))
-        self._device.prepare(targets, frame)
+        self._prepare(targets, frame)
         return len(targets) - 1
 
-    def _start(self, frame: np.ndarray, box: Box) -> list[Target]:
+    def _start(self, frame: np.ndarray, box: Box) -> list[Any]:
         """Learns one more target; all of them."""
-        target = Target(self._network, self.settings, frame, box, self.seed, self._started)
+        target = self._learn(frame, box, self._started)
         self._targets = [*(self._targets or ()), target]
         self._started += 1
         return self._targets

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 
 from chase_fast.device import resolve_device
-from chase_fast.engines.engine import Engine
 from chase_fast.errors import ChaseError
 from chase_fast.kernels import target_filter
 from chase_fast.nn.box_regressor import Pair
 from chase_fast.nn.inference import fold
 from chase_fast.nn.tracker_net import TrackerNet
-from chase_fast.track.layers import make_layers
+from chase_fast.track.layers import Layers
 from chase_fast.track.refine import BoxHead
 
 PRECISIONS = ("fp32", "bf16")
@@ -31,7 +30,6 @@ class Network:
 
     Args:
         precision: fp32 or bf16, see the module text.
-        engine, size: see `layers.make_layers`.
 
     Raises:
         ChaseError: the net has no box regressor, there is no such device or precision, or the device cannot
@@ -43,8 +41,6 @@ class Network:
         net: TrackerNet,
         device: str | torch.device = "auto",
         precision: str = "fp32",
-        engine: str | Engine = "torch",
-        size: int = 0,
     ):
         if net.bb_regressor is None:
             raise ChaseError("this network has no box regressor: a tracker needs one, train it with boxes")
@@ -56,7 +52,7 @@ class Network:
         self.dtype = self.classifier.filter_initializer.filter_conv.weight.dtype
         self.filter_size = self.classifier.filter_initializer.filter_size
         self.extra_logit: float | None = getattr(self.classifier.filter_optimizer, "softmax_reg", None)
-        self.layers = make_layers(engine, net, self._boxes, size, self.device, self.dtype, precision)
+        self.layers = Layers(net, self._boxes, self.device, self.dtype, precision)
 
     def upload(self, values: np.ndarray) -> Tensor:
         """An array as a tensor of the network's type on its device."""
@@ -82,9 +78,14 @@ class Network:
         layer2, layer3 = (m.to(self.dtype) for m in layers)
         return self._boxes.modulation(layer2, layer3, boxes)
 
+    def reference_maps(self, layers: Pair) -> Pair:
+        """What the modulation is pooled from, of patches of the first frame."""
+        layer2, layer3 = (m.to(self.dtype) for m in layers)
+        return self._boxes.conv3_1r(layer2), self._boxes.conv4_1r(layer3)
+
     def about(self, graphs: bool) -> str:
-        """Engine, device, precision and whether frames are CUDA graphs, in one line."""
-        return describe(self.device, self.precision, graphs, engine=self.layers.about)
+        """Device, precision and whether frames are CUDA graphs, in one line."""
+        return describe(self.device, self.precision, graphs)
 
 
 def describe(

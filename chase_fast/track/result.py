@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from chase_fast.kernels.localize import State
+from chase_fast.kernels._states import State
 from chase_fast.track.frames import Box
 
 

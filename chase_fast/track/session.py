@@ -9,11 +9,10 @@ from collections.abc import Sequence as Many
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from chase_fast.errors import ChaseError
 from chase_fast.runs import git_commit, versions
 from chase_fast.runs.interrupt import Interrupt
+from chase_fast.threads import cpu_threads
 from chase_fast.track.annotated import AnnotatedVideo
 from chase_fast.track.draw import Window, annotate, draw_box, enlargement
 from chase_fast.track.frames import Box, check_box
@@ -57,7 +56,9 @@ class Session:
         about = self._about(tracker)
         self._started = time.perf_counter()
         tracker.init(first.image, boxes)
-        if tracker.device.type == "cuda":
+        if tracker.on_gpu:
+            import torch
+
             torch.cuda.synchronize(tracker.device)
         seconds = time.perf_counter() - self._started
 
@@ -228,8 +229,8 @@ class Session:
             "device": str(tracker.device),
             "precision": options.precision,
             **({"engine": tracker.engine} if tracker.engine else {}),
-            "graphs": tracker.device.type == "cuda" and not options.no_graphs,
-            "threads": torch.get_num_threads(),
+            "graphs": tracker.on_gpu and not options.no_graphs,
+            "threads": cpu_threads(),
             "versions": versions(),
             "commit": git_commit(),
         }

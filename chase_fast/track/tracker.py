@@ -1,6 +1,7 @@
 """Tracking one target: `Tracker.load(checkpoint)`, `.init(frame, box)`, `.update(frame)`."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -8,8 +9,6 @@ from chase_fast.errors import ChaseError
 from chase_fast.track.base import Base
 from chase_fast.track.frames import check_box, check_frame
 from chase_fast.track.result import Result
-from chase_fast.track.step import step
-from chase_fast.track.target import Target
 
 
 class Tracker(Base):
@@ -20,7 +19,7 @@ class Tracker(Base):
     pixel position. Arguments: see `Base`.
     """
 
-    _target: Target | None = None
+    _target: Any = None
 
     def init(self, frame: np.ndarray, box: Sequence[float]) -> None:
         """Learns the target from its box x, y, w, h (pixels) in the first frame; forgets any other.
@@ -29,8 +28,8 @@ class Tracker(Base):
             ChaseError: not an RGB uint8 frame; a box outside the frame, of less than one pixel, or with NaN.
         """
         frame = check_frame(frame)
-        self._target = Target(self._network, self.settings, frame, check_box(box, frame), self.seed, 0)
-        self._device.prepare([self._target], frame)
+        self._target = self._learn(frame, check_box(box, frame), 0)
+        self._prepare([self._target], frame)
 
     def update(self, frame: np.ndarray) -> Result:
         """Finds the target in the next frame.
@@ -40,4 +39,4 @@ class Tracker(Base):
         """
         if self._target is None:
             raise ChaseError("the tracker has no target yet: call init(frame, box) before update(frame)")
-        return step(self._device, [self._target], check_frame(frame), self.settings)[0]
+        return self._step([self._target], check_frame(frame))[0]

@@ -4,14 +4,14 @@ Everything is a tensor operation without a data-dependent branch: nothing waits 
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-State = Literal["tracked", "uncertain", "hard_negative", "lost"]
-STATES: tuple[State, ...] = get_args(State)  # index = code
-TRACKED, UNCERTAIN, HARD_NEGATIVE, LOST = range(4)
+from .._states import HARD_NEGATIVE, LOST, STATES, TRACKED, UNCERTAIN, State
+
+__all__ = ["HARD_NEGATIVE", "LOST", "STATES", "TRACKED", "UNCERTAIN", "State"]
 
 
 class Rules(Protocol):

@@ -5,21 +5,24 @@ import json
 import shutil
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 import chase_fast
 from chase_fast.checkpoint import load_tracker, pack_tracker
+from chase_fast.data.boxes import iou
 from chase_fast.engines.engine import make_engine
 from chase_fast.engines.folder import digest
 from chase_fast.engines.frames import Frames
+from chase_fast.engines.outputs import FIRST, LATER, OUTPUTS
 from chase_fast.errors import ChaseError
 from chase_fast.evaluate.trackers import Checkpoint
 from chase_fast.export.__main__ import main as command
 from chase_fast.nn.genotype import CHASE
 from chase_fast.nn.spec import TrackerSpec
-from chase_fast.track import layers
+from chase_fast.track import fastest
 from chase_fast.track.network import Network
 from chase_fast.track.settings import settings_for
 from tests.tiny import tiny_tracker
@@ -66,13 +69,15 @@ def test_engines_compute_what_our_kernels_compute():
         with torch.no_grad():
             features, both = network.layers.first(patches)
             _, maps = network.layers.frame(patches)
-        expected = [features, *(m.permute(0, 2, 3, 1) for m in (*maps, *both))]
+            reference = network.reference_maps(both)
+        tensors = [features, *(m.permute(0, 2, 3, 1) for m in (*maps, *reference))]
+        expected = dict(zip(OUTPUTS, (t.numpy() for t in tensors), strict=True))
         for engine in engines:
-            for found, wanted in zip(engine.run(patches), expected, strict=True):
-                assert found.shape == wanted.shape
-                assert torch.dist(found, wanted) <= ENGINE * wanted.norm(), engine.about
-            for found, wanted in zip(engine.run(patches, 3), expected[:3], strict=True):
-                assert torch.dist(found, wanted) <= ENGINE * wanted.norm(), engine.about
+            for names in (OUTPUTS, FIRST, LATER):
+                for name, found in zip(names, engine.run(patches.numpy(), names), strict=True):
+                    assert found.shape == expected[name].shape
+                    difference = np.linalg.norm(found - expected[name])
+                    assert difference <= ENGINE * np.linalg.norm(expected[name]), (engine.about, name)
 
 
 def test_the_module_that_is_exported_is_the_network():
@@ -84,7 +89,8 @@ def test_the_module_that_is_exported_is_the_network():
         expected = net.classifier.normalize(net.neck(layer2, layer3))
         found = Frames(net, 64).double()(patches)
     assert torch.dist(found[0], expected) < 1e-6 * expected.norm()  # its constants are of float32
-    assert torch.dist(found[4].permute(0, 3, 1, 2), layer3) < 1e-6 * layer3.norm()
+    reference = net.bb_regressor.conv4_1r(layer3)
+    assert torch.dist(found[4].permute(0, 3, 1, 2), reference) < 1e-6 * reference.norm()
 
 
 MEAN = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float64).view(3, 1, 1)
@@ -138,10 +144,43 @@ def test_an_evaluation_names_the_engine_and_the_model_that_track(exported, tmp_p
 def test_an_engine_that_computes_something_else_is_left_aside(exported, monkeypatch, caplog):
     loaded = load_tracker(exported / "tiny.safetensors")
     other = calibrated(SPECS["cell"])
-    monkeypatch.setattr(layers, "installed", lambda: ["openvino"])
-    monkeypatch.setattr(layers, "make_engine", lambda name, net, *how: make_engine(name, other, *how))
+    monkeypatch.setattr(fastest, "installed", lambda: ["openvino"])
+    monkeypatch.setattr(fastest, "make_engine", lambda name, net, *how: make_engine(name, other, *how))
     tracker = chase_fast.Tracker(loaded.net, loaded.spec, engine="auto", device="cpu")
     assert tracker.engine == "" and "engine openvino computes other features" in caplog.text
+
+
+def test_eight_bits(exported, tmp_path, capsys):
+    """Features of a random network suffer, its boxes little; what was left in higher precision is said."""
+    if not importlib.util.find_spec("nncf"):  # importing it here would print
+        pytest.skip("without nncf")
+    out = tmp_path / "int8"
+    words = [str(exported / "tiny.safetensors"), "--out", str(out), "--precision", "int8"]
+    assert command(words) == 0
+    said = capsys.readouterr()
+    assert "calibrated on 128 search windows of synthetic:train" in said.out and "8 bits, " in said.out
+    assert said.err == ""
+    about = json.loads((out / "manifest.json").read_text())
+    assert about["precision"] == "int8" and about["calibrated_on"] == "synthetic:train"
+    assert about["higher_precision"] in ("", "neck")
+    small, whole = ((folder / "frames.bin").stat().st_size for folder in (out, exported / "ov"))
+    assert small < whole / 3
+    found, expected = (boxes(chase_fast.Tracker.load(p)) for p in (out, exported / "tiny.safetensors"))
+    overlaps = [iou(a, b) for a, b in zip(found, expected, strict=True)]
+    assert min(overlaps) > 0.5, overlaps
+
+
+def test_a_calibration_that_is_too_small_is_refused(exported, tmp_path, capsys):
+    data = tmp_path / "data" / "a"
+    data.mkdir(parents=True)
+    for k in range(3):
+        cv2.imwrite(str(data / f"{k:04d}.jpg"), FRAME)
+    (data / "groundtruth.txt").write_text("40,30,30,24\n" * 3)
+    words = [str(exported / "tiny.safetensors"), "--out", str(tmp_path / "x"), "--precision", "int8"]
+    assert command([*words, "--calibrate", f"folder:{data.parent}"]) == 2
+    assert "3 frames with a target are too few, it takes 32" in capsys.readouterr().err
+    assert command([*words, "--calibrate", "nowhere:x"]) == 2
+    assert "nowhere" in capsys.readouterr().err
 
 
 def test_auto_is_one_of_them(exported):
@@ -154,7 +193,7 @@ def test_auto_is_one_of_them(exported):
 def test_the_manifest_says_what_was_exported(exported):
     about = json.loads((exported / "ov" / "manifest.json").read_text())
     assert about["origin"]["file"] == "tiny.safetensors"
-    assert set(about["files"]) == {"frames.xml", "frames.bin", "tracker.safetensors"}
+    assert set(about["files"]) == {"frames.xml", "frames.bin", "constants.safetensors", "tracker.safetensors"}
     assert max(about["check"]["outputs"].values()) < ENGINE and about["check"]["median_iou"] > 0.999
     spec = load_tracker(exported / "tiny.safetensors").spec
     assert about["size"] == settings_for(spec, own=True).image_size
@@ -172,8 +211,11 @@ def damaged(folder, name, change):
         (lambda f: damaged(f, "frames.bin", lambda d: d.__setitem__(0, d[0] ^ 1)), "its checksum differs"),
         (lambda f: (f / "frames.xml").unlink(), "frames.xml is missing"),
         (lambda f: (f / "manifest.json").write_text("{"), "no complete JSON"),
-        (lambda f: edit(f, manifest=2), "is no manifest of this version"),
-        (lambda f: edit(f, files={}), "does not name frames.xml"),
+        (lambda f: edit(f, manifest=1), "is no manifest of this version"),
+        (lambda f: edit(f, files={}), "does not name constants.safetensors"),
+        (lambda f: edit(f, constants={}), "channels is missing; export again"),
+        (lambda f: edit(f, constants={"channels": ["x"]}), "channels"),
+        (lambda f: edit(f, tracker={}), "a tracker is described by"),
         (lambda f: edit(f, files={"../x": "0"}), "is no name of a file in this folder"),
         (lambda f: edit(f, files={"frames.xml": 3}), "is no name of a file in this folder"),
         (lambda f: edit(f, files=[]), "expected an object"),
@@ -216,6 +258,7 @@ def test_a_model_that_is_not_ours_is_refused(exported, tmp_path):
     [
         (["--out", "{}/ov"], "exists and is not empty"),
         (["--out", "{}/new", "--format", "onnx", "--precision", "fp16"], "--format onnx stores fp32"),
+        (["--out", "{}/new", "--format", "onnx", "--precision", "int8"], "--format onnx stores fp32"),
         (["--out", "{}/new", "--preset", "fats"], "fats"),
     ],
 )
@@ -235,8 +278,8 @@ def test_a_model_beyond_its_limits_is_not_written(exported, tmp_path, monkeypatc
     wrong = pack_tracker(calibrated(SPECS["cell"]), SPECS["cell"], {})
     (tmp_path / "other.safetensors").write_bytes(wrong)
     other = load_tracker(tmp_path / "other.safetensors")
-    true = export._model
-    monkeypatch.setattr(export, "_model", lambda loaded, *rest: true(other, *rest))
+    true = export._write
+    monkeypatch.setattr(export, "_write", lambda loaded, *rest: true(other, *rest))
     assert command([str(exported / "tiny.safetensors"), "--out", str(tmp_path / "new")]) == 2
     assert "does not compute what torch computes" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()

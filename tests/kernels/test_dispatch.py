@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from chase_fast.kernels import _choice, _dispatch
+from chase_fast.kernels import _choice, _dispatch, _native
 from chase_fast.kernels._autograd import recompute
 
 X = torch.zeros(2)
@@ -147,7 +147,7 @@ def test_nothing_can_run():
 
 def test_stale_native_module_is_refused(monkeypatch):
     _dispatch.native.cache_clear()
-    monkeypatch.setattr(_dispatch, "__version__", "9.9.9")
+    monkeypatch.setattr(_native, "__version__", "9.9.9")
     try:
         with pytest.raises(ImportError, match=r"the sources are 9\.9\.9; run `pip install"):
             _dispatch.native()
