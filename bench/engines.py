@@ -2,13 +2,15 @@
 
 Every engine tracks the same frames, from the same state of the target in each (torch's in float32), one
 after the other within a frame, so that the load of the machine falls on all. Printed: median time of a
-frame without filter updates, of learning the first frame, the gain over torch in the same precision, the
-relative difference of the features, and the mean IoU with torch's boxes in float32. Weights are random,
-their batch norms calibrated on the video, or those of a checkpoint. Video: synthetic, or a folder of
-frames with --source and --box. --json prints one object.
+frame without filter updates, of its convolutions (network), of learning the first frame, the gain over
+torch in float32, the relative difference of the features, and the mean IoU with torch's boxes in float32.
+Weights are random, their batch norms calibrated on the video, or those of a checkpoint; int8 is calibrated on
+the video's search windows. Video: synthetic, or a folder of frames with --source and --box. --opencv runs one
+of OpenCV's trackers on the same frames. --json prints one object.
 """
 
 import argparse
+import importlib.util
 import json
 import statistics
 import sys
@@ -26,12 +28,19 @@ from bench.track_fps import NETWORKS, REGULAR  # noqa: E402
 from chase_fast.checkpoint import load_tracker  # noqa: E402
 from chase_fast.data.boxes import iou  # noqa: E402
 from chase_fast.data.synthetic import SyntheticSequence  # noqa: E402
+from chase_fast.engines.openvino_engine import OpenVINO  # noqa: E402
+from chase_fast.engines.outputs import LATER  # noqa: E402
+from chase_fast.engines.program import to_openvino, to_program  # noqa: E402
+from chase_fast.evaluate.peers import parse_peer  # noqa: E402
+from chase_fast.export.quantize import quantized  # noqa: E402
 from chase_fast.nn.backbone import calibrate  # noqa: E402
 from chase_fast.nn.spec import TrackerSpec  # noqa: E402
 from chase_fast.nn.tracker_net import TrackerNet  # noqa: E402
 from chase_fast.track import Tracker  # noqa: E402
-from chase_fast.track.settings import PRESETS, settings_for  # noqa: E402
+from chase_fast.track.patch import search_window, take  # noqa: E402
+from chase_fast.track.settings import PRESETS, TrackSettings, settings_for  # noqa: E402
 from chase_fast.track.sources import open_source  # noqa: E402
+from chase_fast.track.target import Place  # noqa: E402
 
 ENGINES = [
     ("torch", "fp32"),
@@ -39,7 +48,9 @@ ENGINES = [
     ("openvino", "fp32"),
     ("torch", "bf16"),
     ("openvino", "bf16"),
+    ("openvino", "int8"),
 ]
+FORMS = {"difference": ".1e", "mean_iou": ".4f", "frame_ms": ".1f", "network_ms": ".1f", "init_ms": ".0f"}
 Frames = list[np.ndarray]
 
 
@@ -81,6 +92,7 @@ def main() -> None:
     parser.add_argument("--source", help="video or folder of frames")
     parser.add_argument("--box", help="x,y,w,h of the target in its first frame")
     parser.add_argument("--preset", choices=PRESETS, default="accurate")
+    parser.add_argument("--opencv", metavar="mil|nano:BACKBONE.onnx:HEAD.onnx", help="beside them")
     parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", action="store_true", help="one object instead of a table")
@@ -90,11 +102,20 @@ def main() -> None:
     net, spec, public = network(options, frames)
     changes = {} if options.checkpoint else REGULAR
     settings = settings_for(spec, options.preset, not public, **changes)
-    trackers = {
-        (engine, precision): Tracker(net, spec, settings, "cpu", precision=precision, engine=engine)
-        for engine, precision in ENGINES
-    }
+    seen = np.stack([window(frame, box or boxes[0], settings) for frame, box in zip(frames, boxes)])
+    trackers = {}
+    for engine, precision in ENGINES:
+        if precision == "int8":
+            if importlib.util.find_spec("nncf"):
+                model = quantized(to_openvino(to_program(net, settings.image_size)), seen, False)
+                made = OpenVINO(model, "bf16")  # of what is not of 8 bits
+                trackers[engine, precision] = Tracker(net, spec, settings, "cpu", engine=made)
+            continue
+        tracker = Tracker(net, spec, settings, "cpu", precision=precision, engine=engine)
+        trackers[engine, precision] = tracker
     rows = measure(trackers, frames, boxes)
+    if options.opencv:
+        rows.append(peer(options.opencv, frames, boxes[0]))
     about = machine(torch.device("cpu")) | {
         "network": options.checkpoint or options.network,
         "threads": options.threads,
@@ -104,13 +125,56 @@ def main() -> None:
         print(json.dumps(about | {"engines": rows}))
         return
     print(", ".join(f"{k} {v}" for k, v in about.items()))
-    print(f"{'engine':24}{'features':>10}{'mean IoU':>10}{'frame ms':>10}{'init ms':>9}{'gain':>7}")
+    columns = "features", "mean IoU", "frame ms", "network", "init ms", "gain"
+    print(f"{'engine':24}" + "".join(f"{name:>10}" for name in columns))
+    first = rows[0]["frame_ms"]
     for row in rows:
         name = f"{row['engine']} {row['precision']}"
-        print(
-            f"{name:24}{row['difference']:10.1e}{row['mean_iou']:10.4f}{row['frame_ms']:10.1f}"
-            f"{row['init_ms']:9.0f}{row['gain']:6.2f}x"
-        )
+        texts = [f"{row[k]:{form}}" if row[k] is not None else "" for k, form in FORMS.items()]
+        print(f"{name:24}" + "".join(f"{text:>10}" for text in (*texts, f"{first / row['frame_ms']:.2f}x")))
+
+
+def peer(text: str, frames: Frames, box: tuple[float, ...]) -> dict:
+    """One of OpenCV's trackers, as `evaluate --opencv` names it."""
+    name, entrant = parse_peer(text)
+    session, times = entrant.start(0), []
+    session.init(frames[0], box)
+    for frame in frames[1:]:
+        start = time.perf_counter()
+        session.update(frame)
+        times.append((time.perf_counter() - start) * 1e3)
+    return dict.fromkeys(FORMS) | {"engine": name, "precision": "", "frame_ms": statistics.median(times)}
+
+
+class Timed:
+    """The convolutions of a tracker, timed: an engine, or torch's layers."""
+
+    def __init__(self, inner):
+        self.inner, self.times = inner, []
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def run(self, *arguments):
+        return self._timed(self.inner.run, *arguments)
+
+    def frame(self, *arguments):
+        return self._timed(self.inner.frame, *arguments)
+
+    def _timed(self, function, *arguments):
+        start = time.perf_counter()
+        result = function(*arguments)
+        self.times.append((time.perf_counter() - start) * 1e3)
+        return result
+
+
+def timed(tracker: Tracker) -> Timed:
+    """Puts a clock around its convolutions."""
+    if tracker.engine:
+        tracker._native.engine = Timed(tracker._native.engine)
+        return tracker._native.engine
+    tracker._network.layers = Timed(tracker._network.layers)
+    return tracker._network.layers
 
 
 def measure(trackers: dict, frames: Frames, boxes: list) -> list[dict]:
@@ -124,39 +188,61 @@ def measure(trackers: dict, frames: Frames, boxes: list) -> list[dict]:
         tracker.init(frames[0], boxes[0])
         init[key] = (time.perf_counter() - start) * 1e3
     overlaps = {key: [] for key in trackers}
+    clocks = {key: timed(tracker) for key, tracker in trackers.items()}
     keys = list(trackers)
     for number, (frame, box) in enumerate(zip(frames[1:], boxes[1:])):
-        state = first._target.place
         found = {}
         for key in keys[number % len(keys) :] + keys[: number % len(keys)]:
             tracker = trackers[key]
-            tracker._target.place, before = state, tracker._target.filter
             result = tracker.update(frame)
-            if tracker._target.filter is before:  # else the filter was updated
+            if (number + 1) % first.settings.update_interval:  # else the filter was updated
                 times[key].append(result.seconds * 1e3)
             found[key] = result.box
         for key in trackers:
             overlaps[key].append(iou(*(np.array(found[k]) for k in (key, ("torch", "fp32")))))
-        if box is not None:
-            first._target.place = type(state).of(box, first.settings)
+        for tracker in trackers.values():  # all go on from the same place
+            put(tracker, box or found["torch", "fp32"])
+    network_ms = {key: statistics.median(clock.times) for key, clock in clocks.items()}
     size = first.settings.image_size
-    patches = torch.randint(0, 256, (1, size, size, 3)).float()
-    with torch.no_grad():
-        features = {key: t._network.layers.frame(patches)[0].clone() for key, t in trackers.items()}
+    patches = np.random.default_rng(0).integers(0, 256, (1, size, size, 3)).astype(np.float32)
+    features = {key: features_of(tracker, patches) for key, tracker in trackers.items()}
     exact = features["torch", "fp32"]
     return [
         {
             "engine": engine,
             "precision": precision,
-            "difference": float(torch.dist(features[engine, precision], exact) / exact.norm()),
+            "difference": float(np.linalg.norm(features[engine, precision] - exact) / np.linalg.norm(exact)),
             "mean_iou": float(np.mean(overlaps[engine, precision])),
             "frame_ms": statistics.median(times[engine, precision]),
+            "network_ms": network_ms[engine, precision],
             "init_ms": init[engine, precision],
-            "gain": statistics.median(times["torch", precision])
-            / statistics.median(times[engine, precision]),
         }
         for engine, precision in trackers
     ]
+
+
+def window(frame: np.ndarray, box: tuple[float, ...], settings: TrackSettings) -> np.ndarray:
+    """What a tracker sees of a frame about a box."""
+    place, size = Place.of(box, settings), settings.image_size
+    cut = search_window(place.position, place.scale * size, frame.shape[:2], size)
+    return take(frame, cut, size)
+
+
+def put(tracker: Tracker, box: tuple[float, ...]) -> None:
+    """Puts the target there, as a first frame would."""
+    target = tracker._target
+    if tracker.engine:
+        target.move(box)
+    else:
+        target.place = type(target.place).of(box, tracker.settings)
+
+
+@torch.no_grad()
+def features_of(tracker: Tracker, patches: np.ndarray) -> np.ndarray:
+    """Classification features."""
+    if tracker.engine:
+        return tracker._native.engine.run(patches, LATER)[0].copy()
+    return tracker._network.layers.frame(torch.from_numpy(patches))[0].float().numpy()
 
 
 if __name__ == "__main__":
