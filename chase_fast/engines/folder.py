@@ -82,11 +82,15 @@ class ExportedFolder:
         return self.about.flag("public")
 
     def constants(self) -> tuple[Numbers, Arrays]:
-        """See `constants.constants_of`."""
+        """See `constants.constants_of`; raises ChaseError where they are damaged."""
+        from safetensors import SafetensorError
         from safetensors.numpy import load
 
         numbers = self.about.inner("constants")
-        arrays = load((self.path / CONSTANTS).read_bytes())
+        try:
+            arrays = load((self.path / CONSTANTS).read_bytes())
+        except (SafetensorError, KeyError, ValueError, TypeError) as e:
+            raise ChaseError(f"{CONSTANTS} cannot be read ({' '.join(str(e).split())[:80]})") from None
         return {name: numbers.numbers(name) for name in numbers}, arrays
 
     def engine_name(self, name: str | None) -> str:

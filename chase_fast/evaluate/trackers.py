@@ -78,7 +78,9 @@ class Checkpoint:
 
         name = self._engine()
         device = resolve_device("cpu" if name and self.device == "auto" else self.device)
-        return describe(device, self.precision, self.graphs, threads, name)
+        exported = _exported(self.path) if name else None
+        stored = exported.about.text("precision") if exported else "fp32"
+        return describe(device, self.precision, self.graphs, threads, name, stored)
 
     def _engine(self) -> str:
         """Name of the engine, empty for torch."""
@@ -110,8 +112,13 @@ def _tracker(checkpoint: Checkpoint):
     from chase_fast.track import Tracker
     from chase_fast.track.settings import TrackSettings
 
-    c, changes = checkpoint, TrackSettings.parse_changes(checkpoint.changes)
-    return Tracker.load(c.path, c.preset, c.device, 0, c.graphs, c.precision, c.engine, **changes)
+    c = checkpoint
+    if _exported(c.path) and c.engine != "torch":
+        changes = TrackSettings.parse_changes(c.changes)
+        return Tracker.load(c.path, c.preset, c.device, 0, c.graphs, c.precision, c.engine, **changes)
+    loaded, settings = _settings(c)
+    engine = c.engine or "torch"
+    return Tracker(loaded.net, loaded.spec, settings, c.device, 0, c.graphs, c.precision, engine)
 
 
 @functools.lru_cache(maxsize=1)

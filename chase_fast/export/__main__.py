@@ -52,8 +52,9 @@ class Export:
     """fp32, fp16 (half the size, openvino only): how weights are stored; what is computed with is chosen when
     it is run: track --precision bf16. int8: weights and maps of 8 bits, the fastest; needs pip install
     "chase-fast[int8]"."""
-    calibrate: Annotated[str, tyro.conf.arg(metavar="KIND:PATH")] = "synthetic:train"
-    """Dataset whose frames tell int8 how large maps become, as train takes it; video like yours is best."""
+    calibrate: Annotated[str, tyro.conf.arg(metavar="KIND:PATH")] = ""
+    """Dataset, as train takes it, on whose frames the model is checked, and which tells int8 how large maps
+    become; video like yours is best. Default: synthetic video."""
     preset: Preset = "accurate"
     """Decides the size of the patches; track with the same one."""
     quiet: bool = False

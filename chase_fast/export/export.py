@@ -20,6 +20,7 @@ from chase_fast.engines.outputs import OUTPUTS, Engine
 from chase_fast.engines.packages import need
 from chase_fast.engines.program import to_onnx, to_openvino, to_program
 from chase_fast.errors import ChaseError
+from chase_fast.export.quantize import quantized, windows_of
 from chase_fast.files import check_new, user_path
 from chase_fast.runs import checkpoint_file, git_commit, versions
 from chase_fast.track.fastest import LIMIT
@@ -32,6 +33,7 @@ LEAST_IOU = {"fp32": 0.999, "fp16": 0.99, "int8": 0.9}  # median over the checke
 # mean: rounding may decide a tie between start boxes of the refinement in another way
 LEAST_MEAN = {"fp32": 0.98, "fp16": 0.98, "int8": 0.8}
 FEATURES = {"fp32": LIMIT["fp32"], "fp16": 5e-3, "int8": 0.25}  # most relative difference of an output
+SYNTHETIC = "synthetic:train"
 PAIRS = 12  # frames to track from, each into the next one
 
 
@@ -42,14 +44,15 @@ def export(
     precision: str = "fp32",
     preset: str = "accurate",
     say: Callable[[str], None] = print,
-    calibrate: str = "synthetic:train",
+    calibrate: str = "",
 ) -> ExportedFolder:
     """Writes the folder that `python -m chase_fast.export` describes.
 
     Args:
         preset: decides the size of the patches.
         say: takes lines for the user.
-        calibrate: dataset, KIND:PATH[:SPLIT], whose frames say how large maps become; of int8.
+        calibrate: dataset, KIND:PATH[:SPLIT], on whose frames outputs are checked, and whose maps say to int8
+            how large they become; empty: synthetic video.
 
     Raises:
         ChaseError: an unusable checkpoint or folder, a missing package, a precision that the format does not
@@ -70,7 +73,8 @@ def export(
             _write(loaded, settings.image_size, format, precision, Path(scratch))
             kind = OpenVINO if format == "openvino" else OnnxRuntime
             engine = kind(Path(scratch) / MODEL[format])
-            check, kept = compare(loaded, settings, engine), ""
+            seen = windows_of(calibrate, settings) if calibrate else None
+            check, kept = compare(loaded, settings, engine, seen), ""
         files = {p.name: p.read_bytes() for p in sorted(Path(scratch).iterdir())}
     texts = [f"{name} {check['outputs'][name]:.1e}" for name in OUTPUTS]
     say(f"{engine.about} against torch, relative differences: {', '.join(texts)}")
@@ -87,7 +91,9 @@ def export(
     about = {
         "format": format,
         "precision": precision,
-        **({"calibrated_on": calibrate, "higher_precision": kept} if precision == "int8" else {}),
+        **(
+            {"calibrated_on": calibrate or SYNTHETIC, "higher_precision": kept} if precision == "int8" else {}
+        ),
         "size": settings.image_size,
         "preset": preset,
         "tracker": loaded.spec.to_data(),
@@ -123,18 +129,18 @@ def _quantized(
 ) -> tuple[Engine, dict[str, Any], str]:
     """Writes a model of 8 bits; its engine, check, and what was left in higher precision: the neck, where the
     features would be beyond their limit."""
-    from chase_fast.export.quantize import quantized, windows_of
-
     (openvino,) = need("openvino")
-    patches = windows_of(calibrate, settings)
-    say(f"calibrated on {len(patches)} search windows of {calibrate}")
+    windows = windows_of(calibrate or SYNTHETIC, settings)
+    others = windows[::4]
+    patches = np.delete(windows, np.s_[::4], 0)
+    say(f"calibrated on {len(patches)} search windows of {calibrate or SYNTHETIC}, checked on others")
     model = to_openvino(to_program(loaded.net, settings.image_size))
     for kept in ("", "neck"):
         openvino.save_model(
             quantized(model, patches, not kept), folder / MODEL["openvino"], compress_to_fp16=False
         )
         engine = OpenVINO(folder / MODEL["openvino"])
-        check = compare(loaded, settings, engine, patches)
+        check = compare(loaded, settings, engine, others)
         if check["outputs"]["features"] <= FEATURES["int8"]:
             break
     say(f"8 bits, {f'but for the {kept}' if kept else 'all layers'}")
@@ -155,7 +161,9 @@ def compare(
     frames = [SyntheticSequences("export")[k].frame(0) for k in range(PAIRS)]
     size = settings.image_size
     tiles = [np.resize(frame[:size, :size], (size, size, 3)) for frame in frames]
-    chosen = np.stack(tiles).astype(np.float32) if seen is None else seen[:: len(seen) // PAIRS][:PAIRS]
+    chosen = (
+        np.stack(tiles).astype(np.float32) if seen is None else seen[:: max(1, len(seen) // PAIRS)][:PAIRS]
+    )
     patches = torch.from_numpy(chosen)
     worst = dict.fromkeys(OUTPUTS, 0.0)
     for part in (patches[:1], patches[1:4], patches[4:]):

@@ -20,6 +20,7 @@ from chase_fast.track.settings import TrackSettings, settings_for
 if TYPE_CHECKING:
     import torch
 
+    from chase_fast.engines.folder import ExportedFolder
     from chase_fast.engines.outputs import Engine
     from chase_fast.nn.tracker_net import TrackerNet
     from chase_fast.track.native import Native
@@ -49,6 +50,7 @@ class Base:
     _network: "Network"
     _device: "Device"
     _native: "Native | None" = None
+    exported: "ExportedFolder | None" = None  # what it was loaded from, if that is tracked with
 
     def __init__(
         self,
@@ -120,14 +122,13 @@ class Base:
             settings = settings_for(exported.spec, preset, not exported.public, **overrides)
             tracker = cls.__new__(cls)
             tracker.spec, tracker.settings, tracker.seed = exported.spec, settings, seed
+            tracker.exported = exported
             tracker._native = Native.of_folder(exported, settings, engine, precision)
             return tracker
         from chase_fast.checkpoint import load_tracker
 
         loaded = load_tracker(exported.checkpoint if exported else checkpoint)
         settings = settings_for(loaded.spec, preset, not loaded.public, **overrides)
-        if engine not in (None, "torch", "auto") and device == "auto":
-            device = "cpu"
         return cls(loaded.net, loaded.spec, settings, device, seed, graphs, precision, engine or "torch")
 
     @property

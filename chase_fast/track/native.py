@@ -47,16 +47,22 @@ class Native:
     Args:
         engine: computes `engines.frames.Frames`.
         constants, arrays: of `engines.constants.constants_of`.
-        precision: of the engine, for `about`.
+        precision: of the engine, for `about`. stored: of the model's weights.
 
     Raises:
         ChaseError: there is no native module, or the constants are no tracker's.
     """
 
     def __init__(
-        self, engine: Engine, settings: TrackSettings, constants: Numbers, arrays: Arrays, precision: str
+        self,
+        engine: Engine,
+        settings: TrackSettings,
+        constants: Numbers,
+        arrays: Arrays,
+        precision: str,
+        stored: str = "fp32",
     ):
-        self.engine, self._settings, self._precision = engine, settings, precision
+        self.engine, self._settings, self._precision, self._stored = engine, settings, precision, stored
         self._threads = cpu_threads()
         try:
             self._module = native()
@@ -75,16 +81,15 @@ class Native:
         """Of what was exported; engine, precision: see `ExportedFolder.engine`."""
         made = folder.engine(engine, settings.image_size, precision)
         try:
-            return cls(made, settings, *folder.constants(), precision)
+            stored = folder.about.text("precision")
+            return cls(made, settings, *folder.constants(), precision, stored)
         except ChaseError as e:
             raise ChaseError(f"{folder.path}: {e}; export again") from None
 
     @property
     def about(self) -> str:
         """Engine, threads and precision, in one line."""
-        convolutions = "bf16 convolutions" if self._precision == "bf16" else self._precision
-        threads = f"{self._threads} thread{'s' if self._threads > 1 else ''}"
-        return f"{self.engine.about}, cpu, {threads}, {convolutions}"
+        return on_cpu(self.engine.about, self._threads, self._precision, self._stored)
 
     def start(self, frame: np.ndarray, box: Box, seed: int, number: int) -> NativeTarget:
         """Learns a target from its box in the first frame; number: tells the random numbers of targets with
@@ -92,7 +97,10 @@ class Native:
         target = self._module.TrackerTarget(self._model, seed, number)
         patches = target.first(_packed(frame), box)
         features, low, high = self.engine.run(patches, FIRST)
-        target.learn_first(features, low[0], high[0])
+        try:
+            target.learn_first(features, low[0], high[0])
+        except ValueError as e:  # shapes: a model of another network
+            raise ChaseError(f"{self.engine.about}: the model is not that of these constants ({e})") from None
         return NativeTarget(target)
 
     def step(self, targets: Sequence[NativeTarget], frame: np.ndarray) -> list[Result]:
@@ -106,7 +114,10 @@ class Native:
             target.frame += 1
             target.native.look(pixels, patch)
         features, low, high = self.engine.run(patches, LATER)
-        found = [target.native.find(features[k : k + 1], low[k], high[k]) for k, target in enumerate(targets)]
+        try:
+            found = [t.native.find(features[k : k + 1], low[k], high[k]) for k, t in enumerate(targets)]
+        except ValueError as e:
+            raise ChaseError(f"{self.engine.about}: the model is not that of these constants ({e})") from None
         seconds = time.perf_counter() - start
         for target, (*_, finite) in zip(targets, found):
             if not finite and not target.warned:
@@ -114,6 +125,15 @@ class Native:
                 _LOG.warning(text, target.frame)
                 target.warned = True
         return [Result(tuple(box), score, STATES[state], seconds) for box, score, state, _ in found]
+
+
+def on_cpu(engine: str, threads: int, precision: str, stored: str = "fp32") -> str:
+    """Engine (empty for torch), threads and precision, in one line."""
+    convolutions = "bf16 convolutions" if precision == "bf16" else precision
+    if stored == "int8":
+        convolutions = f"8-bit convolutions, the rest {precision}"
+    by = f"{engine}, " if engine else ""
+    return f"{by}cpu, {threads} thread{'s' if threads > 1 else ''}, {convolutions}"
 
 
 def _packed(frame: np.ndarray) -> np.ndarray:

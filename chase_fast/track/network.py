@@ -20,6 +20,7 @@ from chase_fast.nn.box_regressor import Pair
 from chase_fast.nn.inference import fold
 from chase_fast.nn.tracker_net import TrackerNet
 from chase_fast.track.layers import Layers
+from chase_fast.track.native import on_cpu
 from chase_fast.track.refine import BoxHead
 
 PRECISIONS = ("fp32", "bf16")
@@ -89,14 +90,18 @@ class Network:
 
 
 def describe(
-    device: torch.device, precision: str, graphs: bool, threads: int | None = None, engine: str = ""
+    device: torch.device,
+    precision: str,
+    graphs: bool,
+    threads: int | None = None,
+    engine: str = "",
+    stored: str = "fp32",
 ) -> str:
-    """What a tracker runs on; threads: of the CPU, torch's setting if None; engine: other than torch."""
-    convolutions = "bf16 convolutions" if precision == "bf16" else precision
+    """What a tracker runs on; threads: of the CPU, torch's setting if None; engine: other than torch;
+    stored: precision of an exported model."""
     if device.type == "cpu":
-        threads = threads or torch.get_num_threads()
-        by = f"{engine}, " if engine else ""
-        return f"{by}cpu, {threads} thread{'s' if threads > 1 else ''}, {convolutions}"
+        return on_cpu(engine, threads or torch.get_num_threads(), precision, stored)
+    convolutions = "bf16 convolutions" if precision == "bf16" else precision
     name = f" {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
     how = "one CUDA graph per frame" if graphs else "no CUDA graphs"
     return f"{device}{name}, {convolutions}, {how}"

@@ -9,6 +9,7 @@ from collections.abc import Sequence as Many
 from pathlib import Path
 from typing import Any
 
+from chase_fast.engines.folder import ExportedFolder
 from chase_fast.errors import ChaseError
 from chase_fast.runs import git_commit, versions
 from chase_fast.runs.interrupt import Interrupt
@@ -229,6 +230,7 @@ class Session:
             "device": str(tracker.device),
             "precision": options.precision,
             **({"engine": tracker.engine} if tracker.engine else {}),
+            **(_model(tracker.exported) if tracker.exported else {}),
             "graphs": tracker.on_gpu and not options.no_graphs,
             "threads": cpu_threads(),
             "versions": versions(),
@@ -253,6 +255,11 @@ class Session:
             scaled = f", scaled x{self._scale}" if self._scale > 1 else ""
             lines.append(f"video: {self._out / self._video.name} ({self._video.codec}{scaled})")
         return "\n".join(lines)
+
+
+def _model(exported: ExportedFolder) -> dict[str, str]:
+    """Which model of an exported folder tracked."""
+    return {"model_sha256": exported.model_digest, "model_precision": exported.about.text("precision")}
 
 
 def _heard() -> list[int]:

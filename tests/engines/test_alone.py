@@ -66,6 +66,8 @@ def test_the_command_runs_without_torch(exported, tmp_path):
     assert done.returncode == 0, done.stderr
     about = json.loads((tmp_path / "out" / "result.json").read_text())
     assert about["engine"].startswith("OpenVINO") and about["device"] == "cpu" and about["threads"] >= 1
+    manifest = json.loads((exported / "ov" / "manifest.json").read_text())
+    assert about["model_sha256"] == manifest["files"]["frames.bin"] and about["model_precision"] == "fp32"
     assert len((tmp_path / "out" / "boxes.txt").read_text().splitlines()) == 3
 
 

@@ -158,11 +158,16 @@ def test_eight_bits(exported, tmp_path, capsys):
     words = [str(exported / "tiny.safetensors"), "--out", str(out), "--precision", "int8"]
     assert command(words) == 0
     said = capsys.readouterr()
-    assert "calibrated on 128 search windows of synthetic:train" in said.out and "8 bits, " in said.out
+    assert (
+        "calibrated on 96 search windows of synthetic:train, checked on others" in said.out
+        and "8 bits, " in said.out
+    )
     assert said.err == ""
     about = json.loads((out / "manifest.json").read_text())
     assert about["precision"] == "int8" and about["calibrated_on"] == "synthetic:train"
     assert about["higher_precision"] in ("", "neck")
+    assert "8-bit convolutions, the rest fp32" in chase_fast.Tracker.load(out).about
+    assert "8-bit" in Checkpoint(str(out / "tracker.safetensors"), "fast").about()
     small, whole = ((folder / "frames.bin").stat().st_size for folder in (out, exported / "ov"))
     assert small < whole / 3
     found, expected = (boxes(chase_fast.Tracker.load(p)) for p in (out, exported / "tiny.safetensors"))
@@ -179,8 +184,9 @@ def test_a_calibration_that_is_too_small_is_refused(exported, tmp_path, capsys):
     words = [str(exported / "tiny.safetensors"), "--out", str(tmp_path / "x"), "--precision", "int8"]
     assert command([*words, "--calibrate", f"folder:{data.parent}"]) == 2
     assert "3 frames with a target are too few, it takes 32" in capsys.readouterr().err
-    assert command([*words, "--calibrate", "nowhere:x"]) == 2
-    assert "nowhere" in capsys.readouterr().err
+    for precision in ("int8", "fp32"):  # whose outputs are checked on it
+        assert command([*words[:-1], precision, "--calibrate", "nowhere:x"]) == 2
+        assert "nowhere" in capsys.readouterr().err
 
 
 def test_auto_is_one_of_them(exported):
@@ -235,6 +241,16 @@ def test_a_changed_folder_is_refused_in_one_line(exported, tmp_path, change, mes
 def edit(folder, **values):
     about = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(about | values))
+
+
+def test_damaged_constants_are_refused_whatever_their_checksum(exported, tmp_path):
+    folder = shutil.copytree(exported / "ov", tmp_path / "copy")
+    for data in (b"", b"junk", (9).to_bytes(8, "little") + b'{"a": {}}'):
+        (folder / "constants.safetensors").write_bytes(data)
+        files = json.loads((folder / "manifest.json").read_text())["files"]
+        edit(folder, files=files | {"constants.safetensors": digest(data)})
+        with pytest.raises(ChaseError, match=r"constants\.safetensors cannot be read .*; export again"):
+            chase_fast.Tracker.load(folder)
 
 
 def test_a_model_that_is_not_ours_is_refused(exported, tmp_path):
